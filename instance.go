@@ -34,6 +34,10 @@ type Instance struct {
 	VolumeID           string // the cloud's id of the volume, likewise
 	ServerID           uint32 // the engine's number in a replica set; never 0, unique in the store
 
+	// Held is what the instance holds of its project's quota, by resource. Whoever takes or gives back quota for the instance changes it
+	// in the same transaction, so that nothing is given back twice.
+	Held map[string]int
+
 	Guest GuestState // read joined; never written with the instance
 
 	Version int64 // raised with each write; store.Tx.UpdateInstance checks it

@@ -18,7 +18,7 @@ type Clock interface {
 type System struct{}
 
 // Now returns the current time in UTC, cut to the microsecond that the store keeps, with the monotonic reading dropped.
-func (System) Now() time.Time { return time.Now().UTC().Truncate(time.Microsecond) } //nolint:forbidigo // this is the place
+func (System) Now() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
 
 // Sleep waits for d or until the context ends, whose error it then returns.
 func Sleep(ctx context.Context, d time.Duration) error {

@@ -1,0 +1,54 @@
+package trove
+
+// The kinds of operations. They are stored and therefore frozen.
+const (
+	OpCreate       = "instance.create"        // CreateInput
+	OpDelete       = "instance.delete"        // no input
+	OpRestart      = "instance.restart"       // no input
+	OpResizeFlavor = "instance.resize_flavor" // ResizeFlavorInput
+	OpResizeVolume = "instance.resize_volume" // ResizeVolumeInput
+	OpUpdateAccess = "instance.update_access" // UpdateAccessInput
+)
+
+// CreateInput is what a create needs beside the instance's row.
+type CreateInput struct {
+	Flavor    Flavor     `json:"flavor"`
+	Databases []Database `json:"databases,omitempty"`
+	// Sealed holds a CreateSecrets as JSON, sealed for the purpose SecretPurpose(instance).
+	Sealed string `json:"sealed,omitempty"`
+}
+
+// CreateSecrets are the secrets of a create.
+type CreateSecrets struct {
+	Users        []CreateUser `json:"users,omitempty"`
+	RootPassword string       `json:"root_password,omitempty"`
+}
+
+// CreateUser is a user to be made with the instance, its password in clear: it exists sealed, and on its way to the guest.
+type CreateUser struct {
+	Name      string   `json:"name"`
+	Host      string   `json:"host,omitempty"`
+	Password  string   `json:"password"`
+	Databases []string `json:"databases,omitempty"`
+}
+
+// SecretPurpose is what the secrets of an instance's operations are sealed for.
+func SecretPurpose(instance string) string { return "operation:" + instance }
+
+// ResizeFlavorInput is the change of flavor; both are kept whole, because the catalogue may lose one meanwhile.
+type ResizeFlavorInput struct {
+	Old Flavor `json:"old"`
+	New Flavor `json:"new"`
+}
+
+// ResizeVolumeInput is the change of size, in GiB.
+type ResizeVolumeInput struct {
+	Old int `json:"old"`
+	New int `json:"new"`
+}
+
+// UpdateAccessInput is the change of access rules.
+type UpdateAccessInput struct {
+	Old Access `json:"old"`
+	New Access `json:"new"`
+}
