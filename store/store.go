@@ -58,6 +58,10 @@ type Reader interface {
 	Quotas(ctx context.Context, project string) ([]trove.Quota, error)
 
 	Operation(ctx context.Context, id string) (trove.Operation, error)
+	// OpenOperation returns the open operation of a target, or NotFound.
+	OpenOperation(ctx context.Context, target string) (trove.Operation, error)
+	// DueOperations returns rows that anyone may look at now, oldest first, at most limit. Workers read them outside a transaction.
+	DueOperations(ctx context.Context, now time.Time, limit int) ([]OperationRow, error)
 	// Operations returns the operations of an instance (also a deleted one), newest first.
 	Operations(ctx context.Context, target string, limit int) ([]trove.Operation, error)
 	// OperationLog returns the timeline of an operation from the given sequence number on, exclusive.
@@ -162,14 +166,15 @@ type Report struct {
 type Operations interface {
 	// EnqueueOperation inserts an open operation and locks its target, or returns ErrBusy.
 	EnqueueOperation(ctx context.Context, o OperationRow) error
-	// DueOperations returns rows that anyone may look at now, at most limit.
-	DueOperations(ctx context.Context, now time.Time, limit int) ([]OperationRow, error)
 	// ClaimOperation takes a due row for owner until the lease's end and returns it as it is then.
 	ClaimOperation(ctx context.Context, seen OperationRow, owner string, leaseEnd time.Time) (OperationRow, error)
 	// RenewOperations extends all of an owner's leases and returns how many there were.
 	RenewOperations(ctx context.Context, owner string, leaseEnd time.Time) (int, error)
-	// SaveOperation writes a claimed row: step, direction, attempt, notes, sentence, percent, error; and wakes it at row.WakeAt. With an
-	// empty Owner the row is released; if events came meanwhile it is due at once (now). The version must be the claimed one.
+	// OwnedOperations returns the ids of the rows that an owner holds, so that a worker finds out which lease it lost.
+	OwnedOperations(ctx context.Context, owner string) ([]string, error)
+	// SaveOperation writes a claimed row: step, direction, attempt, notes, sentence, percent, error, deadline, start of the step; and wakes it
+	// at row.WakeAt. With an empty Owner the row is released; if events came since row.Events was read it is due at once (now). Claim must be
+	// the claimed one. The row comes back as it is then, with a cancel and the events that came meanwhile.
 	SaveOperation(ctx context.Context, o OperationRow, now time.Time) (OperationRow, error)
 	// CloseOperation ends a claimed row in the given state and unlocks its target.
 	CloseOperation(ctx context.Context, o OperationRow, state trove.OperationState, now time.Time) error
@@ -181,16 +186,16 @@ type Operations interface {
 	// CancelOperation asks an open operation to stop and undo. NotFound if it is not open.
 	CancelOperation(ctx context.Context, id string, now time.Time) error
 	AppendOperationLog(ctx context.Context, e trove.OperationEvent) error // Seq is given by the store
-	// OpenOperation returns the open operation of a target, or NotFound.
-	OpenOperation(ctx context.Context, target string) (trove.Operation, error)
 }
 
 // OperationRow is an operation as workers see it.
 type OperationRow struct {
 	trove.Operation
-	Owner  string    // "" while nobody has claimed it
-	WakeAt time.Time // when anyone may look at it
-	Events int64
-	Input  []byte // JSON, written once
-	Notes  []byte // JSON, what steps remember
+	Owner       string    // "" while nobody has claimed it
+	WakeAt      time.Time // when anyone may look at it
+	Claim       int64     // raised with each transition: what the compare-and-swap compares. Version counts what people see, which needs no claim
+	Events      int64
+	StepStarted time.Time // when the step ran first; zero before
+	Input       []byte    // JSON, written once
+	Notes       []byte    // JSON, what steps remember
 }
