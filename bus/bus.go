@@ -55,7 +55,8 @@ type Conn interface {
 	// the receiver treats a repetition as one: guestapi's commands do.
 	Request(ctx context.Context, subject string, data []byte) ([]byte, error)
 	// Subscribe delivers messages until the returned function is called (which waits for the running handler) or the connection is
-	// closed. "*" stands for one token of the subject, ">" at the end for the rest. With a queue name each message goes to one member of the queue.
+	// closed. The handler's context carries the values of ctx but ends when the connection is closed, not with ctx; stop must not be
+	// called by the handler itself. "*" stands for one token of the subject, ">" at the end for the rest. With a queue name each message goes to one member of the queue.
 	Subscribe(ctx context.Context, subject, queue string, h Handler) (stop func(), err error)
 	// Close closes the connection and waits for running handlers. It may be called twice.
 	Close() error

@@ -1,0 +1,176 @@
+// Package membus is a bus inside one process: for tests, and the yardstick that other drivers are measured by (bustest).
+//
+// Messages of one publisher reach each subscription in the order in which they were sent. Nothing is kept for subscribers that come later.
+// A broker knows no identities: every connection may use every subject. Knobs lose messages and answers on purpose, because
+// a real bus does so too. Everything may be used from several goroutines.
+package membus
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+
+	"github.com/trove-dbaas/trove/bus"
+)
+
+// Broker connects its connections with each other.
+type Broker struct {
+	mu      sync.Mutex
+	subs    map[*subscription]struct{}
+	conns   map[*conn]struct{}
+	faults  []*fault
+	dropped int
+}
+
+// fault loses messages or answers: after skip matching ones, the next count.
+type fault struct {
+	pattern string
+	answers bool
+	skip    int
+	count   int
+}
+
+// New returns a broker without connections.
+func New() *Broker {
+	return &Broker{subs: map[*subscription]struct{}{}, conns: map[*conn]struct{}{}}
+}
+
+// Conn returns a new connection. The name is only for the text of errors; two connections may share it.
+func (b *Broker) Conn(name string) bus.Conn {
+	c := &conn{broker: b, name: name, done: make(chan struct{})}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.conns[c] = struct{}{}
+	return c
+}
+
+// Close closes all connections and waits for their handlers.
+func (b *Broker) Close() error {
+	b.mu.Lock()
+	conns := make([]*conn, 0, len(b.conns))
+	for c := range b.conns {
+		conns = append(conns, c)
+	}
+	b.mu.Unlock()
+	for _, c := range conns {
+		_ = c.Close()
+	}
+	return nil
+}
+
+// DropMessage loses the nth message from now on (1 is the next) whose subject matches the pattern; commands are messages too. The sender
+// of a lost request waits until its time is over.
+func (b *Broker) DropMessage(pattern string, n int) {
+	b.addFault(&fault{pattern: pattern, skip: n - 1, count: 1})
+}
+
+// DropReplies loses the next count answers to requests on subjects that match the pattern; the requests themselves arrive.
+func (b *Broker) DropReplies(pattern string, count int) {
+	b.addFault(&fault{pattern: pattern, answers: true, count: count})
+}
+
+// Dropped returns how many messages and answers the knobs have lost so far.
+func (b *Broker) Dropped() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.dropped
+}
+
+// Listening reports whether some subscription would receive a message on the subject. Tests poll it before they send.
+func (b *Broker) Listening(subject string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for s := range b.subs {
+		if match(s.pattern, subject) {
+			return true
+		}
+	}
+	return false
+}
+
+func (b *Broker) addFault(f *fault) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.faults = append(b.faults, f)
+}
+
+// lost decides with b.mu held whether a knob takes this message or answer.
+func (b *Broker) lost(subject string, answer bool) bool {
+	lose := false
+	for _, f := range b.faults {
+		if f.answers != answer || f.count == 0 || !match(f.pattern, subject) {
+			continue
+		}
+		if f.skip > 0 {
+			f.skip--
+			continue
+		}
+		f.count--
+		lose = true
+	}
+	if lose {
+		b.dropped++
+	}
+	return lose
+}
+
+// send hands a message to every plain subscription and to one member of each queue, and returns how many would have received it.
+// A lost message counts as received: its sender cannot tell.
+func (b *Broker) send(m bus.Message) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var to []*subscription
+	queues := map[string][]*subscription{}
+	for s := range b.subs {
+		switch {
+		case !match(s.pattern, m.Subject):
+		case s.queue == "":
+			to = append(to, s)
+		default:
+			queues[s.queue] = append(queues[s.queue], s)
+		}
+	}
+	for _, members := range queues {
+		to = append(to, members[rand.IntN(len(members))]) //nolint:gosec // choosing a member of a queue is no secret
+	}
+	if b.lost(m.Subject, false) {
+		return len(to)
+	}
+	for _, s := range to {
+		s.push(m)
+	}
+	return len(to)
+}
+
+// checkSubject refuses what no broker accepts: empty tokens, white space, and wildcards where a message is sent.
+func checkSubject(subject string, wildcards bool) error {
+	for i, token := range strings.Split(subject, ".") {
+		last := strings.Count(subject, ".") == i
+		switch {
+		case token == "", strings.ContainsAny(token, " \t\r\n"):
+			return fmt.Errorf("subject %q is not valid", subject)
+		case !wildcards && (token == "*" || token == ">"), token == ">" && !last:
+			return fmt.Errorf("subject %q has a wildcard where none may be", subject)
+		}
+	}
+	return nil
+}
+
+// match reports whether the subject is one of those that the pattern stands for.
+func match(pattern, subject string) bool {
+	for {
+		p, pRest, pMore := strings.Cut(pattern, ".")
+		s, sRest, sMore := strings.Cut(subject, ".")
+		if p == ">" {
+			return true
+		}
+		if p != "*" && p != s || pMore != sMore {
+			return false
+		}
+		if !pMore {
+			return true
+		}
+		pattern, subject = pRest, sRest
+	}
+}
