@@ -347,4 +347,3 @@ func fail(w http.ResponseWriter, err error) {
 	}
 	answer(w, status, object{"error": object{"code": status, "title": http.StatusText(status), "message": message}})
 }
-
