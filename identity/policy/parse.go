@@ -14,8 +14,8 @@ const maxDepth = 64
 //
 //	rule = ""                        always
 //	     | or
-//	or   = and *( "or" and )
-//	and  = term *( "and" term )
+//	or   = and [ "or" or ]
+//	and  = term [ "and" and ]
 //	term = "not" term | "(" or ")" | "@" | "!" | kind ":" value
 //
 // Key words are read without regard to case, and brackets may touch the checks, as in oslo.policy.
