@@ -9,8 +9,12 @@ package bus
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"time"
+
+	trove "github.com/trove-dbaas/trove"
 )
 
 // ErrNoResponder is returned by Request at once when nobody listens to the subject: the guest is not connected.
@@ -86,6 +90,13 @@ type BootData struct {
 	Token     string   `json:"token"`
 	EnrolURLs []string `json:"enrol_urls"`
 	CABundle  string   `json:"ca_bundle"`
+}
+
+// HashToken returns what the store keeps of an enrolment token: the SHA-256 of its text in lower-case hexadecimal. Who makes tokens and who
+// takes them both use it.
+func HashToken(token trove.Secret) string {
+	sum := sha256.Sum256([]byte(token.Reveal()))
+	return hex.EncodeToString(sum[:])
 }
 
 // Enrolment is where guests enrol: what the taskmanager puts into BootData.
