@@ -36,7 +36,8 @@ type Engine interface {
 	// Configure writes the settings files for the resources and overrides; they take effect at the next start.
 	Configure(ctx context.Context, l Layout, s Settings) error
 
-	// Command returns how the server is started. It has no effect.
+	// Command returns how the server is started. It is called before every start, first or not: it makes anew what the server needs in Runtime, which
+	// is empty after each boot of the guest, from what Prepare and Configure kept in State. Apart from that it has no effect.
 	Command(l Layout) (Command, error)
 	// Ready is called after the server said that it is ready, before it is called up: it logs in and removes what only the start needed.
 	// An error means that the instance is not usable.
