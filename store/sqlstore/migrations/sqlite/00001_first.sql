@@ -1,0 +1,205 @@
+-- +goose Up
+-- Times are microseconds since 1970 in UTC, 0 for none. Flags are 0 or 1. JSON is text, '' for nothing.
+
+CREATE TABLE instance (
+    id                   VARCHAR(64)  NOT NULL PRIMARY KEY,
+    project_id           VARCHAR(64)  NOT NULL,
+    name                 VARCHAR(255) NOT NULL,
+    created              BIGINT       NOT NULL,
+    updated              BIGINT       NOT NULL,
+    deleted              SMALLINT     NOT NULL DEFAULT 0,
+    deleted_at           BIGINT       NOT NULL DEFAULT 0,
+    task                 INTEGER      NOT NULL,
+    server_status        VARCHAR(32)  NOT NULL,
+    datastore_version_id VARCHAR(64)  NOT NULL,
+    flavor_id            VARCHAR(255) NOT NULL,
+    volume_size          INTEGER      NOT NULL,
+    volume_type          VARCHAR(255) NOT NULL,
+    region               VARCHAR(255) NOT NULL,
+    availability_zone    VARCHAR(255) NOT NULL,
+    locality             VARCHAR(64)  NOT NULL,
+    hostname             VARCHAR(255) NOT NULL,
+    configuration_id     VARCHAR(64)  NOT NULL,
+    replica_of           VARCHAR(64)  NOT NULL,
+    access               TEXT         NOT NULL,
+    nics                 TEXT         NOT NULL,
+    addresses            TEXT         NOT NULL,
+    fault                TEXT         NOT NULL,
+    compute_id           VARCHAR(255) NOT NULL,
+    volume_id            VARCHAR(255) NOT NULL,
+    server_id            BIGINT       NOT NULL,
+    held                 TEXT         NOT NULL,
+    version              BIGINT       NOT NULL
+);
+CREATE UNIQUE INDEX instance_server_id ON instance (server_id);
+CREATE INDEX instance_page ON instance (project_id, deleted, id);
+CREATE INDEX instance_page_all ON instance (deleted, id);
+CREATE INDEX instance_replica_of ON instance (replica_of);
+
+-- Written with every heartbeat, and therefore apart from the instance.
+CREATE TABLE guest_state (
+    instance_id   VARCHAR(64) NOT NULL PRIMARY KEY,
+    service       VARCHAR(32) NOT NULL,
+    service_at    BIGINT      NOT NULL DEFAULT 0,
+    seen_at       BIGINT      NOT NULL DEFAULT 0,
+    boot_id       VARCHAR(64) NOT NULL DEFAULT '',
+    agent_version VARCHAR(64) NOT NULL DEFAULT '',
+    engine_start  BIGINT      NOT NULL DEFAULT 0,
+    volume_used   BIGINT      NOT NULL DEFAULT 0,
+    volume_total  BIGINT      NOT NULL DEFAULT 0
+);
+
+CREATE TABLE guest (
+    instance_id     VARCHAR(64) NOT NULL PRIMARY KEY,
+    public_key      VARCHAR(64) NOT NULL DEFAULT '',
+    token_hash      VARCHAR(64),
+    token_expires   BIGINT      NOT NULL DEFAULT 0,
+    token_used      BIGINT      NOT NULL DEFAULT 0,
+    credential_ends BIGINT      NOT NULL DEFAULT 0
+);
+CREATE UNIQUE INDEX guest_token_hash ON guest (token_hash);
+
+CREATE TABLE root_history (
+    instance_id VARCHAR(64)  NOT NULL PRIMARY KEY,
+    user_id     VARCHAR(255) NOT NULL,
+    enabled     BIGINT       NOT NULL,
+    disabled    BIGINT       NOT NULL
+);
+
+CREATE TABLE datastore (
+    id                 VARCHAR(64)  NOT NULL PRIMARY KEY,
+    name               VARCHAR(255) NOT NULL,
+    default_version_id VARCHAR(64)  NOT NULL
+);
+CREATE UNIQUE INDEX datastore_name ON datastore (name);
+
+CREATE TABLE datastore_version (
+    id           VARCHAR(64)  NOT NULL PRIMARY KEY,
+    datastore_id VARCHAR(64)  NOT NULL,
+    name         VARCHAR(255) NOT NULL,
+    version      VARCHAR(255) NOT NULL,
+    manager      VARCHAR(255) NOT NULL,
+    image_id     VARCHAR(255) NOT NULL,
+    active       SMALLINT     NOT NULL,
+    packages     TEXT         NOT NULL,
+    capabilities TEXT         NOT NULL,
+    flavor_ids   TEXT         NOT NULL,
+    volume_types TEXT         NOT NULL
+);
+CREATE INDEX datastore_version_datastore ON datastore_version (datastore_id);
+
+-- A row exists from the first use or the first limit on. hard_limit is NULL where the default holds.
+CREATE TABLE quota (
+    project_id VARCHAR(64) NOT NULL,
+    resource   VARCHAR(32) NOT NULL,
+    hard_limit BIGINT,
+    in_use     BIGINT      NOT NULL DEFAULT 0,
+    reserved   BIGINT      NOT NULL DEFAULT 0,
+    PRIMARY KEY (project_id, resource)
+);
+
+CREATE TABLE operation (
+    id           VARCHAR(64) NOT NULL PRIMARY KEY,
+    kind         VARCHAR(64) NOT NULL,
+    target       VARCHAR(64) NOT NULL,
+    project_id   VARCHAR(64) NOT NULL,
+    request_id   VARCHAR(64) NOT NULL,
+    state        VARCHAR(16) NOT NULL,
+    direction    VARCHAR(8)  NOT NULL,
+    step         VARCHAR(64) NOT NULL,
+    step_no      INTEGER     NOT NULL,
+    steps        INTEGER     NOT NULL,
+    step_started BIGINT      NOT NULL,
+    attempt      INTEGER     NOT NULL,
+    sentence     TEXT        NOT NULL,
+    percent      INTEGER     NOT NULL,
+    cancel       SMALLINT    NOT NULL,
+    error        TEXT        NOT NULL,
+    created      BIGINT      NOT NULL,
+    updated      BIGINT      NOT NULL,
+    deadline     BIGINT      NOT NULL,
+    version      BIGINT      NOT NULL,
+    claim        BIGINT      NOT NULL,
+    wake_at      BIGINT      NOT NULL,
+    owner        VARCHAR(64) NOT NULL,
+    events       BIGINT      NOT NULL,
+    input        TEXT        NOT NULL,
+    notes        TEXT        NOT NULL
+);
+CREATE INDEX operation_wake_at ON operation (wake_at);
+CREATE INDEX operation_owner ON operation (owner);
+CREATE INDEX operation_target ON operation (target, created);
+
+-- One open operation for each instance.
+CREATE TABLE operation_lock (
+    target       VARCHAR(64) NOT NULL PRIMARY KEY,
+    operation_id VARCHAR(64) NOT NULL
+);
+
+CREATE TABLE operation_log (
+    operation_id VARCHAR(64) NOT NULL,
+    seq          BIGINT      NOT NULL,
+    at           BIGINT      NOT NULL,
+    step         VARCHAR(64) NOT NULL,
+    outcome      VARCHAR(16) NOT NULL,
+    sentence     TEXT        NOT NULL,
+    PRIMARY KEY (operation_id, seq)
+);
+
+CREATE TABLE report (
+    operation_id VARCHAR(160) NOT NULL PRIMARY KEY,
+    instance_id  VARCHAR(64)  NOT NULL,
+    at           BIGINT       NOT NULL,
+    done         SMALLINT     NOT NULL,
+    error        TEXT         NOT NULL,
+    error_kind   SMALLINT     NOT NULL,
+    sentence     TEXT         NOT NULL,
+    percent      INTEGER      NOT NULL,
+    result       TEXT         NOT NULL
+);
+CREATE INDEX report_instance ON report (instance_id);
+
+CREATE TABLE bus_account (
+    id      INTEGER NOT NULL PRIMARY KEY,
+    jwt     TEXT    NOT NULL,
+    version BIGINT  NOT NULL
+);
+
+CREATE TABLE revoked_key (
+    public_key  VARCHAR(64) NOT NULL PRIMARY KEY,
+    instance_id VARCHAR(64) NOT NULL,
+    revoked_at  BIGINT      NOT NULL,
+    expires     BIGINT      NOT NULL
+);
+CREATE INDEX revoked_key_expires ON revoked_key (expires);
+
+CREATE TABLE identity_user (
+    id            VARCHAR(64)  NOT NULL PRIMARY KEY,
+    name          VARCHAR(255) NOT NULL,
+    password_hash TEXT         NOT NULL,
+    enabled       SMALLINT     NOT NULL
+);
+CREATE UNIQUE INDEX identity_user_name ON identity_user (name);
+
+CREATE TABLE identity_project (
+    id      VARCHAR(64)  NOT NULL PRIMARY KEY,
+    name    VARCHAR(255) NOT NULL,
+    enabled SMALLINT     NOT NULL
+);
+CREATE UNIQUE INDEX identity_project_name ON identity_project (name);
+
+CREATE TABLE identity_role (
+    user_id    VARCHAR(64) NOT NULL,
+    project_id VARCHAR(64) NOT NULL,
+    role       VARCHAR(64) NOT NULL,
+    PRIMARY KEY (user_id, project_id, role)
+);
+
+CREATE TABLE identity_token (
+    hash       VARCHAR(64) NOT NULL PRIMARY KEY,
+    user_id    VARCHAR(64) NOT NULL,
+    project_id VARCHAR(64) NOT NULL,
+    issued     BIGINT      NOT NULL,
+    expires    BIGINT      NOT NULL
+);
+CREATE INDEX identity_token_expires ON identity_token (expires);

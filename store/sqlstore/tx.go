@@ -1,0 +1,292 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/trove-dbaas/trove/internal/clock"
+	"github.com/trove-dbaas/trove/store"
+)
+
+// runner runs statements; the rebound, prepared ones are kept.
+type runner interface {
+	exec(ctx context.Context, query string, args ...any) (int64, error)
+	query(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	row(ctx context.Context, dest []any, query string, args ...any) error
+}
+
+// errConflict is found by us rather than by the database: a row was changed between our reading and our writing.
+var errConflict = errors.New("another transaction changed the row")
+
+// errNested would otherwise wait for the one writing connection for ever.
+var errNested = errors.New("InTx inside InTx")
+
+type inTxKey struct{}
+
+// txAttempts is how often a transaction that meets another one is run.
+const txAttempts = 10
+
+// InTx runs fn in one transaction; see store.Store.
+func (s *Store) InTx(ctx context.Context, fn func(ctx context.Context, tx store.Tx) error) error {
+	if ctx.Value(inTxKey{}) != nil {
+		return errNested
+	}
+	timer := prometheusTimer(s.took)
+	wait := 2 * time.Millisecond
+	for attempt := 1; ; attempt++ {
+		err := s.writers.once(ctx, s, fn)
+		if err == nil {
+			timer("committed")
+			return nil
+		}
+		if attempt == txAttempts || !(errors.Is(err, errConflict) || s.dialect.conflict(err)) {
+			timer("rolled back")
+			return err
+		}
+		if err := clock.Sleep(ctx, wait+rand.N(wait)); err != nil { //nolint:gosec // only spreads the repetitions
+			timer("rolled back")
+			return fmt.Errorf("wait to repeat a transaction: %w", err)
+		}
+		wait = min(2*wait, 200*time.Millisecond)
+	}
+}
+
+// writers are the connections that write. Each keeps its prepared statements; database/sql would prepare them anew in every transaction.
+type writers struct {
+	dialect *dialect
+	db      *sql.DB
+	free    chan *writer
+	closed  sync.Once
+}
+
+type writer struct {
+	dialect *dialect
+	conn    *sql.Conn // nil: to be opened
+	stmts   map[string]*sql.Stmt
+	failed  error // the first error of the running transaction
+}
+
+func newWriters(d *dialect, db *sql.DB, n int) *writers {
+	ws := &writers{dialect: d, db: db, free: make(chan *writer, n)}
+	for range n {
+		ws.free <- &writer{dialect: d}
+	}
+	return ws
+}
+
+func (ws *writers) close() {
+	ws.closed.Do(func() {
+		for range cap(ws.free) {
+			(<-ws.free).drop()
+		}
+		close(ws.free)
+	})
+}
+
+func (ws *writers) once(ctx context.Context, s *Store, fn func(context.Context, store.Tx) error) error {
+	var w *writer
+	var open bool
+	select {
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the store's writing connection: %w", context.Cause(ctx))
+	case w, open = <-ws.free:
+		if !open {
+			return sql.ErrConnDone
+		}
+	}
+	defer func() { ws.free <- w }()
+	if err := w.begin(ctx, ws.db); err != nil {
+		return err
+	}
+	done := false
+	defer func() {
+		if !done {
+			w.rollback(ctx) // also when fn panics
+		}
+	}()
+	if err := fn(context.WithValue(ctx, inTxKey{}, true), &tx{reader{run: w, quotas: s.quotas}}); err != nil {
+		return err
+	}
+	if w.failed != nil {
+		return fmt.Errorf("commit after a failed statement: %w", w.failed)
+	}
+	if _, err := w.exec(ctx, `COMMIT`); err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	done = true
+	return nil
+}
+
+func (w *writer) begin(ctx context.Context, db *sql.DB) error {
+	w.failed = nil
+	if w.conn == nil {
+		conn, err := db.Conn(ctx)
+		if err != nil {
+			return fmt.Errorf("open the store's writing connection: %w", err)
+		}
+		w.conn, w.stmts = conn, map[string]*sql.Stmt{}
+	}
+	if _, err := w.exec(ctx, w.dialect.begin); err != nil {
+		w.rollback(ctx) // cut off by the context, it may have begun all the same
+		return fmt.Errorf("begin a transaction: %w", err)
+	}
+	return nil
+}
+
+// rollback leaves the connection without a transaction, or drops it.
+func (w *writer) rollback(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	w.failed = nil
+	if _, err := w.exec(ctx, `ROLLBACK`); err != nil {
+		w.drop() // SQLite rolls back by itself after some errors and then has nothing to roll back; a new connection is right in every case
+	}
+}
+
+func (w *writer) drop() {
+	if w.conn == nil {
+		return
+	}
+	for _, st := range w.stmts {
+		st.Close() //nolint:errcheck,gosec // the connection goes with it
+	}
+	w.conn.Close()
+	w.conn = nil
+}
+
+func (w *writer) prepare(ctx context.Context, query string) (*sql.Stmt, error) {
+	if w.failed != nil { // as PostgreSQL has it: nothing more happens in a transaction that failed
+		return nil, fmt.Errorf("the transaction has failed: %w", w.failed)
+	}
+	if st, ok := w.stmts[query]; ok {
+		return st, nil
+	}
+	st, err := w.conn.PrepareContext(ctx, w.dialect.rebind(query))
+	if err != nil {
+		return nil, fmt.Errorf("prepare %q: %w", query, err)
+	}
+	w.stmts[query] = st
+	return st, nil
+}
+
+func (w *writer) exec(ctx context.Context, query string, args ...any) (int64, error) {
+	st, err := w.prepare(ctx, query)
+	if err != nil {
+		return 0, w.fail(err)
+	}
+	res, err := st.ExecContext(ctx, args...)
+	if err != nil {
+		return 0, w.fail(err)
+	}
+	n, err := res.RowsAffected()
+	return n, w.fail(err)
+}
+
+func (w *writer) query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	st, err := w.prepare(ctx, query)
+	if err != nil {
+		return nil, w.fail(err)
+	}
+	rows, err := st.QueryContext(ctx, args...)
+	return rows, w.fail(err)
+}
+
+func (w *writer) row(ctx context.Context, dest []any, query string, args ...any) error {
+	st, err := w.prepare(ctx, query)
+	if err != nil {
+		return w.fail(err)
+	}
+	err = st.QueryRowContext(ctx, args...).Scan(dest...)
+	if errors.Is(err, sql.ErrNoRows) {
+		return err
+	}
+	return w.fail(err)
+}
+
+func (w *writer) fail(err error) error {
+	if err != nil && w.failed == nil {
+		w.failed = err
+	}
+	return err
+}
+
+// pooled runs reads outside of transactions.
+type pooled struct {
+	dialect *dialect
+	db      *sql.DB
+	stmts   sync.Map // text to *sql.Stmt
+}
+
+func (p *pooled) prepare(ctx context.Context, query string) (*sql.Stmt, error) {
+	if st, ok := p.stmts.Load(query); ok {
+		return st.(*sql.Stmt), nil //nolint:errcheck,forcetypeassert // nothing else is put in
+	}
+	st, err := p.db.PrepareContext(ctx, p.dialect.rebind(query))
+	if err != nil {
+		return nil, fmt.Errorf("prepare %q: %w", query, err)
+	}
+	if old, loaded := p.stmts.LoadOrStore(query, st); loaded {
+		st.Close()                  //nolint:errcheck,gosec // the other one is used
+		return old.(*sql.Stmt), nil //nolint:errcheck,forcetypeassert // nothing else is put in
+	}
+	return st, nil
+}
+
+func (p *pooled) exec(ctx context.Context, query string, args ...any) (int64, error) {
+	return 0, errors.New("a write outside a transaction: " + query)
+}
+
+func (p *pooled) query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	st, err := p.prepare(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	return st.QueryContext(ctx, args...)
+}
+
+func (p *pooled) row(ctx context.Context, dest []any, query string, args ...any) error {
+	st, err := p.prepare(ctx, query)
+	if err != nil {
+		return err
+	}
+	return st.QueryRowContext(ctx, args...).Scan(dest...)
+}
+
+// reader implements store.Reader inside and outside of transactions.
+type reader struct {
+	run    runner
+	quotas map[string]int
+}
+
+// tx implements store.Tx.
+type tx struct{ reader }
+
+// list reads rows until the end; scan is called once for each.
+func list(ctx context.Context, run runner, scan func(*sql.Rows) error, query string, args ...any) error {
+	rows, err := run.query(ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close() //nolint:errcheck // Err says more
+	for rows.Next() {
+		if err := scan(rows); err != nil {
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// put updates the row that the arguments name or inserts it. The key's arguments are the last ones of the update.
+func put(ctx context.Context, run runner, update, insert string, args ...any) error {
+	n, err := run.exec(ctx, update, args...)
+	if err != nil || n > 0 {
+		return err
+	}
+	_, err = run.exec(ctx, insert, args...)
+	return err
+}
