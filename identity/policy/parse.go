@@ -13,9 +13,7 @@ const maxDepth = 64
 // parse reads a rule:
 //
 //	rule = ""                        always
-//	     | or
-//	or   = and [ "or" or ]
-//	and  = term [ "and" and ]
+//	     | terms joined by "and" and "or", of which "and" binds closer
 //	term = "not" term | "(" or ")" | "@" | "!" | kind ":" value
 //
 // Key words are read without regard to case, and brackets may touch the checks, as in oslo.policy.
