@@ -1,0 +1,95 @@
+package cli
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/client"
+)
+
+// engineClient is how an engine's own client is called.
+type engineClient struct {
+	program string
+	args    func(host, user, database string) []string
+}
+
+// clients are the engines' own clients by the name of the datastore. Each asks for the password itself, so that none is on a command line.
+var clients = map[string]engineClient{
+	"mariadb":    {"mariadb", mysqlArgs},
+	"mysql":      {"mysql", mysqlArgs},
+	"postgresql": {"psql", psqlArgs},
+	"redis":      {"redis-cli", redisArgs},
+	"valkey":     {"valkey-cli", redisArgs},
+}
+
+func mysqlArgs(host, user, database string) []string {
+	args := []string{"--host=" + host, "--user=" + user, "--password"}
+	if database != "" {
+		args = append(args, database)
+	}
+	return args
+}
+
+func psqlArgs(host, user, database string) []string {
+	return []string{"--host=" + host, "--username=" + user, "--dbname=" + orElse(database, "postgres")}
+}
+
+func redisArgs(host, user, _ string) []string {
+	return []string{"-h", host, "--user", user, "--askpass"}
+}
+
+func orElse(s, d string) string {
+	if s == "" {
+		return d
+	}
+	return s
+}
+
+func (a *app) instanceConnect() *cobra.Command {
+	var user, database, defaults string
+	cmd := &cobra.Command{
+		Use: "connect INSTANCE", Short: "Open the engine's own client on an instance", Args: cobra.ExactArgs(1), ValidArgsFunction: a.instances,
+		Long:    "Open the engine's own client on an instance. The client asks for the password; --defaults-file names a file of the client's that holds it.",
+		Example: "  trove instance connect shop --user app --database shop",
+		RunE: a.run(func(ctx context.Context, c *client.Client, args []string) error {
+			i, err := c.FindInstance(ctx, args[0])
+			if err != nil {
+				return err
+			}
+			store := deref(i.Datastore.Type)
+			ec, ok := clients[store]
+			if !ok {
+				return trove.Errorf(trove.KindNotImplemented, "No client is known for the datastore %q; connect to %v with one of your own.", store, addresses(i))
+			}
+			if len(i.Addresses) == 0 {
+				return trove.Errorf(trove.KindConflict, "%s has no address yet: its status is %s.", i.Name, i.Status)
+			}
+			path, err := a.env.LookPath(ec.program)
+			if err != nil {
+				return trove.Wrap(trove.KindNotFound, err, "The client %q is not installed; on Debian: apt-get install %s-client.", ec.program, store)
+			}
+			argv := ec.args(i.Addresses[0].Address, user, database)
+			if defaults != "" {
+				argv = append([]string{"--defaults-extra-file=" + defaults, argv[0]}, removePassword(argv[1:])...)
+			}
+			return a.env.Exec(path, append([]string{ec.program}, argv...))
+		}),
+	}
+	cmd.Flags().StringVarP(&user, "user", "u", "root", "database user")
+	cmd.Flags().StringVarP(&database, "database", "d", "", "database to use")
+	cmd.Flags().StringVar(&defaults, "defaults-file", "", "option file of the mariadb client, with the password")
+	return cmd
+}
+
+// removePassword drops the flag that makes the client ask.
+func removePassword(args []string) []string {
+	out := make([]string, 0, len(args))
+	for _, a := range args {
+		if a != "--password" {
+			out = append(out, a)
+		}
+	}
+	return out
+}

@@ -1,0 +1,254 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/api/wire"
+	"github.com/trove-dbaas/trove/client"
+)
+
+func (a *app) instanceCmd() *cobra.Command {
+	return group("instance", "Create, show, change and delete database instances",
+		a.instanceList(), a.instanceShow(), a.instanceCreate(), a.instanceUpdate(), a.instanceDelete(),
+		a.instanceRestart(), a.instanceResize(), a.instanceResetStatus(), a.instanceConnect())
+}
+
+var instanceColumns = []string{"ID", "Name", "Datastore", "Datastore Version", "Status", "Operating Status", "Public", "Addresses", "Flavor ID", "Size", "Role"}
+
+func (a *app) instanceList() *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "List the instances of the project", Args: cobra.NoArgs,
+		RunE: a.run(func(ctx context.Context, c *client.Client, _ []string) error {
+			all, err := c.AllInstances(ctx)
+			if err != nil {
+				return err
+			}
+			rows := make([]row, 0, len(all))
+			for _, i := range all {
+				rows = append(rows, row{
+					i.ID, i.Name, deref(i.Datastore.Type), deref(i.Datastore.Version), i.Status, i.OperatingStatus, isPublic(i),
+					addresses(i), i.Flavor.ID, size(i), role(i),
+				})
+			}
+			return a.list(instanceColumns, rows)
+		}),
+	}
+}
+
+func deref(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}
+
+func isPublic(i wire.Instance) bool { return i.Access.IsPublic != nil && *i.Access.IsPublic }
+
+func addresses(i wire.Instance) []string {
+	list := make([]string, 0, len(i.Addresses))
+	for _, a := range i.Addresses {
+		list = append(list, a.Address)
+	}
+	return list
+}
+
+func size(i wire.Instance) any {
+	if i.Volume == nil {
+		return nil
+	}
+	return i.Volume.Size
+}
+
+func role(i wire.Instance) string {
+	switch {
+	case i.ReplicaOf != nil:
+		return "replica"
+	case len(i.Replicas) > 0:
+		return "primary"
+	}
+	return ""
+}
+
+func stamp(t *wire.Time) string {
+	if t == nil || time.Time(*t).IsZero() {
+		return ""
+	}
+	return time.Time(*t).Format(wire.Layout)
+}
+
+func (a *app) instanceShow() *cobra.Command {
+	return &cobra.Command{
+		Use: "show INSTANCE", Short: "Show an instance by name or id", Args: cobra.ExactArgs(1), ValidArgsFunction: a.instances,
+		RunE: a.run(func(ctx context.Context, c *client.Client, args []string) error {
+			i, err := c.FindInstance(ctx, args[0])
+			if err != nil {
+				return err
+			}
+			return a.showInstance(i)
+		}),
+	}
+}
+
+func (a *app) showInstance(i wire.Instance, extra ...any) error {
+	columns := []string{
+		"id", "name", "status", "operating_status", "datastore", "datastore_version", "flavor", "volume", "volume_used",
+		"addresses", "public", "allowed_cidrs", "region", "created", "updated",
+	}
+	r := row{
+		i.ID, i.Name, i.Status, i.OperatingStatus, deref(i.Datastore.Type), deref(i.Datastore.Version), i.Flavor.ID, size(i), nil,
+		addresses(i), isPublic(i), i.Access.AllowedCIDRs, i.Region, stamp(i.Created), stamp(i.Updated),
+	}
+	if i.Volume != nil && i.Volume.Used != nil {
+		r[8] = *i.Volume.Used
+	}
+	if i.Fault != nil {
+		columns, r = append(columns, "fault", "fault_date"), append(r, i.Fault.Message, stamp(&i.Fault.Created))
+	}
+	for n := 0; n+1 < len(extra); n += 2 {
+		name, _ := extra[n].(string)
+		columns, r = append(columns, name), append(r, extra[n+1])
+	}
+	return a.show(columns, r)
+}
+
+func (a *app) instanceDelete() *cobra.Command {
+	var wait bool
+	cmd := &cobra.Command{
+		Use: "delete INSTANCE...", Short: "Delete instances with all their data", Args: cobra.MinimumNArgs(1), ValidArgsFunction: a.instances,
+		RunE: a.run(func(ctx context.Context, c *client.Client, args []string) error {
+			for _, arg := range args {
+				i, err := c.FindInstance(ctx, arg)
+				if err != nil {
+					return err
+				}
+				if err := c.DeleteInstance(ctx, i.ID); err != nil {
+					return err
+				}
+				if wait {
+					if err := a.waitGone(ctx, c, i); err != nil {
+						return err
+					}
+				}
+			}
+			return nil
+		}),
+	}
+	waitFlag(cmd, &wait, "return when the instances are gone")
+	return cmd
+}
+
+func waitFlag(cmd *cobra.Command, wait *bool, usage string) {
+	cmd.Flags().BoolVar(wait, "wait", false, usage)
+}
+
+// act makes a command that asks for something long on one instance and may wait for it.
+func (a *app) act(cmd *cobra.Command, ask func(ctx context.Context, c *client.Client, i wire.Instance, args []string) error) *cobra.Command {
+	var wait bool
+	cmd.ValidArgsFunction = a.instances
+	cmd.RunE = a.run(func(ctx context.Context, c *client.Client, args []string) error {
+		i, err := c.FindInstance(ctx, args[0])
+		if err != nil {
+			return err
+		}
+		if err := ask(ctx, c, i, args[1:]); err != nil || !wait {
+			return err
+		}
+		return a.wait(ctx, c, i)
+	})
+	waitFlag(cmd, &wait, "return when it is done, and show what goes on")
+	return cmd
+}
+
+func (a *app) instanceRestart() *cobra.Command {
+	return a.act(&cobra.Command{Use: "restart INSTANCE", Short: "Restart the database server", Args: cobra.ExactArgs(1)},
+		func(ctx context.Context, c *client.Client, i wire.Instance, _ []string) error {
+			return c.RestartInstance(ctx, i.ID)
+		})
+}
+
+func (a *app) instanceResize() *cobra.Command {
+	flavor := a.act(&cobra.Command{Use: "flavor INSTANCE FLAVOR", Short: "Give the instance another flavor", Args: cobra.ExactArgs(2)},
+		func(ctx context.Context, c *client.Client, i wire.Instance, args []string) error {
+			f, err := findFlavor(ctx, c, args[0])
+			if err != nil {
+				return err
+			}
+			return c.ResizeFlavor(ctx, i.ID, f.StrID)
+		})
+	volume := a.act(&cobra.Command{Use: "volume INSTANCE GIB", Short: "Grow the data volume, online", Args: cobra.ExactArgs(2)},
+		func(ctx context.Context, c *client.Client, i wire.Instance, args []string) error {
+			var gib int
+			if _, err := fmt.Sscanf(args[0], "%d", &gib); err != nil {
+				return trove.Errorf(trove.KindBadRequest, "GIB: %q is not a whole number.", args[0])
+			}
+			return c.ResizeVolume(ctx, i.ID, gib)
+		})
+	return group("resize", "Change the flavor or grow the volume", flavor, volume)
+}
+
+func (a *app) instanceResetStatus() *cobra.Command {
+	return &cobra.Command{
+		Use: "reset-status INSTANCE", Short: "Clear a task that is stuck (administrators)", Args: cobra.ExactArgs(1), ValidArgsFunction: a.instances,
+		RunE: a.run(func(ctx context.Context, c *client.Client, args []string) error {
+			i, err := c.FindInstance(ctx, args[0])
+			if err != nil {
+				return err
+			}
+			return c.ResetStatus(ctx, i.ID)
+		}),
+	}
+}
+
+func (a *app) instanceUpdate() *cobra.Command {
+	var name string
+	var public, private bool
+	var cidrs []string
+	cmd := &cobra.Command{Use: "update INSTANCE", Short: "Change the name or who may reach the instance", Args: cobra.ExactArgs(1)}
+	cmd.Flags().StringVar(&name, "name", "", "new name")
+	cmd.Flags().BoolVar(&public, "is-public", false, "reachable from outside")
+	cmd.Flags().BoolVar(&private, "is-private", false, "not reachable from outside")
+	cmd.Flags().StringSliceVar(&cidrs, "allowed-cidr", nil, "address range that may connect (may be repeated)")
+	cmd.MarkFlagsMutuallyExclusive("is-public", "is-private")
+	a.act(cmd, func(ctx context.Context, c *client.Client, i wire.Instance, _ []string) error {
+		var change wire.InstanceUpdate
+		if name != "" {
+			change.Name = &name
+		}
+		if public || private || cmd.Flags().Changed("allowed-cidr") {
+			change.Access = &wire.AccessRequest{}
+			if public || private {
+				change.Access.IsPublic = &public
+			}
+			if cmd.Flags().Changed("allowed-cidr") {
+				change.Access.AllowedCIDRs = &cidrs
+			}
+		}
+		if change == (wire.InstanceUpdate{}) {
+			return trove.Errorf(trove.KindBadRequest, "Nothing to change: give --name, --is-public, --is-private or --allowed-cidr.")
+		}
+		return c.UpdateInstance(ctx, i.ID, change)
+	})
+	return cmd
+}
+
+// findFlavor finds a flavor by id or name.
+func findFlavor(ctx context.Context, c *client.Client, idOrName string) (wire.Flavor, error) {
+	all, err := c.Flavors(ctx)
+	if err != nil {
+		return wire.Flavor{}, err
+	}
+	names := make([]string, 0, len(all))
+	for _, f := range all {
+		if f.StrID == idOrName || f.Name == idOrName {
+			return f, nil
+		}
+		names = append(names, f.Name)
+	}
+	return wire.Flavor{}, trove.Errorf(trove.KindNotFound, "There is no flavor %q; there are %s.", idOrName, strings.Join(names, ", "))
+}

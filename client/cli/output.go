@@ -1,0 +1,192 @@
+package cli
+
+import (
+	"encoding/csv"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/jedib0t/go-pretty/v6/text"
+	"go.yaml.in/yaml/v3"
+
+	trove "github.com/trove-dbaas/trove"
+)
+
+// row is one line of a result: the cells by column. A cell is a string, a number, a bool, nil or a list of strings.
+type row []any
+
+func (a *app) checkFormat() error {
+	if slices.Contains([]string{"table", "json", "yaml", "csv", "value"}, a.format) {
+		return nil
+	}
+	return trove.Errorf(trove.KindBadRequest, "--format: %q is none of table, json, yaml, csv, value.", a.format)
+}
+
+// choose keeps the columns that --column names, in that order; names compare without regard to case, and "_" and " " are the same.
+func (a *app) choose(columns []string, rows []row) ([]string, []row, error) {
+	if len(a.column) == 0 {
+		return columns, rows, nil
+	}
+	var index []int
+	for _, want := range a.column {
+		i := slices.IndexFunc(columns, func(c string) bool { return normal(c) == normal(want) })
+		if i < 0 {
+			return nil, nil, trove.Errorf(trove.KindBadRequest, "--column: there is no column %q; there are %s.", want, strings.Join(columns, ", "))
+		}
+		index = append(index, i)
+	}
+	pick := func(all row) row {
+		r := make(row, 0, len(index))
+		for _, i := range index {
+			r = append(r, all[i])
+		}
+		return r
+	}
+	chosen := make([]string, 0, len(index))
+	for _, i := range index {
+		chosen = append(chosen, columns[i])
+	}
+	out := make([]row, 0, len(rows))
+	for _, r := range rows {
+		out = append(out, pick(r))
+	}
+	return chosen, out, nil
+}
+
+func normal(s string) string { return strings.ReplaceAll(strings.ToLower(s), " ", "_") }
+
+// list shows many things, one a line.
+func (a *app) list(columns []string, rows []row) error {
+	columns, rows, err := a.choose(columns, rows)
+	if err != nil {
+		return err
+	}
+	switch a.format {
+	case "json", "yaml":
+		all := make([]map[string]any, 0, len(rows))
+		for _, r := range rows {
+			all = append(all, object(columns, r))
+		}
+		return a.marshal(all)
+	case "csv":
+		return a.csv(columns, rows)
+	case "value":
+		for _, r := range rows {
+			a.value(r)
+		}
+		return nil
+	}
+	a.table(columns, rows)
+	return nil
+}
+
+// show shows one thing, a field a line.
+func (a *app) show(columns []string, r row) error {
+	columns, rows, err := a.choose(columns, []row{r})
+	if err != nil {
+		return err
+	}
+	r = rows[0]
+	switch a.format {
+	case "json", "yaml":
+		return a.marshal(object(columns, r))
+	case "csv":
+		return a.csv(columns, rows)
+	case "value":
+		for _, cell := range r {
+			fmt.Fprintln(a.env.Stdout, cellText(cell))
+		}
+		return nil
+	}
+	fields := make([]row, 0, len(columns))
+	for i, c := range columns {
+		fields = append(fields, row{c, r[i]})
+	}
+	a.table([]string{"Field", "Value"}, fields)
+	return nil
+}
+
+func object(columns []string, r row) map[string]any {
+	o := make(map[string]any, len(columns))
+	for i, c := range columns {
+		o[normal(c)] = r[i]
+	}
+	return o
+}
+
+func (a *app) marshal(v any) error {
+	if a.format == "yaml" {
+		e := yaml.NewEncoder(a.env.Stdout)
+		e.SetIndent(2)
+		return e.Encode(v)
+	}
+	e := json.NewEncoder(a.env.Stdout)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
+func (a *app) csv(columns []string, rows []row) error {
+	w := csv.NewWriter(a.env.Stdout)
+	_ = w.Write(columns) // Error reports it
+	for _, r := range rows {
+		cells := make([]string, 0, len(r))
+		for _, c := range r {
+			cells = append(cells, cellText(c))
+		}
+		_ = w.Write(cells)
+	}
+	w.Flush()
+	return w.Error()
+}
+
+func (a *app) value(r row) {
+	cells := make([]string, 0, len(r))
+	for _, c := range r {
+		cells = append(cells, cellText(c))
+	}
+	fmt.Fprintln(a.env.Stdout, strings.Join(cells, " "))
+}
+
+// table draws what the openstack client draws.
+func (a *app) table(columns []string, rows []row) {
+	t := table.NewWriter()
+	style := table.StyleDefault
+	style.Format.Header = text.FormatDefault
+	t.SetStyle(style)
+	t.SetOutputMirror(a.env.Stdout)
+	header := make(table.Row, 0, len(columns))
+	for _, c := range columns {
+		header = append(header, c)
+	}
+	t.AppendHeader(header)
+	for _, r := range rows {
+		line := make(table.Row, 0, len(r))
+		for _, c := range r {
+			line = append(line, cellText(c))
+		}
+		t.AppendRow(line)
+	}
+	t.Render()
+}
+
+func cellText(cell any) string {
+	switch v := cell.(type) {
+	case nil:
+		return ""
+	case string:
+		return v
+	case []string:
+		return strings.Join(v, ", ")
+	case bool:
+		if v {
+			return "True"
+		}
+		return "False"
+	case float64:
+		return fmt.Sprintf("%.2f", v)
+	}
+	return fmt.Sprint(cell)
+}
