@@ -1,0 +1,173 @@
+// Package config is the configuration of the controllers: one struct, read from a strict YAML file, then from the environment.
+//
+// A key that does not exist is an error that names the nearest one that does. Every key can be set by an environment variable:
+// api.listen by TROVE_API_LISTEN. Secrets are not in the configuration but in files that it names.
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	trove "github.com/trove-dbaas/trove"
+)
+
+// Config is the whole configuration.
+type Config struct {
+	State   string  `yaml:"state" doc:"Directory that everything is kept under: store, keys, images, instances, logs. Names on the host are derived from it."`
+	Region  string  `yaml:"region" doc:"Name of the region, as instances and the catalogue show it."`
+	API     API     `yaml:"api"`
+	Bus     Bus     `yaml:"bus"`
+	Local   Local   `yaml:"local"`
+	Quota   Quota   `yaml:"quota"`
+	Log     Log     `yaml:"log"`
+	Workers Workers `yaml:"workers"`
+}
+
+// API configures trove-api.
+type API struct {
+	Listen        string        `yaml:"listen" doc:"Address and port that the REST API listens on."`
+	PublicURL     string        `yaml:"public_url" doc:"scheme://host:port under which clients reach the API; empty: what they called it."`
+	RateLimit     int           `yaml:"rate_limit" doc:"Requests a minute that a project may make, for each HTTP method; 0: no limit."`
+	MaxVolumeSize int           `yaml:"max_volume_size" doc:"Largest data volume that can be asked for, in GiB."`
+	PolicyFile    string        `yaml:"policy_file" doc:"policy.yaml with rules in place of the defaults; relative to the state directory."`
+	Drain         time.Duration `yaml:"drain" doc:"How long running requests may take when the service stops."`
+}
+
+// Bus configures the message bus.
+type Bus struct {
+	Port      int `yaml:"port" doc:"TCP port of the bus on the management network."`
+	EnrolPort int `yaml:"enrol_port" doc:"TCP port on the management network where new guests enrol."`
+}
+
+// Local configures the local cloud.
+type Local struct {
+	ManagementCIDR string   `yaml:"management_cidr" doc:"Address range of the management network; empty: a free one is picked and kept."`
+	TenantCIDR     string   `yaml:"tenant_cidr" doc:"Address range of the tenant network; empty: a free one is picked and kept."`
+	PoolGiB        int      `yaml:"pool_gib" doc:"Space for data volumes in GiB; 0: what the file system of the state directory has."`
+	Overcommit     float64  `yaml:"overcommit" doc:"How many times the pool may be promised; 1: space is reserved."`
+	Flavors        []Flavor `yaml:"flavors" doc:"Sizes of machines."`
+}
+
+// Flavor is a size of machine.
+type Flavor struct {
+	ID    string `yaml:"id"`
+	Name  string `yaml:"name"`
+	RAM   int    `yaml:"ram"` // MiB
+	VCPUs int    `yaml:"vcpus"`
+}
+
+// Quota are the limits of projects that have none of their own; -1: unlimited.
+type Quota struct {
+	Instances int `yaml:"instances" doc:"Instances a project may have."`
+	RAM       int `yaml:"ram" doc:"Memory in MiB that the instances of a project may have together."`
+	Volumes   int `yaml:"volumes" doc:"GiB that the volumes of a project may have together."`
+	Backups   int `yaml:"backups" doc:"Backups a project may have."`
+}
+
+// Log configures the logs.
+type Log struct {
+	Format string `yaml:"format" doc:"json or text."`
+	Level  string `yaml:"level" doc:"debug, info, warn or error."`
+}
+
+// Workers configures how much is done at once.
+type Workers struct {
+	Operations int `yaml:"operations" doc:"Operations that one taskmanager works on at once."`
+}
+
+// Default returns the configuration that applies where nothing is said.
+func Default() Config {
+	return Config{
+		State: "/var/lib/trove", Region: "RegionOne",
+		API: API{Listen: "127.0.0.1:8779", RateLimit: 200, MaxVolumeSize: 100, PolicyFile: "policy.yaml", Drain: 10 * time.Second},
+		Bus: Bus{Port: 4222, EnrolPort: 4223},
+		Local: Local{Overcommit: 1, Flavors: []Flavor{
+			{"1", "db.tiny", 512, 1}, {"2", "db.small", 2048, 1}, {"3", "db.medium", 4096, 2}, {"4", "db.large", 8192, 2},
+		}},
+		Quota:   Quota{Instances: 10, RAM: -1, Volumes: 40, Backups: 50},
+		Log:     Log{Format: "text", Level: "info"},
+		Workers: Workers{Operations: 8},
+	}
+}
+
+// TroveFlavors returns the flavors as the cloud takes them.
+func (l Local) TroveFlavors() []trove.Flavor {
+	all := make([]trove.Flavor, 0, len(l.Flavors))
+	for _, f := range l.Flavors {
+		all = append(all, trove.Flavor{ID: f.ID, Name: f.Name, RAM: f.RAM, VCPUs: f.VCPUs})
+	}
+	return all
+}
+
+// Load reads the file over the defaults (a file that does not exist, or "", changes nothing), then the environment, and checks the result.
+func Load(path string, environ []string) (Config, error) {
+	c := Default()
+	if path != "" {
+		data, err := os.ReadFile(path)
+		if err != nil && !os.IsNotExist(err) {
+			return Config{}, fmt.Errorf("read the configuration: %w", err)
+		}
+		if err := decode(data, &c); err != nil {
+			return Config{}, fmt.Errorf("%s: %w", path, err)
+		}
+	}
+	if err := overlay(&c, environ); err != nil {
+		return Config{}, err
+	}
+	abs, err := filepath.Abs(c.State)
+	if err != nil {
+		return Config{}, fmt.Errorf("state: %w", err)
+	}
+	c.State = abs
+	return c, c.Check()
+}
+
+// Check returns an error that names the first key whose value cannot work.
+func (c Config) Check() error {
+	if _, err := netip.ParseAddrPort(c.API.Listen); err != nil {
+		return fmt.Errorf("api.listen: %q is not an address with a port", c.API.Listen)
+	}
+	for name, cidr := range map[string]string{"local.management_cidr": c.Local.ManagementCIDR, "local.tenant_cidr": c.Local.TenantCIDR} {
+		if cidr == "" {
+			continue
+		}
+		if p, err := netip.ParsePrefix(cidr); err != nil || !p.Addr().Is4() || p.Bits() > 28 {
+			return fmt.Errorf("%s: %q is not an IPv4 range of /28 or larger", name, cidr)
+		}
+	}
+	for name, port := range map[string]int{"bus.port": c.Bus.Port, "bus.enrol_port": c.Bus.EnrolPort} {
+		if port < 1 || port > 65535 {
+			return fmt.Errorf("%s: %d is not a port", name, port)
+		}
+	}
+	if c.Bus.Port == c.Bus.EnrolPort {
+		return fmt.Errorf("bus.enrol_port: %d is the bus's own port", c.Bus.EnrolPort)
+	}
+	if c.Local.Overcommit < 1 {
+		return fmt.Errorf("local.overcommit: %v is less than 1", c.Local.Overcommit)
+	}
+	if c.Workers.Operations < 1 {
+		return fmt.Errorf("workers.operations: %d is less than 1", c.Workers.Operations)
+	}
+	return c.checkFlavors()
+}
+
+func (c Config) checkFlavors() error {
+	seen := map[string]bool{}
+	for _, f := range c.Local.Flavors {
+		if f.ID == "" || f.Name == "" || f.RAM < 256 || f.VCPUs < 1 {
+			return fmt.Errorf("local.flavors: %q needs an id, a name, at least 256 MiB of ram and one vcpu", f.Name)
+		}
+		if seen[f.ID] {
+			return fmt.Errorf("local.flavors: two flavors have the id %q", f.ID)
+		}
+		seen[f.ID] = true
+	}
+	if len(seen) == 0 {
+		return fmt.Errorf("local.flavors: there is none")
+	}
+	return nil
+}

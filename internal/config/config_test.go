@@ -1,0 +1,56 @@
+package config_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/trove-dbaas/trove/internal/config"
+)
+
+func load(t *testing.T, text string, environ ...string) (config.Config, error) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "trove.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return config.Load(path, environ)
+}
+
+func TestFileThenEnvironment(t *testing.T) {
+	c, err := load(t, "api:\n  listen: 127.0.0.1:1\n  drain: 3s\nregion: north\n", "TROVE_API_LISTEN=127.0.0.1:2", "TROVE_QUOTA_RAM=7", "OTHER=1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.API.Listen != "127.0.0.1:2" || c.API.Drain != 3*time.Second || c.Region != "north" || c.Quota.RAM != 7 || c.Bus.Port != 4222 {
+		t.Fatalf("got %+v", c)
+	}
+}
+
+func TestErrorsNameTheKey(t *testing.T) {
+	for _, c := range []struct{ text, env, want string }{
+		{"api:\n  lisen: x\n", "", `did you mean "listen"?`},
+		{"api:\n  listen: nowhere\n", "", "api.listen"},
+		{"", "TROVE_BUS_PORT=many", "TROVE_BUS_PORT"},
+		{"bus:\n  port: 4223\n", "", "bus.enrol_port"},
+		{"local:\n  tenant_cidr: 10.0.0.0/30\n", "", "local.tenant_cidr"},
+		{"local:\n  overcommit: 0.5\n", "", "local.overcommit"},
+		{"local:\n  flavors: [{id: '1', name: a, ram: 512, vcpus: 1}, {id: '1', name: b, ram: 512, vcpus: 1}]\n", "", "local.flavors"},
+	} {
+		_, err := load(t, c.text, c.env)
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%q %q: error %v, want one with %q", c.text, c.env, err, c.want)
+		}
+	}
+}
+
+func TestEveryKeyHasAText(t *testing.T) {
+	c := config.Default()
+	for _, k := range c.Keys() {
+		if k.Doc == "" {
+			t.Errorf("%s has no doc tag", k.Name)
+		}
+	}
+}
