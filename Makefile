@@ -1,16 +1,47 @@
 # Every target is a line or a script. `make help` lists them.
 SHELL := /bin/bash
 GO ?= go
+STATE ?= var/dev
 LDFLAGS := -s -w
-LINT := bin/tools/golangci-lint
+BIN := bin/tools
+LINT := $(BIN)/golangci-lint
 
-.PHONY: help build tools
+export TROVE_DEMO_STATE = $(STATE)
+
+.PHONY: help demo stop destroy build clean tools format check lint unit generate fresh test test-long bench bench-provision fuzz
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
+demo: ## from nothing to a row in a real database (root)
+	@scripts/demo.sh
+stop: ## stop the control plane; the databases go on
+	@bin/trove dev stop --state $(STATE)
+destroy: ## remove instances, networks and state from this machine; asks, or FORCE=1
+	@scripts/destroy.sh
 build: ## build both binaries into bin/
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/trove ./cmd/trove-guestagent
+	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/trove ./cmd/trove-guestagent
+	@for name in trove-api trove-taskmanager trove-conductor; do ln -sf trove bin/$$name; done
+clean: ## remove build outputs
+	rm -rf bin dist
 
 tools: $(LINT) ## build the linters and test tools
 $(LINT): tools/go.mod tools/go.sum
-	cd tools && $(GO) build -o ../bin/tools/ tool
+	cd tools && $(GO) build -o ../$(BIN)/ tool
+	@touch $(LINT)
+
+format: tools ## format the code
+	$(BIN)/gofumpt -w -modpath github.com/trove-dbaas/trove $$(git ls-files -co --exclude-standard '*.go')
+check: ## format, vet, lint, unit tests with the race detector, generated files fresh
+	@scripts/check.sh
+generate: ## write what is generated: API description, reference texts, module lists, golden files of steps
+	@scripts/generate.sh
+test: ## everything that CI runs: check, conformance, crash walk, e2e on the local cloud (root)
+	@scripts/test.sh
+test-long: ## what is too long for CI; the results go to docs/evidence (root)
+	@scripts/test-long.sh
+bench: tools ## benchmarks of the packages
+	$(GO) test -run '^$$' -bench . -benchmem ./... | tee var/bench.txt
+bench-provision: ## create --wait to a successful login, 50 times (root)
+	@scripts/bench-provision.sh
+fuzz: ## each fuzz target for 30 s
+	@scripts/fuzz.sh 30s

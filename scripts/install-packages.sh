@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Installs the Debian packages that are missing, and says which. Arguments: "run" (what the local cloud needs), "test" (that, and what the
+# tests need).
+source "$(dirname "$0")/lib.sh"
+
+run_packages=(runc mmdebstrap xfsprogs nftables mariadb-client)
+test_packages=(python3-troveclient python3-openstackclient wrk jq)
+
+packages=("${run_packages[@]}")
+[ "${1:-run}" = test ] && packages+=("${test_packages[@]}")
+
+missing=()
+for p in "${packages[@]}"; do
+	[ "$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null)" = installed ] || missing+=("$p")
+done
+[ ${#missing[@]} = 0 ] && exit 0
+need_root
+say "installing ${missing[*]}"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -q >"$log" 2>&1 || {
+	tail -5 "$log" >&2
+	die "the package lists could not be fetched: is the package archive of this machine reachable?"
+}
+apt-get install -y -q --no-install-recommends -o APT::Status-Fd=3 "${missing[@]}" 3> >(
+	awk -F: '/^(dlstatus|pmstatus)/ { n = int($3 / 10) * 10; if (n != last) { printf "    %d %% %s\n", n, $4 > "/dev/stderr"; last = n } }'
+) >>"$log" 2>&1 || {
+	tail -20 "$log" >&2
+	die "installing ${missing[*]} failed; the lines above say why."
+}
