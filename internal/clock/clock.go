@@ -20,6 +20,12 @@ type System struct{}
 // Now returns the current time in UTC, cut to the microsecond that the store keeps, with the monotonic reading dropped.
 func (System) Now() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
 
+// Stopwatch returns a function that tells how long ago it was made, by the monotonic clock, which no correction of the time moves.
+func Stopwatch() func() time.Duration {
+	start := time.Now()
+	return func() time.Duration { return time.Since(start) } //nolint:forbidigo // this is the place that reads the time
+}
+
 // Sleep waits for d or until the context ends, whose error it then returns.
 func Sleep(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
