@@ -1,0 +1,173 @@
+package guestagent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/bus"
+	"github.com/trove-dbaas/trove/engine"
+	"github.com/trove-dbaas/trove/guestapi"
+	"github.com/trove-dbaas/trove/internal/clock"
+	"github.com/trove-dbaas/trove/internal/telemetry"
+)
+
+// Config is what an agent is made of. All fields but Renew and Timings are needed.
+type Config struct {
+	Instance string // must pass trove.ValidID
+	BootID   string // changes with each start of the machine
+	Version  string // of the agent
+
+	Engine engine.Engine
+	Layout engine.Layout // its State and Runtime must exist
+
+	// Connect joins the bus. It is called again until it succeeds; the connection itself comes back by its own means, and calls connected
+	// after each time (the first one is known).
+	Connect func(ctx context.Context, connected func()) (bus.Conn, error)
+	// Renew stores a new credential; what it returns uses it, which cuts the connection for a moment and is called after the answer went out.
+	Renew func(ctx context.Context, c bus.Credential) (use func(), err error)
+
+	Timings Timings
+	Clock   clock.Clock
+	Log     *slog.Logger
+}
+
+// Agent is one guest's agent.
+type Agent struct {
+	cfg        Config
+	times      Timings
+	log        *slog.Logger
+	supervisor *Supervisor
+	journal    *Journal
+
+	connected chan struct{} // after each connect
+	queued    chan struct{} // a long command waits
+	ends      chan struct{} // a command has ended
+	progress  chan guestapi.OperationStatus
+
+	slots   chan struct{} // short commands that run
+	waiting chan struct{} // short commands that run or wait
+
+	mu    sync.Mutex
+	queue []guestapi.Request
+
+	seq   int64 // of heartbeats; the reporter's own
+	sends map[string]*resend
+}
+
+const (
+	shortAtOnce  = 8  // short commands that run at the same time
+	shortWaiting = 64 // with those that wait
+	maxQueued    = 32 // long commands that wait
+	// shortTimeout is below the 30 s after which the bus no longer takes the answer.
+	shortTimeout = 25 * time.Second
+	// connectPause is between attempts to join the bus for the first time.
+	connectPause = 2 * time.Second
+)
+
+// New opens the journal and reads what the engine shall do. It has no effect on the engine before Run.
+func New(cfg Config) (*Agent, error) {
+	if !trove.ValidID(cfg.Instance) {
+		return nil, trove.Errorf(trove.KindBadRequest, "%q is no instance id.", cfg.Instance)
+	}
+	log := cfg.Log.With("instance", cfg.Instance)
+	supervisor, err := NewSupervisor(cfg.Engine, cfg.Layout, cfg.Timings, cfg.Clock, log)
+	if err != nil {
+		return nil, err
+	}
+	journal, err := OpenJournal(filepath.Join(cfg.Layout.State, "journal"), filepath.Join(cfg.Layout.Runtime, "commands"), log)
+	if err != nil {
+		return nil, err
+	}
+	return &Agent{
+		cfg: cfg, times: cfg.Timings.withDefaults(), log: log, supervisor: supervisor, journal: journal,
+		connected: make(chan struct{}, 1), queued: make(chan struct{}, 1), ends: make(chan struct{}, 1), progress: make(chan guestapi.OperationStatus, 8),
+		slots: make(chan struct{}, shortAtOnce), waiting: make(chan struct{}, shortWaiting),
+		seq: cfg.Clock.Now().UnixMicro(), sends: map[string]*resend{}, queue: journal.Running(),
+	}, nil
+}
+
+// Run supervises the engine, joins the bus and serves until ctx ends, and then leaves the engine running. The engine does not wait for the bus. An
+// error means that the agent cannot work here at all.
+func (a *Agent) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var parts sync.WaitGroup
+	defer parts.Wait()
+	var failed error
+	parts.Go(func() {
+		if err := a.supervisor.Run(ctx); err != nil {
+			failed = err
+			cancel(err)
+		}
+	})
+	parts.Go(func() { a.runQueue(ctx) })
+	err := a.serve(ctx)
+	cancel(nil)
+	parts.Wait()
+	return errors.Join(failed, err)
+}
+
+func (a *Agent) serve(ctx context.Context) error {
+	conn := a.connect(ctx)
+	if conn == nil {
+		return nil
+	}
+	r := &responder{agent: a}
+	stop, err := conn.Subscribe(ctx, guestapi.CommandSubject(a.cfg.Instance), "", r.handle)
+	if err != nil {
+		return errors.Join(fmt.Errorf("listen for commands: %w", err), conn.Close())
+	}
+	a.report(ctx, conn)
+	stop()
+	r.running.Wait()
+	return conn.Close()
+}
+
+// connect tries until it succeeds; nil when ctx ended first.
+func (a *Agent) connect(ctx context.Context) bus.Conn {
+	for {
+		conn, err := a.cfg.Connect(ctx, func() { wake(a.connected) })
+		if err == nil {
+			return conn
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		a.log.WarnContext(ctx, "bus could not be joined", "err", err)
+		_ = clock.Sleep(ctx, connectPause)
+	}
+}
+
+// Service returns what is known of the engine.
+func (a *Agent) Service() Service { return a.supervisor.Service() }
+
+func wake(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// BootID names this start of the machine: the kernel's boot and the start of the first process that is seen from here, which differs per sandbox.
+func BootID() (string, error) {
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", fmt.Errorf("read the boot id: %w", err)
+	}
+	return bootID(string(boot))
+}
+
+// withRequest returns a context that carries a command's request id to the log.
+func withRequest(ctx context.Context, r guestapi.Request) context.Context {
+	if r.RequestID == "" {
+		return ctx
+	}
+	return telemetry.WithRequestID(ctx, r.RequestID)
+}

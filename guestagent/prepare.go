@@ -1,0 +1,161 @@
+package guestagent
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"time"
+
+	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/engine"
+	"github.com/trove-dbaas/trove/guestapi"
+	"github.com/trove-dbaas/trove/internal/clock"
+)
+
+// prepare makes the engine this instance's own and brings it up for the first time.
+func prepare(ctx context.Context, r *run) error {
+	var args guestapi.PrepareArgs
+	if err := r.decode(&args); err != nil {
+		return err
+	}
+	want := r.supervisor.intention()
+	if want.Prepared {
+		if want.PreparedBy == r.req.ID { // an agent died between the last two steps
+			return nil
+		}
+		return trove.Errorf(trove.KindConflict, "This guest is prepared already.")
+	}
+	// An engine that runs with this command's settings was started by an agent that died since: it goes on from there.
+	if now := r.supervisor.Service(); now.PID == 0 || want.PreparedBy != r.req.ID {
+		if err := r.writePreparation(ctx, args); err != nil {
+			return err
+		}
+	}
+	r.progressed("starting the database", 50)
+	if err := r.supervisor.Start(ctx); err != nil {
+		if ctx.Err() == nil {
+			r.giveUp(ctx)
+		}
+		return err
+	}
+	err := r.supervisor.setIntent(func(i *intent) { i.Prepared, i.Stopped, i.PreparedBy = true, false, r.req.ID })
+	if err != nil {
+		return err
+	}
+	r.progressed("the database answers", 100)
+	return nil
+}
+
+// writePreparation makes the data directory, if it is not there, and the settings that the first start needs.
+func (r *run) writePreparation(ctx context.Context, args guestapi.PrepareArgs) error {
+	r.progressed("looking at the data volume", 5)
+	if err := r.supervisor.halt(ctx); err != nil {
+		return err
+	}
+	e, l := r.cfg.Engine, r.cfg.Layout
+	ready, err := e.Initialised(l)
+	if err != nil {
+		return fmt.Errorf("look for a data directory: %w", err)
+	}
+	if !ready {
+		r.progressed("making the data directory", 10)
+		if err := e.Initialise(ctx, l); err != nil {
+			return fmt.Errorf("make the data directory: %w", err)
+		}
+	}
+	r.progressed("writing the settings", 40)
+	if err := e.Prepare(ctx, l, r.preparation(args)); err != nil {
+		return fmt.Errorf("write the settings: %w", err)
+	}
+	return r.supervisor.setIntent(func(i *intent) { i.PreparedBy = r.req.ID })
+}
+
+func (r *run) preparation(args guestapi.PrepareArgs) engine.Preparation {
+	s := server{Engine: r.cfg.Engine, layout: r.cfg.Layout, hosts: r.cfg.Engine.Info().Capabilities.UserHosts}
+	p := engine.Preparation{
+		InstanceID: r.cfg.Instance, ServerID: args.ServerID,
+		Settings:      engine.Settings{ServerID: args.ServerID, RAM: args.RAM, VCPUs: args.VCPUs, Overrides: args.Overrides},
+		AdminPassword: trove.Secret(rand.Text() + rand.Text()),
+		RootPassword:  trove.Secret(args.RootPassword),
+		Databases:     args.Databases,
+	}
+	for _, u := range args.Users {
+		p.Users = append(p.Users, s.user(u))
+	}
+	return p
+}
+
+// giveUp ends what a failed prepare started: a database that is not usable is not left running.
+func (r *run) giveUp(ctx context.Context) {
+	if err := r.supervisor.halt(ctx); err != nil {
+		r.log.ErrorContext(ctx, "engine was not stopped after a failed start", "err", err)
+	}
+}
+
+func restart(ctx context.Context, r *run) error {
+	if err := r.needPrepared(); err != nil {
+		return err
+	}
+	r.progressed("restarting the database", 10)
+	return r.supervisor.Restart(ctx)
+}
+
+func configure(ctx context.Context, r *run) error {
+	var args guestapi.ConfigureArgs
+	if err := r.decode(&args); err != nil {
+		return err
+	}
+	if err := r.needPrepared(); err != nil {
+		return err
+	}
+	r.progressed("writing the settings", 10)
+	s := engine.Settings{ServerID: args.ServerID, RAM: args.RAM, VCPUs: args.VCPUs, Overrides: args.Overrides}
+	if err := r.cfg.Engine.Configure(ctx, r.cfg.Layout, s); err != nil {
+		return fmt.Errorf("write the settings: %w", err)
+	}
+	if !args.Restart {
+		return nil
+	}
+	r.progressed("restarting the database", 30)
+	return r.supervisor.Restart(ctx)
+}
+
+func stop(ctx context.Context, r *run) error {
+	r.progressed("stopping the database", 10)
+	return r.supervisor.Stop(ctx)
+}
+
+func (r *run) needPrepared() error {
+	if !r.supervisor.Prepared() {
+		return trove.Errorf(trove.KindConflict, "This guest is not prepared yet.")
+	}
+	return nil
+}
+
+// growPoll is between looks at the file system's size.
+const growPoll = time.Second
+
+// grow waits until the file system is as large as the volume shall be. Whoever made the guest enlarges it: in a sandbox the host does, because a guest
+// has no right to. A size is in whole GiB, and a file system is smaller than its volume by what it needs for itself, always less than 1 GiB.
+func grow(ctx context.Context, r *run) error {
+	var args guestapi.GrowArgs
+	if err := r.decode(&args); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.times.GrowTimeout)
+	defer cancel()
+	for {
+		usage, err := volumeUsage(r.cfg.Layout.Data)
+		if err != nil {
+			return err
+		}
+		if usage.Total > int64(args.SizeGiB-1)<<30 {
+			return nil
+		}
+		r.progressed(fmt.Sprintf("waiting for the file system to have %d GiB, it has %.1f", args.SizeGiB, float64(usage.Total)/(1<<30)), 20)
+		if err := clock.Sleep(ctx, min(growPoll, r.times.GrowTimeout)); err != nil {
+			return trove.Wrap(trove.KindInternal, err, "The file system has %.1f GiB, less than the %d GiB asked for, after %s.",
+				float64(usage.Total)/(1<<30), args.SizeGiB, r.times.GrowTimeout)
+		}
+	}
+}
