@@ -1,0 +1,180 @@
+package mariadb
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/engine"
+)
+
+// option is a line of my.cnf.
+type option struct{ name, value string }
+
+const smallestRAM = 256 // MiB: what the formulas start from
+
+// derived are the options that follow from the size of the machine; an override replaces any of them. docs/drivers/engine-mariadb.md has the
+// formulas for people.
+func derived(s engine.Settings) []option {
+	ram := max(s.RAM, smallestRAM)
+	mib := func(n int) string { return strconv.Itoa(n) + "M" }
+	return []option{
+		{"innodb_buffer_pool_size", mib(bufferPool(ram))},
+		{"max_connections", strconv.Itoa(min(max(50, ram*100/512), 10000))},
+		{"tmp_table_size", mib(min(max(16, ram/32), 256))},
+		{"max_heap_table_size", mib(min(max(16, ram/32), 256))},
+		{"aria_pagecache_buffer_size", mib(min(max(8, ram/32), 128))},
+		{"key_buffer_size", mib(min(max(8, ram/64), 64))},
+		{"max_allowed_packet", "64M"},
+		{"character_set_server", "utf8mb4"},
+		{"collation_server", "utf8mb4_general_ci"},
+		{"local_infile", "OFF"},
+		{"performance_schema", "OFF"}, // 44 ms of each start, and memory; asked for by an override
+	}
+}
+
+// bufferPool is a share of the memory that grows with it, as what connections and the server itself take does not grow as fast.
+func bufferPool(ram int) int {
+	percent := 50
+	switch {
+	case ram <= 512:
+		percent = 25
+	case ram <= 2048:
+		percent = 40
+	case ram > 8192:
+		percent = 65
+	}
+	return ram * percent / 100 / 8 * 8
+}
+
+// fixed are the options that no override changes; they come last, and the last one counts.
+func (p place) fixed(s engine.Settings) []option {
+	address := p.Address
+	if address == "" {
+		address = "*"
+	}
+	return []option{
+		{"basedir", p.program("usr")},
+		{"datadir", p.dataDir()},
+		{"tmpdir", p.tmpDir()},
+		{"secure_file_priv", p.filesDir()},
+		{"socket", p.socket()},
+		{"pid_file", p.pidFile()},
+		{"log_error", p.errorLog()},
+		{"init_file", p.initFile()},
+		{"port", strconv.Itoa(port)},
+		{"bind_address", address},
+		{"server_id", strconv.FormatUint(uint64(s.ServerID), 10)},
+		{"ssl_cert", p.cert()},
+		{"ssl_key", p.key()},
+		{"skip_name_resolve", "ON"},
+		{"symbolic_links", "OFF"},
+		{"skip_networking", "OFF"},
+		{"skip_grant_tables", "OFF"},
+	}
+}
+
+// forbidden are options that an override must not name: those of fixed, and those that load code, read other files or change who may do what.
+var forbidden = []string{
+	"basedir", "bind_address", "bootstrap", "chroot", "console", "core_file", "daemonize", "datadir", "defaults_extra_file", "defaults_file",
+	"extra_port", "ft_stopword_file", "gdb", "general_log_file", "help", "init_connect", "init_file", "init_rpl_role", "init_slave",
+	"innodb_data_home_dir", "innodb_log_group_home_dir", "innodb_temp_data_file_path", "innodb_tmpdir", "innodb_undo_directory", "install",
+	"lc_messages_dir", "log_basename", "log_bin", "log_bin_index", "log_error", "log_isam", "log_tc", "pid_file", "plugin_dir",
+	"plugin_load", "plugin_load_add", "port", "relay_log", "relay_log_index", "relay_log_info_file", "report_host", "secure_file_priv",
+	"server_id", "skip_grant_tables", "slave_load_tmpdir", "slow_query_log_file", "socket", "ssl_ca", "ssl_capath", "ssl_cert", "ssl_crl",
+	"ssl_crlpath", "ssl_key", "symbolic_links", "tmpdir", "user", "verbose", "version", "wsrep_provider",
+}
+
+var (
+	optionPattern  = regexp.MustCompile(`^[a-z][a-z0-9_]{0,63}$`)
+	prefixPattern  = regexp.MustCompile(`^((loose|skip|enable|disable|maximum|autoset)_)+`)
+	// skipped are options that exist only with the prefix skip_.
+	skipped = []string{"networking", "name_resolve", "grant_tables", "symlink", "symbolic_links", "host_cache"}
+	// harmless are whole names that happen to be the beginning of a forbidden one.
+	harmless = []string{"general_log", "slow_query_log"}
+)
+
+// overridden checks the overrides and returns them as lines, ordered by name.
+func overridden(overrides map[string]json.RawMessage) ([]option, error) {
+	options := make([]option, 0, len(overrides))
+	for name, raw := range overrides {
+		if err := checkOption(name); err != nil {
+			return nil, err
+		}
+		value, err := optionValue(raw)
+		if err != nil {
+			return nil, trove.Wrap(trove.KindBadRequest, err, "The value of the parameter %s cannot be used: %v.", name, err)
+		}
+		options = append(options, option{name, value})
+	}
+	slices.SortFunc(options, func(a, b option) int { return strings.Compare(a.name, b.name) })
+	return options, nil
+}
+
+// checkOption refuses what fixed decides, under every spelling that the server knows: with its prefixes (loose_, skip_) and cut short.
+func checkOption(name string) error {
+	if !optionPattern.MatchString(name) {
+		return trove.Errorf(trove.KindBadRequest, "%q is not the name of a parameter.", name)
+	}
+	if slices.Contains(harmless, name) {
+		return nil
+	}
+	bare := prefixPattern.ReplaceAllString(name, "")
+	for _, f := range forbidden {
+		if strings.HasPrefix(f, bare) || strings.HasPrefix(f, name) {
+			return trove.Errorf(trove.KindBadRequest, "The parameter %s is set by the service and cannot be changed.", name)
+		}
+	}
+	if bare != name && slices.ContainsFunc(skipped, func(s string) bool { return strings.HasPrefix(s, bare) }) {
+		return trove.Errorf(trove.KindBadRequest, "The parameter %s is set by the service and cannot be changed.", name)
+	}
+	return nil
+}
+
+// optionValue turns a JSON string, number or boolean into the text of a value.
+func optionValue(raw json.RawMessage) (string, error) {
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	dec.UseNumber()
+	var v any
+	if err := dec.Decode(&v); err != nil {
+		return "", fmt.Errorf("it is not JSON: %w", err)
+	}
+	switch v := v.(type) {
+	case bool:
+		if v {
+			return "ON", nil
+		}
+		return "OFF", nil
+	case json.Number:
+		return v.String(), nil
+	case string:
+		if len(v) > 4096 || strings.ContainsFunc(v, badRune) {
+			return "", fmt.Errorf("it is too long or has characters that are not allowed")
+		}
+		return v, nil
+	}
+	return "", fmt.Errorf("it must be a string, a number or a boolean")
+}
+
+var valueEscaper = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
+
+// render writes my.cnf. Values are quoted: a # or a space in one is part of it.
+func (p place) render(s engine.Settings) ([]byte, error) {
+	overrides, err := overridden(s.Overrides)
+	if err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	b.WriteString("# Written at each start of the server; changes here are lost.\n[mariadbd]\n")
+	for _, part := range [][]option{derived(s), overrides, p.fixed(s)} {
+		for _, o := range part {
+			fmt.Fprintf(&b, "%s=\"%s\"\n", o.name, valueEscaper.Replace(o.value))
+		}
+	}
+	return b.Bytes(), nil
+}

@@ -1,0 +1,110 @@
+package mariadb
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+
+	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/engine"
+	"github.com/trove-dbaas/trove/internal/atomicfile"
+)
+
+// kept is what the driver remembers across boots.
+type kept struct {
+	InstanceID string          `json:"instance_id"`
+	Settings   engine.Settings `json:"settings"`
+}
+
+func (p place) readKept() (kept, error) {
+	var k kept
+	data, err := os.ReadFile(p.settingsFile())
+	if err == nil {
+		err = json.Unmarshal(data, &k)
+	}
+	if err != nil {
+		return k, fmt.Errorf("read the settings of the server: %w", err)
+	}
+	return k, nil
+}
+
+func (p place) writeKept(k kept) error {
+	if err := os.MkdirAll(p.stateDir(), 0o700); err != nil {
+		return fmt.Errorf("write the settings of the server: %w", err)
+	}
+	data, err := json.Marshal(k)
+	if err != nil {
+		return fmt.Errorf("write the settings of the server: %w", err)
+	}
+	return atomicfile.Write(p.settingsFile(), data, 0o600)
+}
+
+// Configure keeps the settings; Command renders them at the next start. An override that cannot be used is BadRequest, and nothing changes.
+func (e *Engine) Configure(_ context.Context, l engine.Layout, s engine.Settings) error {
+	p := place{l}
+	if _, err := p.render(s); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	k, err := p.readKept()
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if s.ServerID == 0 {
+		s.ServerID = k.Settings.ServerID
+	}
+	k.Settings = s
+	return p.writeKept(k)
+}
+
+// Command returns how the server is started, and makes anew what it reads in the tmpfs.
+func (e *Engine) Command(l engine.Layout) (engine.Command, error) {
+	p := place{l}
+	k, err := p.readKept()
+	if errors.Is(err, os.ErrNotExist) {
+		return engine.Command{}, trove.Wrap(trove.KindConflict, err, "The server was not prepared yet.")
+	}
+	if err != nil {
+		return engine.Command{}, err
+	}
+	if err := p.ensureDirs(); err != nil {
+		return engine.Command{}, err
+	}
+	config, err := p.render(k.Settings)
+	if err != nil {
+		return engine.Command{}, err
+	}
+	if err := writeFor(p.config(), config, 0o400, l.UID, l.GID); err != nil {
+		return engine.Command{}, err
+	}
+	if err := e.ensureTLS(p, k.InstanceID); err != nil {
+		return engine.Command{}, err
+	}
+	if there, err := exists(p.initFile()); err != nil {
+		return engine.Command{}, err
+	} else if !there {
+		if err := p.writeInit(nil); err != nil {
+			return engine.Command{}, err
+		}
+	}
+	return engine.Command{
+		Path: p.program("usr/sbin/mariadbd"), Args: []string{"--defaults-file=" + p.config()},
+		Env: []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"}, Dir: "/",
+		UID: l.UID, GID: l.GID, Notify: true, LogFile: p.errorLog(),
+	}, nil
+}
+
+func (p place) ensureDirs() error {
+	for _, d := range []string{p.logDir(), p.tmpDir(), p.filesDir()} {
+		if err := ensureDir(d, 0o700, p.UID, p.GID); err != nil {
+			return err
+		}
+	}
+	if err := ensureDir(p.runtime(), 0o711, os.Geteuid(), os.Getegid()); err != nil {
+		return err
+	}
+	return ensureDir(p.runDir(), 0o700, p.UID, p.GID)
+}
