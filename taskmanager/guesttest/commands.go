@@ -1,0 +1,131 @@
+package guesttest
+
+import (
+	"context"
+
+	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/bus"
+	"github.com/trove-dbaas/trove/guestapi"
+	"github.com/trove-dbaas/trove/internal/clock"
+)
+
+// command carries out one command.
+func (g *guest) command(ctx context.Context, r guestapi.Request) (any, error) {
+	switch r.Command {
+	case guestapi.CmdStatus:
+		var args guestapi.StatusArgs
+		if err := r.DecodeArgs(&args); err != nil {
+			return nil, err //nolint:wrapcheck // the caller's own mistake
+		}
+		return g.status(args.ID), nil
+	case guestapi.CmdPing:
+		return g.hello(), nil
+	case guestapi.CmdRenewIdentity:
+		var c bus.Credential
+		if err := r.DecodeArgs(&c); err != nil {
+			return nil, err //nolint:wrapcheck // the caller's own mistake
+		}
+		g.fleet.mu.Lock()
+		defer g.fleet.mu.Unlock()
+		g.fleet.volumes[g.instance].Credential = c
+		return nil, nil
+	case guestapi.CmdPrepare, guestapi.CmdRestart, guestapi.CmdConfigure, guestapi.CmdStop, guestapi.CmdGrow:
+		return g.start(ctx, r)
+	}
+	return nil, trove.Errorf(trove.KindNotImplemented, "The guest does not know the command %s.", r.Command)
+}
+
+func (g *guest) status(id string) guestapi.OperationStatus {
+	f := g.fleet
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s, ok := f.journal[g.instance][id]
+	if !ok {
+		return guestapi.OperationStatus{ID: id, State: guestapi.StateUnknown}
+	}
+	if s.State != guestapi.StateRunning {
+		f.acked[id] = true
+	}
+	return s
+}
+
+// start begins a long command, unless the journal has it.
+func (g *guest) start(_ context.Context, r guestapi.Request) (any, error) {
+	apply, err := g.apply(r)
+	if err != nil {
+		return nil, err
+	}
+	f := g.fleet
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if s, ok := f.journal[g.instance][r.ID]; ok {
+		return s, nil
+	}
+	s := guestapi.OperationStatus{ID: r.ID, State: guestapi.StateRunning, Sentence: "working"}
+	f.journal[g.instance][r.ID] = s
+	f.volumes[g.instance].Runs[r.ID]++
+	g.work.Go(func() { g.carryOut(r, apply) })
+	return s, nil
+}
+
+// carryOut does the work and reports its end until somebody knows it. It ends with the guest: what was not done by then is
+// begun again by whoever asks, as the journal of an agent that was cut off says "unknown" after its restart.
+func (g *guest) carryOut(r guestapi.Request, apply func(*Volume)) {
+	f := g.fleet
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	halted := func() bool { f.mu.Lock(); defer f.mu.Unlock(); return f.guests[g.instance] != g }
+	if f.opt.Work > 0 {
+		_ = clock.Sleep(ctx, f.opt.Work)
+	}
+	f.mu.Lock()
+	s := guestapi.OperationStatus{ID: r.ID, State: guestapi.StateDone, Percent: 100}
+	if m := f.fail[r.Command]; m != "" {
+		s.State, s.Error = guestapi.StateFailed, &guestapi.Failure{Kind: trove.KindInternal, Message: m}
+	} else {
+		apply(f.volumes[g.instance])
+	}
+	f.journal[g.instance][r.ID] = s
+	f.mu.Unlock()
+	g.beat(ctx)
+	for {
+		g.report(ctx, guestapi.ReportEnd, s)
+		_ = clock.Sleep(ctx, f.opt.Resend)
+		f.mu.Lock()
+		known := f.acked[r.ID]
+		f.mu.Unlock()
+		if known || halted() {
+			return
+		}
+	}
+}
+
+// apply reads the arguments and returns what the command does to the guest.
+func (g *guest) apply(r guestapi.Request) (func(*Volume), error) {
+	var (
+		prepare   guestapi.PrepareArgs
+		configure guestapi.ConfigureArgs
+		grow      guestapi.GrowArgs
+		err       error
+	)
+	switch r.Command {
+	case guestapi.CmdPrepare:
+		err = r.DecodeArgs(&prepare)
+		return func(v *Volume) {
+			v.Prepared, v.Running = &prepare, true
+			v.Settings = guestapi.ConfigureArgs{ServerID: prepare.ServerID, RAM: prepare.RAM, VCPUs: prepare.VCPUs}
+		}, err //nolint:wrapcheck // the caller's own mistake
+	case guestapi.CmdConfigure:
+		err = r.DecodeArgs(&configure)
+		return func(v *Volume) {
+			v.Settings = guestapi.ConfigureArgs{ServerID: configure.ServerID, RAM: configure.RAM, VCPUs: configure.VCPUs}
+			g.engineStart++
+		}, err //nolint:wrapcheck // the caller's own mistake
+	case guestapi.CmdGrow:
+		err = r.DecodeArgs(&grow)
+		return func(v *Volume) { v.SizeGiB = grow.SizeGiB }, err //nolint:wrapcheck // the caller's own mistake
+	case guestapi.CmdStop:
+		return func(v *Volume) { v.Running = false }, nil
+	}
+	return func(v *Volume) { v.Running = true; g.engineStart++ }, nil
+}

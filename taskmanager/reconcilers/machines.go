@@ -1,0 +1,216 @@
+package reconcilers
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"sync"
+	"time"
+
+	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/bus"
+	"github.com/trove-dbaas/trove/cloud"
+	"github.com/trove-dbaas/trove/store"
+	"github.com/trove-dbaas/trove/taskmanager/specs"
+)
+
+// Machines brings back machines that are gone or stopped although their instance should run, as after a restart of the host: ports first,
+// then the volume, then the machine. It opens no operation; the service status shows what happens.
+type Machines struct {
+	cfg Config
+
+	mu     sync.Mutex
+	states map[string]cloud.MachineState // as of the last look
+}
+
+func newMachines(c Config) *Machines { return &Machines{cfg: c} }
+
+// look lists the cloud's machines, so that concerns needs no call for each instance.
+func (m *Machines) look(ctx context.Context) error {
+	list, err := m.cfg.Cloud.Machines(ctx)
+	if err != nil {
+		return fmt.Errorf("list machines: %w", err)
+	}
+	states := make(map[string]cloud.MachineState, len(list))
+	for _, mc := range list {
+		states[mc.Instance] = mc.State
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.states = states
+	return nil
+}
+
+// shouldRun reports whether the instance's machine has to be there: it was made once, and no operation works on it.
+func shouldRun(i *trove.Instance) bool {
+	return (i.Task == trove.TaskNone || i.Task == trove.TaskRestartRequired) && i.ServerStatus != trove.ServerNone
+}
+
+func (m *Machines) concerns(i *trove.Instance, _ time.Time) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return shouldRun(i) && (m.states[i.ID] != cloud.MachineRunning || i.ServerStatus != trove.ServerActive)
+}
+
+// ReconcileOne makes the instance's machine run. It does nothing while an operation is open.
+func (m *Machines) ReconcileOne(ctx context.Context, id string) error {
+	w, busy, err := idle(ctx, m.cfg.Store, id)
+	if err != nil || busy || !shouldRun(&w.Instance) {
+		return err
+	}
+	mc, err := m.cfg.Cloud.FindMachine(ctx, id)
+	if err != nil && !trove.IsNotFound(err) {
+		return fmt.Errorf("find the machine of %s: %w", id, err)
+	}
+	gone := err != nil
+	switch {
+	case !gone && mc.State == cloud.MachineRunning:
+		return m.server(ctx, id, trove.ServerActive, nil)
+	case !gone && mc.State == cloud.MachinePending:
+		return nil
+	case !gone && mc.State == cloud.MachineFailed:
+		return m.server(ctx, id, trove.ServerError, &trove.Fault{
+			Message: "The machine of the instance failed: " + mc.Reason, Created: m.cfg.Clock.Now(),
+		})
+	}
+	return m.revive(ctx, w, gone)
+}
+
+// revive makes ports, volume and machine be there again.
+func (m *Machines) revive(ctx context.Context, w specs.Wish, gone bool) error {
+	id := w.Instance.ID
+	m.cfg.Log.WarnContext(ctx, "machine was not running and is started", "instance", id, "gone", gone)
+	if err := m.down(ctx, id); err != nil {
+		return err
+	}
+	f, err := m.cfg.Cloud.Flavor(ctx, w.Instance.FlavorID)
+	if err != nil {
+		return fmt.Errorf("find flavor %s: %w", w.Instance.FlavorID, err)
+	}
+	if n, err := m.cfg.Cloud.EnsureNetwork(ctx, w.Network(w.Instance.Access)); err != nil {
+		return fmt.Errorf("bring back the network of %s: %w", id, err)
+	} else if !n.Ready {
+		return nil // the next look goes on
+	}
+	if w.HasVolume() {
+		v, err := m.cfg.Cloud.EnsureVolume(ctx, w.Volume(w.Instance.VolumeSize))
+		if err != nil {
+			return fmt.Errorf("bring back the volume of %s: %w", id, err)
+		}
+		if !v.Ready {
+			return nil
+		}
+	}
+	boot, err := m.bootData(ctx, w, gone)
+	if err != nil {
+		return err
+	}
+	mc, err := m.cfg.Cloud.EnsureMachine(ctx, w.Machine(f, boot))
+	if err != nil {
+		return fmt.Errorf("start the machine of %s again: %w", id, err)
+	}
+	return m.after(ctx, id, mc)
+}
+
+// after removes what was just made if the instance was deleted meanwhile: there is no lock between this and a delete.
+func (m *Machines) after(ctx context.Context, id string, mc cloud.Machine) error {
+	_, err := m.cfg.Store.Instance(ctx, id)
+	switch {
+	case trove.IsNotFound(err):
+		return removeAll(ctx, m.cfg.Cloud, id)
+	case err != nil:
+		return fmt.Errorf("read instance %s: %w", id, err)
+	case mc.State == cloud.MachineRunning:
+		return m.server(ctx, id, trove.ServerActive, nil)
+	}
+	return nil
+}
+
+// bootData makes what the machine reads at its first boot. A machine that is made anew gets a token of its own: the guest finds its identity on
+// the volume if that survived, and enrols again if not.
+func (m *Machines) bootData(ctx context.Context, w specs.Wish, gone bool) ([]byte, error) {
+	if !gone {
+		return w.BootData(m.cfg.Enrolment, "") //nolint:wrapcheck // says what
+	}
+	token := specs.NewToken()
+	err := m.cfg.Store.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
+		return tx.PutEnrolmentToken(ctx, w.Instance.ID, bus.HashToken(token), m.cfg.Clock.Now().Add(m.cfg.TokenLife))
+	})
+	if err != nil {
+		return nil, fmt.Errorf("store an enrolment token for %s: %w", w.Instance.ID, err)
+	}
+	return w.BootData(m.cfg.Enrolment, token) //nolint:wrapcheck // says what
+}
+
+// down shows that the database is not served, until the guest says something else.
+func (m *Machines) down(ctx context.Context, id string) error {
+	err := m.cfg.Store.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
+		return tx.SetServiceStatus(ctx, id, trove.ServiceShutdown, m.cfg.Clock.Now())
+	})
+	if err != nil {
+		return fmt.Errorf("write the service status of %s: %w", id, err)
+	}
+	return nil
+}
+
+// server writes what the cloud said of the machine, if that is new.
+func (m *Machines) server(ctx context.Context, id string, s trove.ServerStatus, fault *trove.Fault) error {
+	err := m.cfg.Store.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
+		i, err := tx.Instance(ctx, id)
+		if err != nil || i.ServerStatus == s || !shouldRun(&i) {
+			return err
+		}
+		return tx.UpdateInstance(ctx, id, m.cfg.Clock.Now(), func(i *trove.Instance) error {
+			i.ServerStatus = s
+			if fault != nil {
+				i.Fault = fault
+			}
+			return nil
+		})
+	})
+	if trove.IsNotFound(err) {
+		return nil // deleted meanwhile
+	}
+	if err != nil {
+		return fmt.Errorf("write the server status of %s: %w", id, err)
+	}
+	return nil
+}
+
+// idle reads an instance and whether an operation is open on it. An instance that is gone counts as busy: there is nothing to do.
+func idle(ctx context.Context, s store.Store, id string) (specs.Wish, bool, error) {
+	w, err := specs.Load(ctx, s, id)
+	if trove.IsNotFound(err) {
+		return specs.Wish{}, true, nil
+	}
+	if err != nil {
+		return specs.Wish{}, true, err //nolint:wrapcheck // says which instance
+	}
+	_, err = s.OpenOperation(ctx, id)
+	if err != nil && !trove.IsNotFound(err) {
+		return specs.Wish{}, true, fmt.Errorf("read the open operation of %s: %w", id, err)
+	}
+	return w, err == nil, nil
+}
+
+// removeAll removes everything that the cloud has of an instance.
+func removeAll(ctx context.Context, c cloud.Provider, id string) error {
+	if err := c.RemoveMachine(ctx, id); err != nil {
+		return fmt.Errorf("remove the machine of %s: %w", id, err)
+	}
+	if err := c.RemoveName(ctx, id); err != nil {
+		return fmt.Errorf("remove the name of %s: %w", id, err)
+	}
+	if err := c.RemoveNetwork(ctx, id); err != nil {
+		return fmt.Errorf("remove the network of %s: %w", id, err)
+	}
+	if err := c.RemoveVolume(ctx, id); err != nil {
+		return fmt.Errorf("remove the volume of %s: %w", id, err)
+	}
+	return nil
+}
+
+// forget drops the entries of instances that are not among the living any more.
+func forget[V any](m map[string]V, living map[string]struct{}) {
+	maps.DeleteFunc(m, func(id string, _ V) bool { _, ok := living[id]; return !ok })
+}
