@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"time"
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/internal/atomicfile"
@@ -83,7 +85,7 @@ func Write(images string, m Manifest) error {
 	return atomicfile.Write(filepath.Join(images, m.ID, manifestFile), append(data, '\n'), 0o644)
 }
 
-// List returns the manifests of all whole images, in no particular order. A directory that is missing is an empty list.
+// List returns the manifests of all whole images, the one written (or touched) last at the end. A directory that is missing is an empty list.
 func List(images string) ([]Manifest, error) {
 	entries, err := os.ReadDir(images)
 	if os.IsNotExist(err) {
@@ -93,6 +95,7 @@ func List(images string) ([]Manifest, error) {
 		return nil, fmt.Errorf("list images: %w", err)
 	}
 	var all []Manifest
+	written := map[string]time.Time{}
 	for _, e := range entries {
 		m, err := Read(images, e.Name())
 		if trove.IsNotFound(err) {
@@ -101,7 +104,19 @@ func List(images string) ([]Manifest, error) {
 		if err != nil {
 			return nil, err
 		}
+		if info, err := os.Stat(filepath.Join(images, m.ID, manifestFile)); err == nil {
+			written[m.ID] = info.ModTime()
+		}
 		all = append(all, m)
 	}
+	slices.SortStableFunc(all, func(a, b Manifest) int { return written[a.ID].Compare(written[b.ID]) })
 	return all, nil
+}
+
+// Touch makes an image the newest one: a build that finds its result in place says so with it.
+func Touch(images, id string, now time.Time) error {
+	if err := os.Chtimes(filepath.Join(images, id, manifestFile), now, now); err != nil {
+		return fmt.Errorf("touch image %s: %w", id, err)
+	}
+	return nil
 }
