@@ -3,6 +3,7 @@ package fake
 import (
 	"cmp"
 	"context"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode"
@@ -96,9 +97,14 @@ func noUser(name, host string) error {
 	return trove.Errorf(trove.KindNotFound, "The user %s@%s cannot be found.", name, orAny(host))
 }
 
+var charsetPattern = regexp.MustCompile(`^[A-Za-z0-9_]*$`)
+
 func (s *state) createDatabase(d trove.Database) error {
 	if err := checkDatabase(d.Name); err != nil {
 		return err
+	}
+	if !charsetPattern.MatchString(d.CharacterSet) || !charsetPattern.MatchString(d.Collate) {
+		return trove.Errorf(trove.KindBadRequest, "The character set %q or the collation %q cannot be used.", d.CharacterSet, d.Collate)
 	}
 	if slices.ContainsFunc(s.Databases, func(o trove.Database) bool { return o.Name == d.Name }) {
 		return trove.Errorf(trove.KindConflict, "The database %q exists already.", d.Name)

@@ -82,9 +82,6 @@ func checkDatabase(name string) error {
 	if slices.ContainsFunc(reservedDatabases, func(r string) bool { return strings.EqualFold(r, name) }) || strings.HasPrefix(name, "#mysql50#") {
 		return trove.Errorf(trove.KindBadRequest, "The database name %q is reserved.", name)
 	}
-	if strings.ContainsAny(name, `/`) || name == "." || name == ".." {
-		return trove.Errorf(trove.KindBadRequest, "The database name %q has characters that are not allowed.", name)
-	}
 	return nil
 }
 

@@ -1,0 +1,107 @@
+package mariadb_test
+
+import (
+	"context"
+	"crypto/tls"
+	"database/sql"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strconv"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+
+	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/engine"
+	"github.com/trove-dbaas/trove/engine/enginetest"
+	"github.com/trove-dbaas/trove/engine/mariadb"
+	"github.com/trove-dbaas/trove/internal/clock"
+)
+
+// engineID is the account that the servers of these tests run as: one that owns nothing.
+const engineID = 65534
+
+// addresses hands out loopback addresses: each server of a test has the product's port for itself.
+var addresses atomic.Uint32
+
+func newEngine() *mariadb.Engine { return mariadb.New(slog.New(slog.DiscardHandler), clock.System{}) }
+
+// layout makes the directories of a guest. They are not below t.TempDir, whose path is too long for a socket.
+func layout(t *testing.T) engine.Layout {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: the agent's account in the server is that of the operating system's root")
+	}
+	if _, err := os.Stat("/usr/sbin/mariadbd"); err != nil {
+		t.Fatalf("the server's programs are missing; install Debian's mariadb-server-core: %v", err)
+	}
+	dir, err := os.MkdirTemp("", "mdb")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	pid := os.Getpid()
+	l := engine.Layout{
+		Data: dir + "/data", Runtime: dir + "/run", State: dir + "/state", UID: engineID, GID: engineID,
+		Address: fmt.Sprintf("127.%d.%d.%d", 64+pid>>8&0x3f, pid&0xff, 1+addresses.Add(1)),
+	}
+	for path, perm := range map[string]os.FileMode{dir: 0o755, l.Data: 0o755, l.Runtime: 0o711, l.State: 0o700} {
+		if err := os.MkdirAll(path, perm); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(path, perm); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return l
+}
+
+// client opens a connection as a tenant's client does: over TCP and TLS.
+func client(t *testing.T, l engine.Layout, user string, password trove.Secret, database string) *sql.DB {
+	t.Helper()
+	config := mysql.NewConfig()
+	config.User, config.Passwd, config.DBName = user, password.Reveal(), database
+	config.Net, config.Addr = "tcp", net.JoinHostPort(l.Address, strconv.Itoa(3306))
+	config.TLS = &tls.Config{InsecureSkipVerify: true} //nolint:gosec // self-signed
+	config.Timeout = 10 * time.Second
+	config.Logger = &mysql.NopLogger{}
+	connector, err := mysql.NewConnector(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	db := sql.OpenDB(connector)
+	t.Cleanup(func() { _ = db.Close() })
+	return db
+}
+
+func setup(t *testing.T) enginetest.Setup {
+	t.Helper()
+	return enginetest.Setup{
+		Engine: newEngine(), Layout: layout(t),
+		Login: func(ctx context.Context, l engine.Layout, user string, password trove.Secret, database string) error {
+			db := client(t, l, user, password, database)
+			defer db.Close()
+			var one int
+			return db.QueryRowContext(ctx, "SELECT 1").Scan(&one)
+		},
+		Override: "wait_timeout", Value: "1234",
+		Read: func(ctx context.Context, l engine.Layout, user string, password trove.Secret) (string, error) {
+			db := client(t, l, user, password, "")
+			defer db.Close()
+			var value string
+			err := db.QueryRowContext(ctx, "SELECT @@global.wait_timeout").Scan(&value)
+			return value, err
+		},
+		BadOverrides: map[string]string{
+			"datadir": `"/tmp/x"`, "datadi": `"/tmp/x"`, "loose_datadir": `"/tmp/x"`, "init-file": `"x"`, "INIT_FILE": `"x"`, "skip_grant_tables": "true",
+			"loose_skip_grant_tables": "true", "plugin_load_add": `"x"`, "user": `"root"`, "wait_timeout\nuser": "1", "max_connections": `{"a":1}`,
+			"sql_mode": "\"a\\nuser=root\"", "socket": `"x"`, "port": "3307", "": "1",
+		},
+	}
+}
+
+func TestConformance(t *testing.T) { enginetest.Run(t, setup) }
