@@ -58,6 +58,8 @@ type Reader interface {
 	Quotas(ctx context.Context, project string) ([]trove.Quota, error)
 
 	Operation(ctx context.Context, id string) (trove.Operation, error)
+	// CountOpenOperations returns how many operations are open.
+	CountOpenOperations(ctx context.Context) (int, error)
 	// OpenOperation returns the open operation of a target, or NotFound.
 	OpenOperation(ctx context.Context, target string) (trove.Operation, error)
 	// DueOperations returns rows that anyone may look at now, oldest first, at most limit. Workers read them outside a transaction.
@@ -170,8 +172,6 @@ type Operations interface {
 	ClaimOperation(ctx context.Context, seen OperationRow, owner string, leaseEnd time.Time) (OperationRow, error)
 	// RenewOperations extends all of an owner's leases and returns how many there were.
 	RenewOperations(ctx context.Context, owner string, leaseEnd time.Time) (int, error)
-	// OwnedOperations returns the ids of the rows that an owner holds, so that a worker finds out which lease it lost.
-	OwnedOperations(ctx context.Context, owner string) ([]string, error)
 	// SaveOperation writes a claimed row: step, direction, attempt, notes, sentence, percent, error, deadline, start of the step; and wakes it
 	// at row.WakeAt. With an empty Owner the row is released; if events came since row.Events was read it is due at once (now). Claim must be
 	// the claimed one. The row comes back as it is then, with a cancel and the events that came meanwhile.

@@ -135,8 +135,8 @@ type Step struct {
 	Do   StepFunc
 	// Undo removes what Do may have made, also when Do was cut off anywhere. nil: nothing to undo. It is retried until it succeeds.
 	Undo StepFunc
-	// Deadline is how long the step may take in all, waiting included. Past it the operation is undone with a sentence that says what was
-	// waited for. 0: the operation's own deadline only.
+	// Deadline is how long the step may take in all from its first start, waiting included. Past it the operation is undone with a sentence that
+	// says what was waited for. 0: the operation's own deadline only; errors are then tried again for 10 minutes.
 	Deadline time.Duration
 	// Weight is the step's share of the percentage, 1 if 0.
 	Weight int

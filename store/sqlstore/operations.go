@@ -84,6 +84,14 @@ func (r reader) OpenOperation(ctx context.Context, target string) (trove.Operati
 	return o.Operation, err
 }
 
+func (r reader) CountOpenOperations(ctx context.Context) (int, error) {
+	var n int
+	if err := r.run.row(ctx, []any{&n}, `SELECT COUNT(*) FROM operation_lock`); err != nil {
+		return 0, fmt.Errorf("count open operations: %w", err)
+	}
+	return n, nil
+}
+
 func (r reader) Operations(ctx context.Context, target string, limit int) ([]trove.Operation, error) {
 	if limit <= 0 {
 		limit = math.MaxInt32
@@ -161,20 +169,6 @@ func (t *tx) RenewOperations(ctx context.Context, owner string, leaseEnd time.Ti
 		return 0, fmt.Errorf("renew leases: %w", err)
 	}
 	return int(n), nil
-}
-
-func (t *tx) OwnedOperations(ctx context.Context, owner string) ([]string, error) {
-	var ids []string
-	err := list(ctx, t.run, func(rows *sql.Rows) error {
-		var id string
-		err := rows.Scan(&id)
-		ids = append(ids, id)
-		return err
-	}, `SELECT id FROM operation WHERE owner=? ORDER BY id`, owner)
-	if err != nil {
-		return nil, fmt.Errorf("read leases: %w", err)
-	}
-	return ids, nil
 }
 
 func (t *tx) SaveOperation(ctx context.Context, o store.OperationRow, now time.Time) (store.OperationRow, error) {

@@ -36,7 +36,8 @@ func (s *Store) InTx(ctx context.Context, fn func(ctx context.Context, tx store.
 	if ctx.Value(inTxKey{}) != nil {
 		return errNested
 	}
-	timer := prometheusTimer(s.took)
+	took := clock.Stopwatch()
+	timer := func(outcome string) { s.took.WithLabelValues(outcome).Observe(took().Seconds()) }
 	wait := 2 * time.Millisecond
 	for attempt := 1; ; attempt++ {
 		err := s.writers.once(ctx, s, fn)
