@@ -1,0 +1,462 @@
+package taskmanager_test
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/bus"
+	"github.com/trove-dbaas/trove/guestapi"
+	"github.com/trove-dbaas/trove/internal/workflow"
+	"github.com/trove-dbaas/trove/taskmanager/guesttest"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// walked are the operations that the crash walk goes through.
+var walked = []string{
+	trove.OpCreate, trove.OpDelete, trove.OpRestart, trove.OpResizeFlavor, shrinkFlavor, trove.OpResizeVolume, trove.OpUpdateAccess,
+}
+
+// TestStepNames keeps the names of steps frozen: they are stored in databases.
+func TestStepNames(t *testing.T) {
+	const golden = "testdata/steps.golden"
+	var got string
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, t.TempDir())
+		defer w.close()
+		m := w.start()
+		defer m.stop()
+		got = workflow.StepNames(m.Definitions()...)
+	})
+	if *update {
+		if err := os.WriteFile(golden, []byte(got), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("step names are stored and frozen; a change needs a migration (-want +got):\n%s", diff)
+	}
+}
+
+// state is all that an operation can change, without what differs from run to run.
+type state struct {
+	Operation trove.OperationState
+	Instance  *trove.Instance // nil: deleted
+	Service   trove.ServiceStatus
+	Quotas    map[string]int // in use
+	Cloud     []string
+	Access    trove.Access
+	Ports     []int
+	Machine   string // flavor
+	VolumeGiB int
+	Guest     guesttest.Volume // Runs by step
+}
+
+// look reads the state.
+func (w *world) look(op trove.Operation) state {
+	w.t.Helper()
+	ctx := w.t.Context()
+	s := state{Operation: op.State, Quotas: map[string]int{}, Cloud: w.cloud.Leftovers()}
+	if i, err := w.store.Instance(ctx, instanceID); err == nil {
+		s.Service = i.Guest.Service
+		i.Created, i.Updated, i.Version, i.Guest = time.Time{}, time.Time{}, 0, trove.GuestState{}
+		for _, id := range []*string{&i.ComputeID, &i.VolumeID} { // numbered in the order of the calls, which may differ
+			if *id != "" {
+				*id = "given"
+			}
+		}
+		if i.Fault != nil {
+			i.Fault.Created, i.Fault.Details = time.Time{}, ""
+		}
+		s.Instance = &i
+	} else if !trove.IsNotFound(err) {
+		w.t.Fatal(err)
+	}
+	quotas, err := w.store.Quotas(ctx, project)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, q := range quotas {
+		s.Quotas[q.Resource] = q.InUse
+	}
+	s.Access, s.Ports, _ = w.cloud.Rules(instanceID)
+	if m, err := w.cloud.FindMachine(ctx, instanceID); err == nil {
+		s.Machine = m.FlavorID
+	}
+	if v, err := w.cloud.FindVolume(ctx, instanceID); err == nil {
+		s.VolumeGiB = v.SizeGiB
+	}
+	if v, ok := w.fleet.Volume(instanceID); ok && s.Instance != nil { // what a removed guest did last does not matter
+		runs := v.Runs
+		v.Runs, v.Key = map[string]int{}, ""
+		for id, n := range runs {
+			_, step, _ := strings.Cut(id, "/")
+			v.Runs[step] += n
+		}
+		s.Guest = v
+	}
+	return s
+}
+
+// outcome is what one run of an operation led to.
+type outcome struct {
+	before, after state
+	op            trove.Operation
+	calls         []string // the outside calls of the operation
+	messages      int      // on the bus
+	restore       state    // after what the caller did at the end
+}
+
+// run carries out one operation in a world of its own, disturbed at the outside calls as asked. Everything before it is undisturbed. Then
+// finally is called, if given, in that world.
+func run(t *testing.T, dir, kind string, disturb func(n int, name string) disturbance, prepare, finally func(*world)) (out outcome) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, dir)
+		defer w.close()
+		w.flavor = firstFlavor(kind)
+		stop := w.runConductor()
+		defer stop()
+		if kind != trove.OpCreate {
+			if op := w.carryOut(w.request(trove.OpCreate)); op.State != trove.OperationDone {
+				t.Fatalf("create before %s: %+v", kind, op)
+			}
+			out.before = w.look(trove.Operation{})
+		}
+		var messages atomic.Int64
+		counter := w.broker.Conn("counter")
+		defer counter.Close()
+		if _, err := counter.Subscribe(t.Context(), ">", "", func(context.Context, bus.Message) { messages.Add(1) }); err != nil {
+			t.Fatal(err)
+		}
+		if prepare != nil {
+			prepare(w)
+		}
+		w.mu.Lock()
+		w.calls, w.disturb = nil, disturb
+		w.mu.Unlock()
+		out.op = w.carryOut(w.request(kind))
+		w.mu.Lock()
+		out.calls, w.disturb = w.calls, nil
+		w.mu.Unlock()
+		// Reports that are under way still arrive.
+		time.Sleep(15 * time.Second) //nolint:forbidigo // of the bubble's time
+		out.messages = int(messages.Load())
+		out.after = w.look(out.op)
+		if finally != nil {
+			finally(w)
+			out.restore = w.look(out.op)
+		}
+	})
+	return out
+}
+
+// undisturbed runs the operation as it should be, and checks that it did what it is for.
+func undisturbed(t *testing.T, dir, kind string) outcome {
+	t.Helper()
+	out := run(t, dir, kind, nil, nil, nil)
+	if out.op.State != trove.OperationDone {
+		t.Fatalf("undisturbed %s: %+v", kind, out.op)
+	}
+	if len(out.calls) < 4 {
+		t.Fatalf("undisturbed %s made only the calls %v", kind, out.calls)
+	}
+	checkDone(t, kind, out.after)
+	return out
+}
+
+// checkDone checks the state after an operation that was done.
+func checkDone(t *testing.T, kind string, s state) {
+	t.Helper()
+	if kind == trove.OpDelete {
+		if s.Instance != nil || len(s.Cloud) > 0 || s.Quotas[trove.QuotaInstances]+s.Quotas[trove.QuotaRAM]+s.Quotas[trove.QuotaVolumes] > 0 {
+			t.Errorf("after a delete there is still %+v", s)
+		}
+		return
+	}
+	ram, flavor, size, access := flavorSmall.RAM, flavorSmall.ID, 1, openToAll
+	switch kind {
+	case trove.OpResizeFlavor:
+		ram, flavor = flavorLarge.RAM, flavorLarge.ID
+	case trove.OpResizeVolume:
+		size = 3
+	case trove.OpUpdateAccess:
+		access = openToOne
+	}
+	i := s.Instance
+	got := []any{i.Status(false), s.Service, i.FlavorID, s.Machine, i.VolumeSize, s.VolumeGiB, s.Guest.Settings.RAM, i.Access, s.Access, i.Fault == nil, i.Hostname}
+	want := []any{"ACTIVE", trove.ServiceHealthy, flavor, flavor, size, size, ram, access, access, true, instanceID + ".db.example"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("after %s (-want +got):\n%s", kind, diff)
+	}
+	wantQuotas := map[string]int{trove.QuotaInstances: 1, trove.QuotaRAM: ram, trove.QuotaVolumes: size, trove.QuotaBackups: 0}
+	if diff := cmp.Diff(wantQuotas, s.Quotas); diff != "" {
+		t.Errorf("quotas after %s (-want +got):\n%s", kind, diff)
+	}
+	p := s.Guest.Prepared
+	if p == nil || len(p.Users) != 1 || p.Users[0].Password != password || p.RootPassword != password || len(p.Databases) != 1 || p.ServerID != 7 {
+		t.Errorf("the guest was prepared with %+v", p)
+	}
+	if len(i.Addresses) != 1 || i.ComputeID == "" || i.VolumeID == "" {
+		t.Errorf("the row lacks what the cloud gave: %+v", i)
+	}
+}
+
+// TestCrashWalk stops the taskmanager before and after every outside call of every operation, and disturbs each call: the end is always the same.
+func TestCrashWalk(t *testing.T) {
+	dir := t.TempDir()
+	for _, kind := range walked {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			want := undisturbed(t, dir, kind)
+			for _, d := range []disturbance{killBefore, killAfter, loseReply, failTemporarily} {
+				for at := range want.calls {
+					name := fmt.Sprintf("%s %d %s", d, at, want.calls[at])
+					got := run(t, dir, kind, only(at, d), nil, nil)
+					if diff := cmp.Diff(want.after, got.after); diff != "" {
+						t.Errorf("%s: the end differs (-undisturbed +disturbed):\n%s\ncalls: %v", name, diff, got.calls)
+					}
+					if len(got.calls) <= at {
+						t.Errorf("%s: the call was not reached: %v", name, got.calls)
+					}
+				}
+			}
+			t.Logf("%d outside calls, %d disturbances each", len(want.calls), 4)
+		})
+	}
+}
+
+// only disturbs one call.
+func only(at int, d disturbance) func(int, string) disturbance {
+	return func(n int, _ string) disturbance {
+		if n == at {
+			return d
+		}
+		return none
+	}
+}
+
+// TestEveryCallKilled kills every taskmanager at its k-th call, again and again: each one gets a bit further.
+func TestEveryCallKilled(t *testing.T) {
+	dir := t.TempDir()
+	for _, kind := range walked {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			want := undisturbed(t, dir, kind)
+			for _, every := range []int{5, 7, 11} {
+				got := run(t, dir, kind, func(n int, _ string) disturbance {
+					if n%every == every-1 {
+						return killAfter
+					}
+					return none
+				}, nil, nil)
+				if diff := cmp.Diff(want.after, got.after); diff != "" {
+					t.Errorf("every %d: the end differs (-undisturbed +disturbed):\n%s\ncalls: %v", every, diff, got.calls)
+				}
+			}
+		})
+	}
+}
+
+// TestLostMessages loses each message on the bus once.
+func TestLostMessages(t *testing.T) {
+	dir := t.TempDir()
+	for _, kind := range walked {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			want := undisturbed(t, dir, kind)
+			for n := 1; n <= want.messages; n++ {
+				got := run(t, dir, kind, nil, func(w *world) { w.broker.DropMessage(">", n) }, nil)
+				if diff := cmp.Diff(want.after, got.after); diff != "" {
+					t.Errorf("message %d of %d lost: the end differs (-undisturbed +disturbed):\n%s", n, want.messages, diff)
+				}
+			}
+		})
+	}
+}
+
+// tolerated are calls whose failure does not matter: a volume that was begun early, and what is only said for courtesy.
+func tolerated(kind, call string, n int, calls []string) bool {
+	switch {
+	case call == "Status", strings.HasPrefix(call, "Start stop"):
+		return true
+	case call == "EnsureVolume" && kind == trove.OpCreate:
+		for _, earlier := range calls[:n] {
+			if earlier == "EnsureVolume" {
+				return false
+			}
+		}
+		return true
+	}
+	return false
+}
+
+// TestFailForGood lets each outside call fail once in a way that trying again cannot mend. What was made is removed, what was changed is changed back,
+// the quota is true, and the fault says why.
+func TestFailForGood(t *testing.T) {
+	dir := t.TempDir()
+	for _, kind := range walked {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			want := undisturbed(t, dir, kind)
+			for at, call := range want.calls {
+				if call == "store.InTx" {
+					continue // the store's errors are never for good
+				}
+				name := fmt.Sprintf("%d %s", at, call)
+				got := run(t, dir, kind, only(at, failForGood), nil, deleteAfter(kind))
+				if tolerated(kind, call, at, want.calls) {
+					checkDone(t, kind, got.after)
+				} else {
+					checkNotDone(t, kind, name, got, "failed for good")
+				}
+				checkDone(t, trove.OpDelete, got.restore)
+			}
+		})
+	}
+}
+
+// TestGuestFails lets the guest fail at each command.
+func TestGuestFails(t *testing.T) {
+	dir := t.TempDir()
+	for kind, cmd := range map[string]guestapi.Command{
+		trove.OpCreate: guestapi.CmdPrepare, trove.OpRestart: guestapi.CmdRestart, trove.OpResizeFlavor: guestapi.CmdConfigure,
+		shrinkFlavor: guestapi.CmdConfigure, trove.OpResizeVolume: guestapi.CmdGrow,
+	} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			got := run(t, dir, kind, nil, func(w *world) { w.fleet.Fail(cmd, "disk on fire") }, nil)
+			checkNotDone(t, kind, string(cmd), got, "disk on fire")
+		})
+	}
+}
+
+// TestCancel cancels each operation after each of its outside calls: it is done, or it is undone.
+func TestCancel(t *testing.T) {
+	dir := t.TempDir()
+	for _, kind := range walked {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			want := undisturbed(t, dir, kind)
+			undone := 0
+			for at, call := range want.calls {
+				got := run(t, dir, kind, only(at, cancelAfter), nil, deleteAfter(kind))
+				if got.op.State == trove.OperationDone {
+					checkDone(t, kind, got.after)
+				} else {
+					undone++
+					checkNotDone(t, kind, fmt.Sprintf("cancelled after %d %s", at, call), got, "cancelled")
+				}
+				checkDone(t, trove.OpDelete, got.restore)
+			}
+			if undone == 0 {
+				t.Error("no cancel had an effect")
+			}
+		})
+	}
+}
+
+// deleteAfter deletes the instance at the end of a run. After a failed delete it is the reconciler who begins the next.
+func deleteAfter(kind string) func(*world) {
+	return func(w *world) {
+		if kind != trove.OpDelete {
+			w.carryOut(w.request(trove.OpDelete))
+			return
+		}
+		m := w.start()
+		err := m.Reconcilers().Deletes.ReconcileOne(w.t.Context(), instanceID)
+		m.stop()
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		open, err := w.store.OpenOperation(w.t.Context(), instanceID)
+		if trove.IsNotFound(err) {
+			return // it was deleted
+		}
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		w.carryOut(open.ID)
+	}
+}
+
+// checkNotDone checks the state after an operation that could not be done: as before, with a fault.
+func checkNotDone(t *testing.T, kind, name string, out outcome, why string) {
+	t.Helper()
+	got := out.after
+	if got.Operation != trove.OperationUndone && got.Operation != trove.OperationFailed {
+		t.Errorf("%s: the operation is %s", name, got.Operation)
+		return
+	}
+	i := got.Instance
+	if i == nil || i.Fault == nil || !strings.Contains(i.Fault.Message, why) || !strings.HasSuffix(strings.TrimSpace(i.Fault.Message), ".") && why != "disk on fire" && why != "cancelled" {
+		t.Errorf("%s: the instance's fault does not say %q: %+v", name, why, i)
+		return
+	}
+	switch kind {
+	case trove.OpCreate:
+		if len(got.Cloud) > 0 || i.Status(false) != "ERROR" || len(i.Held) > 0 {
+			t.Errorf("%s: left over %v, status %s, held %v", name, got.Cloud, i.Status(false), i.Held)
+		}
+		want := map[string]int{trove.QuotaInstances: 0, trove.QuotaRAM: 0, trove.QuotaVolumes: 0, trove.QuotaBackups: 0}
+		if diff := cmp.Diff(want, got.Quotas); diff != "" {
+			t.Errorf("%s: quotas (-want +got):\n%s", name, diff)
+		}
+		return
+	case trove.OpDelete:
+		if i.Task != trove.TaskDeleting {
+			t.Errorf("%s: the wish to delete is lost: %s", name, i.Task.Action())
+		}
+		return
+	}
+	checkBack(t, kind, name, out)
+}
+
+// checkBack compares with the state before, but for what an operation may leave on purpose.
+func checkBack(t *testing.T, kind, name string, out outcome) {
+	t.Helper()
+	want, got := out.before, out.after
+	got.Operation = want.Operation
+	fault := *got.Instance
+	fault.Fault = nil
+	got.Instance = &fault
+	got.Guest.Runs, want.Guest.Runs = nil, nil
+	switch kind {
+	case trove.OpRestart: // the guest's own heartbeat says how it is
+		if got.Service != trove.ServiceUnknown {
+			got.Service = want.Service
+		}
+		want.Service = got.Service
+	case trove.OpResizeVolume: // what has grown stays grown, and is counted
+		if got.VolumeGiB == 3 {
+			grown := *want.Instance
+			grown.VolumeSize, grown.Held = 3, fault.Held
+			want.Instance, want.VolumeGiB, want.Quotas = &grown, 3, map[string]int{}
+			for r, n := range out.before.Quotas {
+				want.Quotas[r] = n
+			}
+			want.Quotas[trove.QuotaVolumes] = 3
+			if fault.Held[trove.QuotaVolumes] != 3 {
+				t.Errorf("%s: the volume has 3 GiB, and %v is held", name, fault.Held)
+			}
+			want.Guest.SizeGiB = got.Guest.SizeGiB
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("%s: not as before (-before +after):\n%s", name, diff)
+	}
+}
