@@ -27,8 +27,8 @@ type Config struct {
 	Engine engine.Engine
 	Layout engine.Layout // its State and Runtime must exist
 
-	// Connect joins the bus. It is called again until it succeeds; the connection itself comes back by its own means, and calls connected
-	// after each time (the first one is known).
+	// Connect joins the bus. It is called again until it succeeds; the connection comes back by its own means. Connected is to be called after each
+	// connect, the first among them, and may be called before Connect has returned.
 	Connect func(ctx context.Context, connected func()) (bus.Conn, error)
 	// Renew stores a new credential; what it returns uses it, which cuts the connection for a moment and is called after the answer went out.
 	Renew func(ctx context.Context, c bus.Credential) (use func(), err error)
@@ -120,7 +120,9 @@ func (a *Agent) serve(ctx context.Context) error {
 		return nil
 	}
 	r := &responder{agent: a}
-	stop, err := conn.Subscribe(ctx, guestapi.CommandSubject(a.cfg.Instance), "", r.handle)
+	// Commands end with the agent, not only with the connection.
+	handle := func(_ context.Context, m bus.Message) { r.handle(ctx, m) }
+	stop, err := conn.Subscribe(ctx, guestapi.CommandSubject(a.cfg.Instance), "", handle)
 	if err != nil {
 		return errors.Join(fmt.Errorf("listen for commands: %w", err), conn.Close())
 	}

@@ -29,7 +29,7 @@ const patience = 20 * time.Second // how long a test waits for what must come
 
 func TestMain(m *testing.M) {
 	if os.Getenv(roleVariable) != "" {
-		os.Exit(runRole())
+		os.Exit(runRole()) //nolint:forbidigo // this is the main function of a test's own program
 	}
 	goleak.VerifyTestMain(m)
 }
@@ -74,6 +74,7 @@ func newGuest(t *testing.T) *guest {
 		Instance: g.id, BootID: "boot-1", Version: "1.2.3", Engine: g.fake, Layout: g.layout,
 		Connect: func(_ context.Context, connected func()) (bus.Conn, error) {
 			g.connected = connected
+			connected()
 			return g.broker.Conn("guest"), nil
 		},
 		Timings: fast(), Clock: clock.System{}, Log: slog.New(slog.NewTextHandler(testWriter{t}, nil)),
@@ -84,7 +85,7 @@ func newGuest(t *testing.T) *guest {
 // newMachine makes the directories of a guest. A socket's path must be short, so they are not in the test's own directory.
 func newMachine(t *testing.T) *guest {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "guest")
+	dir, err := os.MkdirTemp("", "guest") //nolint:usetesting // see above
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,7 +25,6 @@ type resend struct {
 
 // report is the one goroutine that sends heartbeats and ends.
 func (a *Agent) report(ctx context.Context, conn bus.Conn) {
-	a.hello(ctx, conn)
 	beat := time.NewTicker(a.times.Heartbeat)
 	defer beat.Stop()
 	again := time.NewTimer(0)

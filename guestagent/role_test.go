@@ -57,7 +57,7 @@ func runRole() int {
 	defer stop()
 	a, err := guestagent.New(guestagent.Config{
 		Instance: r.Instance, BootID: "boot-1", Version: "1.2.3", Engine: slowEngine{fake.New(), r.Slow}, Layout: r.Layout, Timings: fast(),
-		Connect: func(_ context.Context, connected func()) (bus.Conn, error) { return dialWire(r.Socket) },
+		Connect: func(_ context.Context, connected func()) (bus.Conn, error) { connected(); return dialWire(r.Socket) },
 		Clock:   clock.System{}, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 	})
 	if err == nil {
@@ -132,7 +132,7 @@ func (w *wire) Close() error { _ = w.conn.Close(); return nil }
 type agentProcess struct {
 	g   *guest
 	cmd *exec.Cmd
-	out chan error
+	out chan struct{}
 }
 
 // serveWire joins agents that come over a socket to the guest's bus, one after another.
@@ -161,7 +161,7 @@ func (g *guest) serveWire() string {
 func (g *guest) relay(conn net.Conn) {
 	defer conn.Close()
 	b := g.broker.Conn("guest")
-	defer b.Close()
+	defer func() { _ = b.Close() }()
 	var mu sync.Mutex
 	next, answers := 0, map[int]bus.Message{}
 	enc, dec := json.NewEncoder(conn), json.NewDecoder(conn)
@@ -206,7 +206,7 @@ func (g *guest) spawn(socket string, slow time.Duration) *agentProcess {
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	p := &agentProcess{g: g, cmd: exec.Command(self), out: make(chan error, 1)}
+	p := &agentProcess{g: g, cmd: exec.Command(self), out: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), roleVariable+"="+string(data))
 	log, err := os.OpenFile(filepath.Join(g.layout.State, "agent.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -217,7 +217,10 @@ func (g *guest) spawn(socket string, slow time.Duration) *agentProcess {
 	if err := p.cmd.Start(); err != nil {
 		g.t.Fatal(err)
 	}
-	go func() { p.out <- p.cmd.Wait() }()
+	go func() {
+		defer close(p.out)
+		_ = p.cmd.Wait() // how it ended is what the signal did
+	}()
 	g.t.Cleanup(func() {
 		p.end(unix.SIGKILL)
 		if text, err := os.ReadFile(log.Name()); err == nil && g.t.Failed() {
@@ -238,4 +241,3 @@ func (p *agentProcess) end(sig unix.Signal) {
 	p.out = nil
 	p.g.until("the agent is off the bus", func() bool { return !p.g.broker.Listening("trove.v1.guest." + p.g.id + ".cmd") })
 }
-

@@ -1,0 +1,190 @@
+// Package guestapp wires the guest's program: configuration, engines by name, the bus client, the agent. It holds no logic of its own.
+//
+// What it links is part of what an attacker finds in a guest and of the agent's memory: no broker, no SQL store, no router. modules.txt lists the
+// linked modules; a test compares. Agent and Initialise are called once in a process.
+package guestapp
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/user"
+	"path/filepath"
+	"runtime/debug"
+	"strconv"
+
+	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/bus"
+	"github.com/trove-dbaas/trove/bus/natsbus"
+	"github.com/trove-dbaas/trove/engine"
+	"github.com/trove-dbaas/trove/engine/fake"
+	"github.com/trove-dbaas/trove/engine/mariadb"
+	"github.com/trove-dbaas/trove/guestagent"
+	"github.com/trove-dbaas/trove/internal/clock"
+)
+
+// Options say where things are in the guest.
+type Options struct {
+	Boot    string // file with bus.BootData
+	Data    string // mount point of the data volume
+	State   string // the agent's own directory on it, "": trove below Data
+	Runtime string // the tmpfs directory
+	Root    string // prefix of the product's programs
+	User    string // the account that the engine runs as, "": the engine's own
+	Address string // that the engine listens on, "": all
+	Version string
+	Log     *slog.Logger
+}
+
+// Engine returns the driver with the name; NotFound if there is none.
+func Engine(name string, log *slog.Logger) (engine.Engine, error) {
+	switch name {
+	case mariadb.Manager:
+		return mariadb.New(log, clock.System{}), nil
+	case fake.Manager:
+		return fake.New(), nil
+	}
+	return nil, trove.Errorf(trove.KindNotFound, "There is no engine %q in this agent.", name)
+}
+
+// smallHeap is the garbage collector's target: an agent at rest has next to nothing on its heap, and at the default the runtime would let it grow to
+// 4 MiB before it looked.
+const smallHeap = 25
+
+// Agent runs the agent until ctx ends. An error means that it cannot work here.
+func Agent(ctx context.Context, o Options) error {
+	debug.SetGCPercent(smallHeap)
+	boot, err := readBoot(o.Boot)
+	if err != nil {
+		return err
+	}
+	e, err := Engine(boot.Engine, o.Log)
+	if err != nil {
+		return err
+	}
+	l, err := o.layout(e)
+	if err != nil {
+		return err
+	}
+	bootID, err := guestagent.BootID()
+	if err != nil {
+		return err
+	}
+	j := &joiner{boot: boot, dir: filepath.Join(l.State, "identity"), log: o.Log}
+	a, err := guestagent.New(guestagent.Config{
+		Instance: boot.Instance, BootID: bootID, Version: o.Version, Engine: e, Layout: l,
+		Connect: j.connect, Renew: j.renew, Clock: clock.System{}, Log: o.Log,
+	})
+	if err != nil {
+		return err
+	}
+	return a.Run(ctx)
+}
+
+func readBoot(path string) (bus.BootData, error) {
+	var b bus.BootData
+	data, err := os.ReadFile(path)
+	if err == nil {
+		err = json.Unmarshal(data, &b)
+	}
+	if err != nil {
+		return b, fmt.Errorf("read the boot data: %w", err)
+	}
+	return b, nil
+}
+
+// layout makes the agent's directories and finds the engine's account.
+func (o Options) layout(e engine.Engine) (engine.Layout, error) {
+	l := engine.Layout{Root: o.Root, Data: o.Data, Runtime: o.Runtime, State: o.State, Address: o.Address}
+	if l.State == "" {
+		l.State = filepath.Join(o.Data, "trove")
+	}
+	name := o.User
+	if name == "" {
+		name = e.Info().User
+	}
+	u, err := user.Lookup(name)
+	if err != nil {
+		return l, fmt.Errorf("find the engine's account: %w", err)
+	}
+	uid, err := strconv.Atoi(u.Uid)
+	gid, err2 := strconv.Atoi(u.Gid)
+	if err := errors.Join(err, err2); err != nil {
+		return l, fmt.Errorf("find the engine's account: %w", err)
+	}
+	l.UID, l.GID = uid, gid
+	for dir, mode := range map[string]os.FileMode{l.State: 0o700, l.Runtime: 0o711} {
+		if err := os.MkdirAll(dir, mode); err != nil {
+			return l, fmt.Errorf("make the agent's directories: %w", err)
+		}
+		if err := os.Chmod(dir, mode); err != nil {
+			return l, fmt.Errorf("make the agent's directories: %w", err)
+		}
+	}
+	return l, nil
+}
+
+// joiner joins the bus. Its fields are set before the agent runs; conn is set by connect, before the first command can ask for renew.
+type joiner struct {
+	boot bus.BootData
+	dir  string
+	log  *slog.Logger
+	conn *natsbus.GuestConn
+}
+
+func (j *joiner) connect(ctx context.Context, connected func()) (bus.Conn, error) {
+	if err := natsbus.Enrol(ctx, j.boot, j.dir); err != nil {
+		return nil, err
+	}
+	// The TLS handshake over HTTPS left more garbage than the agent will ever make again.
+	defer debug.FreeOSMemory()
+	conn, err := natsbus.DialGuest(ctx, j.dir, natsbus.Options{
+		Log: j.log, Clock: clock.System{}, OnConnect: func(context.Context) { connected() },
+	})
+	if err != nil {
+		return nil, err
+	}
+	j.conn = conn
+	return conn, nil
+}
+
+// renew takes a new credential into use after the answer went out.
+func (j *joiner) renew(ctx context.Context, c bus.Credential) (func(), error) {
+	return func() {
+		if err := j.conn.ReplaceCredential(c); err != nil {
+			j.log.ErrorContext(ctx, "credential was not replaced", "err", err)
+		}
+	}, nil
+}
+
+// Initialise makes an engine's empty data directory: the image builder runs it inside the image's root. It writes a line for each step and does nothing
+// on a directory that is initialised.
+func Initialise(ctx context.Context, name string, o Options, out io.Writer) error {
+	e, err := Engine(name, o.Log)
+	if err != nil {
+		return err
+	}
+	l, err := o.layout(e)
+	if err != nil {
+		return err
+	}
+	done, err := e.Initialised(l)
+	if err != nil {
+		return fmt.Errorf("look for a data directory: %w", err)
+	}
+	if done {
+		fmt.Fprintf(out, "%s: the data directory is there\n", name)
+		return nil
+	}
+	fmt.Fprintf(out, "%s: making the data directory in %s\n", name, o.Data)
+	began := clock.System{}.Now()
+	if err := e.Initialise(ctx, l); err != nil {
+		return fmt.Errorf("make the data directory: %w", err)
+	}
+	fmt.Fprintf(out, "%s: done in %s\n", name, clock.System{}.Now().Sub(began))
+	return nil
+}
