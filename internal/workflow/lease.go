@@ -31,7 +31,6 @@ type lease struct {
 
 // newLease starts the renewals of a row that was claimed just now; good is when the claim was sent.
 func (e *Engine) newLease(ctx context.Context, owner string) *lease {
-	//nolint:gosec // end calls cancel
 	alive, cancel := context.WithCancel(context.WithoutCancel(ctx)) // at shutdown the lease is kept until it is given back
 	l := &lease{
 		engine: e, owner: owner, done: alive.Done(), cancel: cancel, stop: make(chan struct{}), still: make(chan struct{}),

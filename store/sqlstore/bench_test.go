@@ -18,7 +18,7 @@ func BenchmarkInstancesPage(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer s.Close()
+	b.Cleanup(func() { _ = s.Close() })
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	var markers []string
 	err = s.InTx(ctx, func(ctx context.Context, tx store.Tx) error {

@@ -21,7 +21,7 @@ type RevokedKey struct {
 // inTx is InTx for the repositories, whose writes are one statement or two.
 func (s *Store) inTx(ctx context.Context, doing string, fn func(ctx context.Context, run runner) error) error {
 	err := s.InTx(ctx, func(ctx context.Context, t store.Tx) error {
-		return fn(ctx, t.(*tx).run) //nolint:errcheck,forcetypeassert // InTx hands out nothing else
+		return fn(ctx, t.(*tx).run)
 	})
 	if err != nil {
 		return fmt.Errorf("%s: %w", doing, err)

@@ -20,6 +20,13 @@ type runner interface {
 	row(ctx context.Context, dest []any, query string, args ...any) error
 }
 
+// statement is a prepared statement, which the connection or the pool keeps and closes.
+type statement interface {
+	ExecContext(ctx context.Context, args ...any) (sql.Result, error)
+	QueryContext(ctx context.Context, args ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, args ...any) *sql.Row
+}
+
 // errConflict is found by us rather than by the database: a row was changed between our reading and our writing.
 var errConflict = errors.New("another transaction changed the row")
 
@@ -45,7 +52,8 @@ func (s *Store) InTx(ctx context.Context, fn func(ctx context.Context, tx store.
 			timer("committed")
 			return nil
 		}
-		if attempt == txAttempts || !(errors.Is(err, errConflict) || s.dialect.conflict(err)) {
+		conflict := errors.Is(err, errConflict) || s.dialect.conflict(err)
+		if !conflict || attempt == txAttempts {
 			timer("rolled back")
 			return err
 		}
@@ -154,13 +162,13 @@ func (w *writer) drop() {
 		return
 	}
 	for _, st := range w.stmts {
-		st.Close() //nolint:errcheck,gosec // the connection goes with it
+		st.Close() //nolint:errcheck // the connection goes with it
 	}
-	w.conn.Close()
+	w.conn.Close() //nolint:errcheck // it was of no use any more
 	w.conn = nil
 }
 
-func (w *writer) prepare(ctx context.Context, query string) (*sql.Stmt, error) {
+func (w *writer) prepare(ctx context.Context, query string) (statement, error) {
 	if w.failed != nil { // as PostgreSQL has it: nothing more happens in a transaction that failed
 		return nil, fmt.Errorf("the transaction has failed: %w", w.failed)
 	}
@@ -223,17 +231,17 @@ type pooled struct {
 	stmts   sync.Map // text to *sql.Stmt
 }
 
-func (p *pooled) prepare(ctx context.Context, query string) (*sql.Stmt, error) {
+func (p *pooled) prepare(ctx context.Context, query string) (statement, error) {
 	if st, ok := p.stmts.Load(query); ok {
-		return st.(*sql.Stmt), nil //nolint:errcheck,forcetypeassert // nothing else is put in
+		return st.(statement), nil
 	}
 	st, err := p.db.PrepareContext(ctx, p.dialect.rebind(query))
 	if err != nil {
 		return nil, fmt.Errorf("prepare %q: %w", query, err)
 	}
 	if old, loaded := p.stmts.LoadOrStore(query, st); loaded {
-		st.Close()                  //nolint:errcheck,gosec // the other one is used
-		return old.(*sql.Stmt), nil //nolint:errcheck,forcetypeassert // nothing else is put in
+		st.Close() //nolint:errcheck,sqlclosecheck // the other one is used; this one would otherwise be kept
+		return old.(statement), nil
 	}
 	return st, nil
 }
