@@ -37,6 +37,8 @@ type Capabilities struct {
 	MaxUserName       int      `json:"max_user_name"`      // characters
 	MaxDatabaseName   int      `json:"max_database_name"`  // characters
 	Client            []string `json:"client"`             // the engine's own client, for `trove instance connect`
+	// CharacterSets are the character sets that the API accepts, with their collations; empty: the engine alone decides.
+	CharacterSets map[string][]string `json:"character_sets,omitempty"`
 }
 
 // Flavor is a size of machine.

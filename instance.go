@@ -155,12 +155,14 @@ func (i *Instance) Silent(now time.Time) bool {
 }
 
 // CheckActionable returns nil if the instance can take a new mutating action, else the Unprocessable error that Trove
-// answers with.
+// answers with: it names the task, or the status where no task is in the way.
 func (i *Instance) CheckActionable(backingUp bool) error {
-	taskOK := i.Task == TaskNone || i.Task == TaskRestartRequired
-	if i.ServerStatus == ServerActive && taskOK && i.Guest.Service.ActionAllowed() && !backingUp {
+	const text = "Instance %s is not currently available for an action to be performed (%s status was %s)."
+	if i.Task != TaskNone && i.Task != TaskRestartRequired {
+		return Errorf(KindUnprocessable, text, i.ID, "task", i.Task.Action())
+	}
+	if i.ServerStatus == ServerActive && i.Guest.Service.ActionAllowed() && !backingUp {
 		return nil
 	}
-	return Errorf(KindUnprocessable, "Instance %s is not currently available for an action to be performed (instance status was %s).",
-		i.ID, i.Status(backingUp))
+	return Errorf(KindUnprocessable, text, i.ID, "instance", i.Status(backingUp))
 }

@@ -63,7 +63,20 @@ func (t Task) Action() string {
 	case TaskUpgrading:
 		return "UPGRADING"
 	}
-	return "BUILDING_ERROR"
+	return failedAction(t)
+}
+
+// failedAction returns the word for a mark of failure: that of what failed.
+func failedAction(t Task) string {
+	switch t {
+	case TaskPromotionError:
+		return "PROMOTING"
+	case TaskEjectionError:
+		return "EJECTING"
+	case TaskUpdatingErrorAccess:
+		return "UPDATING"
+	}
+	return "BUILDING"
 }
 
 // ServerStatus is the state of an instance's machine in Nova's words.
