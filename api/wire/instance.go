@@ -25,8 +25,8 @@ type Instance struct {
 	Locality        string         `json:"locality,omitempty"`
 	Password        string         `json:"password,omitempty"` // only in the answer to a create that enables root
 	Fault           *InstanceFault `json:"fault,omitempty"`
-	ServerID        *string        `json:"server_id,omitempty"` // administrators only, like the next two
-	VolumeID        *string        `json:"volume_id,omitempty"`
+	ServerID        *Nullable      `json:"server_id,omitempty"` // administrators only, like the next two
+	VolumeID        *Nullable      `json:"volume_id,omitempty"`
 	EncryptedRPC    *bool          `json:"encrypted_rpc_messaging,omitempty"`
 }
 

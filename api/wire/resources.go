@@ -1,9 +1,6 @@
 package wire
 
-import (
-	"encoding/json"
-	"time"
-)
+import "time"
 
 // Versions is the body of GET /.
 type Versions struct {
@@ -67,17 +64,6 @@ type DatastoreVersion struct {
 	RegistryExt  *Nullable `json:"registry_ext,omitempty"`
 	ReplStrategy *Nullable `json:"repl_strategy,omitempty"`
 	ImageTags    *[]string `json:"image_tags,omitempty"`
-}
-
-// Nullable is a string that is null when empty, where the key itself has to be there.
-type Nullable string
-
-// MarshalJSON writes null for "".
-func (n Nullable) MarshalJSON() ([]byte, error) {
-	if n == "" {
-		return []byte("null"), nil
-	}
-	return json.Marshal(string(n))
 }
 
 // DatastoreBody wraps one datastore.
@@ -277,4 +263,17 @@ type OperationList struct {
 // OperationAction is the body of POST .../operations/{id}/action.
 type OperationAction struct {
 	Cancel *struct{} `json:"cancel,omitempty"`
+}
+
+// VolumeType is a kind of disk.
+type VolumeType struct {
+	ID          string `json:"id"`
+	Name        string `json:"name"`
+	Description string `json:"description"`
+	IsPublic    bool   `json:"is_public"`
+}
+
+// VolumeTypeList holds the volume types of a datastore version.
+type VolumeTypeList struct {
+	VolumeTypes []VolumeType `json:"volume_types"`
 }

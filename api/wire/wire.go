@@ -96,6 +96,34 @@ func stringOrNumber(data []byte) (string, error) {
 	return s, nil
 }
 
+// Nullable is a string that is null when empty, where the key itself has to be there.
+type Nullable string
+
+// MarshalJSON writes null for "".
+func (n Nullable) MarshalJSON() ([]byte, error) {
+	if n == "" {
+		return []byte("null"), nil
+	}
+	b, err := json.Marshal(string(n))
+	if err != nil {
+		return nil, fmt.Errorf("write a string: %w", err)
+	}
+	return b, nil
+}
+
+// UnmarshalJSON reads a string or null.
+func (n *Nullable) UnmarshalJSON(data []byte) error {
+	var text *string
+	if err := json.Unmarshal(data, &text); err != nil {
+		return fmt.Errorf("read a string: %w", err)
+	}
+	*n = ""
+	if text != nil {
+		*n = Nullable(*text)
+	}
+	return nil
+}
+
 // Link points to a resource or to the next page.
 type Link struct {
 	Href string `json:"href"`

@@ -1,0 +1,270 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/store"
+)
+
+// actions are the bodies of POST /instances/{instance}/action.
+var actions = map[string]handler{
+	"restart":                   (*server).restartInstance,
+	"resize":                    (*server).resizeInstance,
+	"reset_status":              (*server).resetStatus,
+	"promote_to_replica_source": (*server).promoteInstance,
+	"eject_replica_source":      (*server).ejectInstance,
+}
+
+func (s *server) actOnInstance(ctx context.Context, c *call) (any, error) {
+	if len(c.body) != 1 {
+		return nil, bad("Exactly one action is expected, one of %s.", pythonList(slices.Sorted(maps.Keys(actions))))
+	}
+	for name := range c.body {
+		if act, ok := actions[name]; ok {
+			return act(s, ctx, c)
+		}
+		return nil, bad("There is no action %s. The actions are %s.", pythonRepr(name), pythonList(slices.Sorted(maps.Keys(actions))))
+	}
+	return nil, nil
+}
+
+func (s *server) restartInstance(ctx context.Context, c *call) (any, error) {
+	if err := s.enforce(c, "instance:restart", c.instance.ProjectID); err != nil {
+		return nil, err
+	}
+	return nil, s.begin(ctx, c, trove.OpRestart, nil, func(ctx context.Context, tx store.Tx, i *trove.Instance) error {
+		if err := actionable(i, trove.TaskRebooting); err != nil {
+			return err
+		}
+		return tx.SetServiceStatus(ctx, i.ID, trove.ServiceRestarting, s.cfg.Clock.Now()) //nolint:wrapcheck // says what was written
+	})
+}
+
+func (s *server) resizeInstance(ctx context.Context, c *call) (any, error) {
+	want := c.body.obj("resize")
+	if len(want) != 1 || (!want.has("volume") && !want.has("flavorRef")) {
+		return nil, bad("Validation error: resize needs either 'volume' or 'flavorRef'")
+	}
+	if want.has("volume") {
+		return nil, s.resizeVolume(ctx, c, want.obj("volume"))
+	}
+	return nil, s.resizeFlavor(ctx, c, want.ref("flavorRef"))
+}
+
+func (s *server) resizeVolume(ctx context.Context, c *call, want object) error {
+	if err := s.enforce(c, "instance:resize_volume", c.instance.ProjectID); err != nil {
+		return err
+	}
+	size, err := s.checkSize(want)
+	if err != nil {
+		return err
+	}
+	if c.instance.VolumeSize == 0 {
+		return trove.Errorf(trove.KindBadRequest, "Instance %s does not have a volume.", c.instance.ID)
+	}
+	input := trove.ResizeVolumeInput{New: size}
+	return s.begin(ctx, c, trove.OpResizeVolume, &input, func(ctx context.Context, tx store.Tx, i *trove.Instance) error {
+		if err := actionable(i, trove.TaskResizing); err != nil {
+			return err
+		}
+		if size <= i.VolumeSize {
+			return trove.Errorf(trove.KindBadRequest, "The new volume 'size' must be larger than the current volume size of '%d'.", i.VolumeSize)
+		}
+		input.Old = i.VolumeSize
+		return hold(ctx, tx, i, trove.QuotaVolumes, size)
+	})
+}
+
+func (s *server) resizeFlavor(ctx context.Context, c *call, ref string) error {
+	if err := s.enforce(c, "instance:resize_flavor", c.instance.ProjectID); err != nil {
+		return err
+	}
+	version, _, err := s.datastoreVersion(ctx, c.instance.DatastoreVersionID)
+	if err != nil {
+		return err
+	}
+	flavor, err := s.chooseFlavor(ctx, ref, true, &version)
+	if err != nil {
+		return err
+	}
+	old, err := s.cfg.Catalog.Flavor(ctx, c.instance.FlavorID)
+	if trove.IsNotFound(err) { // the catalogue may lose a flavor that instances have
+		old, err = trove.Flavor{ID: c.instance.FlavorID, RAM: c.instance.Held[trove.QuotaRAM]}, nil
+	}
+	if err != nil {
+		return fmt.Errorf("read the flavor: %w", err)
+	}
+	input := trove.ResizeFlavorInput{Old: old, New: flavor}
+	return s.begin(ctx, c, trove.OpResizeFlavor, &input, func(ctx context.Context, tx store.Tx, i *trove.Instance) error {
+		if err := actionable(i, trove.TaskResizing); err != nil {
+			return err
+		}
+		if i.FlavorID == flavor.ID {
+			return trove.Errorf(trove.KindBadRequest, "The new flavor id must be different than the current flavor id of '%s'.", i.FlavorID)
+		}
+		if i.FlavorID != old.ID {
+			return trove.Errorf(trove.KindUnavailable, "The instance's flavor was changed just now. Try again.")
+		}
+		return hold(ctx, tx, i, trove.QuotaRAM, flavor.RAM)
+	})
+}
+
+// hold takes what is missing for the instance to hold an amount of a resource. What it holds too much is given back by the operation's end.
+func hold(ctx context.Context, tx store.Tx, i *trove.Instance, resource string, amount int) error {
+	missing := amount - i.Held[resource]
+	if missing <= 0 {
+		return nil
+	}
+	if err := tx.TakeQuota(ctx, i.ProjectID, map[string]int{resource: missing}); err != nil {
+		return err //nolint:wrapcheck // the text is the user's
+	}
+	held := maps.Clone(i.Held)
+	if held == nil {
+		held = map[string]int{}
+	}
+	held[resource] = amount
+	i.Held = held
+	return nil
+}
+
+// resetStatus takes an instance out of a task that hangs: its open operation is cancelled, and nothing is believed of the guest until it reports.
+func (s *server) resetStatus(ctx context.Context, c *call) (any, error) {
+	rule := "instance:reset_status"
+	if c.body.obj("reset_status").has("force_delete") {
+		rule = "instance:force_delete"
+	}
+	if err := s.enforce(c, rule, c.instance.ProjectID); err != nil {
+		return nil, err
+	}
+	err := s.cfg.Store.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
+		now := s.cfg.Clock.Now()
+		err := tx.UpdateInstance(ctx, c.instance.ID, now, func(i *trove.Instance) error {
+			i.Task = trove.TaskNone
+			return nil
+		})
+		if err == nil {
+			err = tx.SetServiceStatus(ctx, c.instance.ID, trove.ServiceUnknown, now)
+		}
+		if err != nil {
+			return err //nolint:wrapcheck // says what was written
+		}
+		open, err := tx.OpenOperation(ctx, c.instance.ID)
+		if trove.IsNotFound(err) {
+			return nil
+		}
+		if err != nil {
+			return err //nolint:wrapcheck // says what was read
+		}
+		return tx.CancelOperation(ctx, open.ID, now) //nolint:wrapcheck // says which operation
+	})
+	if err != nil {
+		return nil, fmt.Errorf("reset status: %w", err)
+	}
+	if s.cfg.Wake != nil {
+		s.cfg.Wake(ctx)
+	}
+	return nil, nil
+}
+
+// promoteInstance and ejectInstance say what Trove says of an instance outside a replica set, which every instance is.
+func (s *server) promoteInstance(_ context.Context, c *call) (any, error) {
+	if err := s.enforce(c, "instance:promote_to_replica_source", c.instance.ProjectID); err != nil {
+		return nil, err
+	}
+	return nil, bad("Instance %s is not a replica.", c.instance.ID)
+}
+
+func (s *server) ejectInstance(_ context.Context, c *call) (any, error) {
+	if err := s.enforce(c, "instance:eject_replica_source", c.instance.ProjectID); err != nil {
+		return nil, err
+	}
+	return nil, bad("Instance %s is not a replica source.", c.instance.ID)
+}
+
+// updateInstance is PUT and PATCH: the name, and at most one thing beside it.
+func (s *server) updateInstance(ctx context.Context, c *call) (any, error) {
+	want := c.body.obj("instance")
+	var others []string
+	for key := range want {
+		if key != "name" {
+			others = append(others, key)
+		}
+	}
+	if len(others) > 1 {
+		return nil, bad("Only one attribute (except 'name') is allowed to update.")
+	}
+	if err := s.updateOther(ctx, c, want, strings.Join(others, "")); err != nil {
+		return nil, err
+	}
+	name := want.strPtr("name")
+	if name == nil || *name == c.instance.Name {
+		return nil, nil
+	}
+	err := s.cfg.Store.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
+		return tx.UpdateInstance(ctx, c.instance.ID, s.cfg.Clock.Now(), func(i *trove.Instance) error { //nolint:wrapcheck // wrapped below
+			i.Name = *name
+			return nil
+		})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("rename instance: %w", err)
+	}
+	return nil, nil
+}
+
+func (s *server) updateOther(ctx context.Context, c *call, want object, key string) error {
+	switch key {
+	case "access":
+		return s.updateAccess(ctx, c, want.obj("access"))
+	case "configuration":
+		if id := want.str("configuration"); id != "" {
+			return trove.Errorf(trove.KindNotFound, "Configuration group id: %s could not be found.", id)
+		}
+	case "replica_of", "slave_of":
+		return bad("Instance %s is not a replica.", c.instance.ID)
+	case "datastore_version":
+		return s.updateVersion(ctx, c, want.str("datastore_version"))
+	}
+	return nil
+}
+
+func (s *server) updateAccess(ctx context.Context, c *call, want object) error {
+	access, err := changeAccess(c.instance.Access, want)
+	if err != nil {
+		return err
+	}
+	input := trove.UpdateAccessInput{New: access}
+	return s.begin(ctx, c, trove.OpUpdateAccess, &input, func(_ context.Context, _ store.Tx, i *trove.Instance) error {
+		if err := actionable(i, trove.TaskUpdating); err != nil {
+			return err
+		}
+		input.Old = i.Access
+		input.New, err = changeAccess(i.Access, want)
+		return err
+	})
+}
+
+// updateVersion accepts the version that the instance has; no other can be reached from it.
+func (s *server) updateVersion(ctx context.Context, c *call, ref string) error {
+	now, _, err := s.datastoreVersion(ctx, c.instance.DatastoreVersionID)
+	if err != nil {
+		return err
+	}
+	ds, err := s.findDatastore(ctx, now.DatastoreID)
+	if err != nil {
+		return err
+	}
+	v, err := s.findVersion(ctx, ds, ref, "")
+	if err != nil {
+		return err
+	}
+	if v.ID != now.ID {
+		return trove.Errorf(trove.KindNotImplemented, "The 'upgrade' operation is not supported for the '%s' datastore.", ds.Name)
+	}
+	return nil
+}

@@ -1,0 +1,101 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/internal/telemetry"
+	"github.com/trove-dbaas/trove/internal/workflow"
+	"github.com/trove-dbaas/trove/store"
+)
+
+// begin changes an instance and enqueues an operation on it in one transaction. change sees the instance as it is in the transaction and says no
+// by an error; it may take quota. An instance that has an open operation is Unprocessable.
+func (s *server) begin(ctx context.Context, c *call, kind string, input any,
+	change func(ctx context.Context, tx store.Tx, i *trove.Instance) error,
+) error {
+	var op string
+	err := s.cfg.Store.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
+		now := s.cfg.Clock.Now()
+		err := tx.UpdateInstance(ctx, c.instance.ID, now, func(i *trove.Instance) error {
+			c.instance = *i
+			err := change(ctx, tx, i)
+			return err
+		})
+		if err != nil {
+			return err //nolint:wrapcheck // the text is the user's
+		}
+		op, err = workflow.Enqueue(ctx, tx, now, workflow.Request{
+			Kind: kind, Target: c.instance.ID, ProjectID: c.instance.ProjectID, RequestID: telemetry.RequestID(ctx), Input: input,
+		})
+		return err //nolint:wrapcheck // says which operation
+	})
+	if errors.Is(err, store.ErrBusy) {
+		return trove.Wrap(trove.KindUnprocessable, err, "Instance %s has an operation that has not ended: wait for it or cancel it.", c.instance.ID)
+	}
+	if err != nil {
+		return fmt.Errorf("begin %s: %w", kind, err)
+	}
+	s.began(ctx, c, op)
+	return nil
+}
+
+// actionable is the check before a mutating action, and sets the task.
+func actionable(i *trove.Instance, task trove.Task) error {
+	if err := i.CheckActionable(false); err != nil {
+		return err //nolint:wrapcheck // the text is the user's
+	}
+	i.Task = task
+	return nil
+}
+
+// deleteInstance marks the instance and enqueues its removal. If another operation is open that one is cancelled, and the taskmanager begins the
+// removal when it has ended. Asking again is fine.
+func (s *server) deleteInstance(ctx context.Context, c *call) (any, error) {
+	replicas, err := s.replicasOf(ctx, []trove.Instance{c.instance})
+	if err != nil {
+		return nil, err
+	}
+	if len(replicas[c.instance.ID]) > 0 {
+		return nil, trove.Errorf(trove.KindForbidden, "Detach replicas before deleting replica source.")
+	}
+	var op string
+	err = s.cfg.Store.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
+		op = ""
+		now := s.cfg.Clock.Now()
+		again := false
+		err := tx.UpdateInstance(ctx, c.instance.ID, now, func(i *trove.Instance) error {
+			if status := i.Status(false); status == "BUILD" {
+				return trove.Errorf(trove.KindUnprocessable, "Instance %s is not ready. (Status is %s).", i.ID, status)
+			}
+			again = i.Task == trove.TaskDeleting
+			i.Task = trove.TaskDeleting
+			return nil
+		})
+		if err != nil || again {
+			return err //nolint:wrapcheck // the text is the user's
+		}
+		open, err := tx.OpenOperation(ctx, c.instance.ID)
+		switch {
+		case err == nil:
+			return tx.CancelOperation(ctx, open.ID, now) //nolint:wrapcheck // says which operation
+		case !trove.IsNotFound(err):
+			return err //nolint:wrapcheck // says what was read
+		}
+		op, err = workflow.Enqueue(ctx, tx, now, workflow.Request{
+			Kind: trove.OpDelete, Target: c.instance.ID, ProjectID: c.instance.ProjectID, RequestID: telemetry.RequestID(ctx),
+		})
+		return err //nolint:wrapcheck // says which operation
+	})
+	if err != nil {
+		return nil, fmt.Errorf("delete instance: %w", err)
+	}
+	if op != "" {
+		s.began(ctx, c, op)
+	} else if s.cfg.Wake != nil {
+		s.cfg.Wake(ctx)
+	}
+	return nil, nil
+}

@@ -1,0 +1,72 @@
+package api
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+
+	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/api/wire"
+	"github.com/trove-dbaas/trove/store"
+)
+
+const rootName = "root"
+
+// showRoot answers from the history, but as in Trove only while the database runs.
+func (s *server) showRoot(ctx context.Context, c *call) (any, error) {
+	if _, err := s.guestRules(ctx, c, "root", hasRoot); err != nil {
+		return nil, err
+	}
+	h, err := s.cfg.Store.RootHistory(ctx, c.instance.ID)
+	if err != nil && !trove.IsNotFound(err) {
+		return nil, fmt.Errorf("read the root history: %w", err)
+	}
+	return &wire.RootEnabled{RootEnabled: err == nil && h.Disabled.IsZero()}, nil
+}
+
+func (s *server) enableRoot(ctx context.Context, c *call) (any, error) {
+	if _, err := s.guestRules(ctx, c, "root", hasRoot); err != nil {
+		return nil, err
+	}
+	password := c.body.str("password")
+	if password == "" {
+		password = rand.Text()
+	}
+	if err := s.cfg.Guests.EnableRoot(ctx, c.instance.ID, trove.Secret(password)); err != nil {
+		return nil, err //nolint:wrapcheck // the text is the user's
+	}
+	err := s.cfg.Store.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
+		return tx.SetRootHistory(ctx, trove.RootHistory{ //nolint:wrapcheck // wrapped below
+			InstanceID: c.instance.ID, UserID: c.caller.UserID, Enabled: s.cfg.Clock.Now(),
+		})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("write the root history: %w", err)
+	}
+	return &wire.RootBody{User: wire.RootUser{Name: rootName, Password: password}}, nil
+}
+
+// disableRoot may be repeated once root has been enabled at any time.
+func (s *server) disableRoot(ctx context.Context, c *call) (any, error) {
+	if _, err := s.guestRules(ctx, c, "root", hasRoot); err != nil {
+		return nil, err
+	}
+	h, err := s.cfg.Store.RootHistory(ctx, c.instance.ID)
+	if trove.IsNotFound(err) {
+		return nil, trove.Errorf(trove.KindNotFound, "Root user has never been enabled on the instance.")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the root history: %w", err)
+	}
+	if err := s.cfg.Guests.DisableRoot(ctx, c.instance.ID); err != nil {
+		return nil, err //nolint:wrapcheck // the text is the user's
+	}
+	h.Disabled = s.cfg.Clock.Now()
+	err = s.cfg.Store.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
+		return tx.SetRootHistory(ctx, h) //nolint:wrapcheck // wrapped below
+	})
+	if err != nil {
+		return nil, fmt.Errorf("write the root history: %w", err)
+	}
+	return nil, nil
+}
