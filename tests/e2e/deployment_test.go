@@ -169,6 +169,14 @@ var password = fmt.Sprintf("pw-%d-%x", os.Getpid(), time.Now().UnixNano())
 // create makes an instance with the database app and the user app and waits until it is there; the test's end removes it.
 func (d *deployment) create(name string, extra ...string) wire.Instance {
 	d.t.Helper()
+	i := d.createKept(name, extra...)
+	d.t.Cleanup(func() { d.remove(i.ID) })
+	return i
+}
+
+// createKept is create without the removal.
+func (d *deployment) createKept(name string, extra ...string) wire.Instance {
+	d.t.Helper()
 	args := append([]string{
 		"instance", "create", name, "--flavor", "db.tiny", "--size", "1", "--database", "app", "--user", "app",
 		"--password-file", "-", "--wait", "-f", "value", "-c", "id",
@@ -177,9 +185,7 @@ func (d *deployment) create(name string, extra ...string) wire.Instance {
 	if err != nil {
 		d.t.Fatalf("%v\nthe service's log ends:\n%s", err, d.log())
 	}
-	id := strings.TrimSpace(out)
-	d.t.Cleanup(func() { d.remove(id) })
-	return d.instance(id)
+	return d.instance(strings.TrimSpace(out))
 }
 
 func (d *deployment) instance(id string) wire.Instance {
