@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# What CI runs: check (with conformance suites and the crash walk on fakes), the end-to-end tests on the local cloud (the official Python clients among them).
+source "$(dirname "$0")/lib.sh"
+source scripts/parts.sh
+need_root
+
+part "packages" scripts/install-packages.sh test
+rm -f var/test-*.json
+part "check" scripts/check.sh
+part "end to end" scripts/gotest.sh e2e -timeout 40m -count=1 ./tests/e2e
+parts_summary
+count() { cat var/test-*.json | grep '"Test":' | grep -c "\"Action\":\"$1\"" || true; }
+printf '\n%d passed, %d failed, %d skipped\n' "$(count pass)" "$(count fail)" "$(count skip)"
