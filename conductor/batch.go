@@ -184,22 +184,20 @@ func (d *Conductor) hellos(ctx context.Context, tx store.Tx, hellos []report) er
 // fill no table with commands that nobody gave.
 func (d *Conductor) operation(ctx context.Context, tx store.Tx, r store.Report) error {
 	open, err := tx.OpenOperation(ctx, r.InstanceID)
-	if err != nil && !trove.IsNotFound(err) {
-		return err //nolint:wrapcheck // commit wraps
-	}
-	id, step, _ := strings.Cut(r.OperationID, "/")
-	if err != nil || id != open.ID || strings.TrimSuffix(step, "-undo") != open.Step {
+	switch id, step, _ := strings.Cut(r.OperationID, "/"); {
+	case trove.IsNotFound(err), err == nil && (id != open.ID || strings.TrimSuffix(step, "-undo") != open.Step):
 		d.metrics.drop("unknown")
 		return nil
+	case err != nil:
+		return err //nolint:wrapcheck // commit wraps
 	}
-	if err := tx.PutReport(ctx, r); err != nil {
-		if !trove.IsPermanent(err) {
-			return err //nolint:wrapcheck // commit wraps
-		}
+	err = tx.PutReport(ctx, r)
+	if trove.IsPermanent(err) {
 		d.metrics.drop("forbidden")
 		d.cfg.Log.WarnContext(ctx, "report was refused", "guest", r.InstanceID, "op", r.OperationID, "err", err)
+		return nil
 	}
-	return nil
+	return err //nolint:wrapcheck // commit wraps
 }
 
 // wake tells the taskmanagers that an operation may be due. They find it by polling as well.

@@ -58,7 +58,7 @@ func faultOf(what string, op *workflow.Op, cause string, now time.Time) *trove.F
 		cause = "it was cancelled"
 	}
 	var step string
-	_, _ = op.Note(noteFailed, &step) //nolint:errcheck // evidence only; an unreadable note leaves the step out
+	_, _ = op.Note(noteFailed, &step) // evidence only: an unreadable note leaves the step out
 	details := fmt.Sprintf("operation %s, request %s", op.ID(), op.RequestID())
 	if step != "" {
 		details += ", step " + step

@@ -292,7 +292,7 @@ var buildErrors = map[string]trove.Task{
 
 func buildError(op *workflow.Op) trove.Task {
 	var step string
-	_, _ = op.Note(noteFailed, &step) //nolint:errcheck // an unreadable note leaves the general task
+	_, _ = op.Note(noteFailed, &step) // an unreadable note leaves the general task
 	if t, ok := buildErrors[step]; ok {
 		return t
 	}

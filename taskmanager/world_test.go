@@ -82,7 +82,7 @@ var template = sync.OnceValues(func() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	path := filepath.Join(dir, "store.db")
 	ctx := context.Background()
 	s, err := sqlstore.Open(ctx, sqlstore.Config{Path: path, NoSync: true})

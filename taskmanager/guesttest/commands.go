@@ -50,7 +50,7 @@ func (g *guest) status(id string) guestapi.OperationStatus {
 }
 
 // start begins a long command, unless the journal has it.
-func (g *guest) start(_ context.Context, r guestapi.Request) (any, error) {
+func (g *guest) start(ctx context.Context, r guestapi.Request) (any, error) {
 	apply, err := g.apply(r)
 	if err != nil {
 		return nil, err
@@ -64,16 +64,15 @@ func (g *guest) start(_ context.Context, r guestapi.Request) (any, error) {
 	s := guestapi.OperationStatus{ID: r.ID, State: guestapi.StateRunning, Sentence: "working"}
 	f.journal[g.instance][r.ID] = s
 	f.volumes[g.instance].Runs[r.ID]++
-	g.work.Go(func() { g.carryOut(r, apply) })
+	ctx = context.WithoutCancel(ctx) // the command outlives the call that gave it
+	g.work.Go(func() { g.carryOut(ctx, r, apply) })
 	return s, nil
 }
 
 // carryOut does the work and reports its end until somebody knows it. It ends with the guest: what was not done by then is
 // begun again by whoever asks, as the journal of an agent that was cut off says "unknown" after its restart.
-func (g *guest) carryOut(r guestapi.Request, apply func(*Volume)) {
+func (g *guest) carryOut(ctx context.Context, r guestapi.Request, apply func(*Volume)) {
 	f := g.fleet
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
 	halted := func() bool { f.mu.Lock(); defer f.mu.Unlock(); return f.guests[g.instance] != g }
 	if f.opt.Work > 0 {
 		_ = clock.Sleep(ctx, f.opt.Work)

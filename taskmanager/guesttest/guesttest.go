@@ -9,6 +9,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"maps"
 	"sync"
 	"time"
 
@@ -53,7 +54,6 @@ type Fleet struct {
 	fail    map[guestapi.Command]string
 	deaf    map[string]bool
 	boots   int
-	wg      sync.WaitGroup
 }
 
 // New returns a fleet without guests.
@@ -93,10 +93,7 @@ func (f *Fleet) Volume(instance string) (Volume, bool) {
 		return Volume{}, false
 	}
 	c := *v
-	c.Runs = make(map[string]int, len(v.Runs))
-	for id, n := range v.Runs {
-		c.Runs[id] = n
-	}
+	c.Runs = maps.Clone(v.Runs)
 	return c, true
 }
 
@@ -173,7 +170,7 @@ func (g *guest) run(ctx context.Context, bootData []byte) {
 		return
 	}
 	g.conn = g.fleet.opt.Connect("guest-" + g.instance)
-	defer g.conn.Close()
+	defer func() { _ = g.conn.Close() }()
 	stop, err := guestapi.Serve(ctx, g.conn, g.instance, slog.New(slog.DiscardHandler), func(ctx context.Context, r guestapi.Request) (any, error) {
 		return g.command(ctx, r)
 	})

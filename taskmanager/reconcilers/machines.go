@@ -92,14 +92,8 @@ func (m *Machines) revive(ctx context.Context, w specs.Wish, gone bool) error {
 	} else if !n.Ready {
 		return nil // the next look goes on
 	}
-	if w.HasVolume() {
-		v, err := m.cfg.Cloud.EnsureVolume(ctx, w.Volume(w.Instance.VolumeSize))
-		if err != nil {
-			return fmt.Errorf("bring back the volume of %s: %w", id, err)
-		}
-		if !v.Ready {
-			return nil
-		}
+	if ready, err := m.volume(ctx, w); err != nil || !ready {
+		return err
 	}
 	boot, err := m.bootData(ctx, w, gone)
 	if err != nil {
@@ -110,6 +104,28 @@ func (m *Machines) revive(ctx context.Context, w specs.Wish, gone bool) error {
 		return fmt.Errorf("start the machine of %s again: %w", id, err)
 	}
 	return m.after(ctx, id, mc)
+}
+
+// volume makes the volume usable again. One that is gone is never made anew: an empty volume in its place would look like a healthy
+// instance that has lost its data, or hide a pool that is only not mounted yet.
+func (m *Machines) volume(ctx context.Context, w specs.Wish) (ready bool, err error) {
+	if !w.HasVolume() {
+		return true, nil
+	}
+	id := w.Instance.ID
+	if _, err := m.cfg.Cloud.FindVolume(ctx, id); trove.IsNotFound(err) {
+		m.cfg.Log.ErrorContext(ctx, "data volume was gone", "instance", id)
+		return false, m.server(ctx, id, trove.ServerError, &trove.Fault{
+			Message: "The data volume of the instance is gone.", Created: m.cfg.Clock.Now(),
+		})
+	} else if err != nil {
+		return false, fmt.Errorf("find the volume of %s: %w", id, err)
+	}
+	v, err := m.cfg.Cloud.EnsureVolume(ctx, w.Volume(w.Instance.VolumeSize))
+	if err != nil {
+		return false, fmt.Errorf("bring back the volume of %s: %w", id, err)
+	}
+	return v.Ready, nil
 }
 
 // after removes what was just made if the instance was deleted meanwhile: there is no lock between this and a delete.
