@@ -1,0 +1,104 @@
+package image
+
+import (
+	"bytes"
+	"strings"
+	"sync"
+)
+
+// packageWatch reads what mmdebstrap, apt and dpkg say, and makes progress of it. The two output streams write to it at the same time.
+type packageWatch struct {
+	b     *build
+	total int // packages, by the lock; a guess before there is one
+
+	mu       sync.Mutex
+	rest     []byte
+	fetched  int
+	unpacked int
+	ready    int
+	last     []string // the last lines that look like trouble, or the last ones at all
+}
+
+// bootstrapPercent is the share of a build that installing packages takes.
+const bootstrapPercent = 70
+
+func newPackageWatch(b *build) *packageWatch {
+	w := &packageWatch{b: b, total: len(b.locked.Packages)}
+	if w.total == 0 {
+		w.total = 80
+	}
+	return w
+}
+
+// Write takes a piece of the output.
+func (w *packageWatch) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.rest = append(w.rest, p...)
+	for {
+		line, after, found := bytes.Cut(w.rest, []byte("\n"))
+		if !found {
+			return len(p), nil
+		}
+		w.line(strings.TrimSpace(string(line)))
+		w.rest = after
+	}
+}
+
+func (w *packageWatch) line(line string) {
+	if line == "" {
+		return
+	}
+	w.b.spec.Log.Debug("package installer wrote", "line", line)
+	if w.last = append(w.last, line); len(w.last) > 30 {
+		w.last = w.last[1:]
+	}
+	switch {
+	case strings.HasPrefix(line, "Get:"):
+		if strings.Contains(line, ".deb") || strings.Contains(line, "kB]") && strings.Count(line, " ") > 6 {
+			w.fetched++
+		}
+	case strings.HasPrefix(line, "Unpacking ") || strings.Contains(line, " --unpack "):
+		w.unpacked++
+	case strings.HasPrefix(line, "Setting up "):
+		w.ready++
+	case strings.HasPrefix(line, "I: "):
+		w.b.say(w.percent(), "%s", sentence(strings.TrimPrefix(line, "I: ")))
+		return
+	default:
+		return
+	}
+	w.b.say(w.percent(), "Installing packages: %d of %d.", min(w.ready, w.total), w.total)
+}
+
+// percent counts downloads, unpacking and setting up as one each.
+func (w *packageWatch) percent() int {
+	done := min(w.fetched, w.total) + min(w.unpacked, w.total) + min(w.ready, w.total)
+	return bootstrapPercent * done / (3 * w.total)
+}
+
+// evidence returns the lines that say what went wrong.
+func (w *packageWatch) evidence() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var bad []string
+	for _, l := range w.last {
+		if strings.HasPrefix(l, "E: ") || strings.HasPrefix(l, "Err:") || strings.HasPrefix(l, "dpkg: error") || strings.HasPrefix(l, "W: ") ||
+			strings.Contains(l, "No space left") || strings.Contains(l, "ould not connect") {
+			bad = append(bad, l)
+		}
+	}
+	if len(bad) == 0 {
+		bad = w.last[max(0, len(w.last)-5):]
+	}
+	return strings.Join(bad, "; ")
+}
+
+// sentence makes one of what mmdebstrap says in lower case: "running apt-get update..." becomes "Running apt-get update."
+func sentence(s string) string {
+	s = strings.TrimRight(s, ". ")
+	if s == "" {
+		return s
+	}
+	return strings.ToUpper(s[:1]) + s[1:] + "."
+}
