@@ -69,7 +69,7 @@ func (c *conn) Request(ctx context.Context, subject string, data []byte) ([]byte
 
 // Subscribe implements bus.Conn.
 func (c *conn) Subscribe(ctx context.Context, subject, queue string, h bus.Handler) (func(), error) {
-	if err := checkSubject(subject, true); err != nil {
+	if err := bus.CheckSubject(subject, true); err != nil {
 		return nil, fmt.Errorf("subscribe to %s: %w", subject, err)
 	}
 	if err := ctx.Err(); err != nil {
@@ -131,7 +131,7 @@ func (c *conn) ready(ctx context.Context, subject string) error {
 		return bus.ErrClosed
 	default:
 	}
-	return checkSubject(subject, false)
+	return bus.CheckSubject(subject, false)
 }
 
 func (b *Broker) forget(s *subscription) {

@@ -6,7 +6,6 @@
 package membus
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -141,20 +140,6 @@ func (b *Broker) send(m bus.Message) int {
 		s.push(m)
 	}
 	return len(to)
-}
-
-// checkSubject refuses what no broker accepts: empty tokens, white space, and wildcards where a message is sent.
-func checkSubject(subject string, wildcards bool) error {
-	for i, token := range strings.Split(subject, ".") {
-		last := strings.Count(subject, ".") == i
-		switch {
-		case token == "", strings.ContainsAny(token, " \t\r\n"):
-			return fmt.Errorf("subject %q is not valid", subject)
-		case !wildcards && (token == "*" || token == ">"), token == ">" && !last:
-			return fmt.Errorf("subject %q has a wildcard where none may be", subject)
-		}
-	}
-	return nil
 }
 
 // match reports whether the subject is one of those that the pattern stands for.

@@ -1,0 +1,242 @@
+package natsbus
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/bus"
+	"github.com/trove-dbaas/trove/internal/clock"
+)
+
+// The bodies of the enrolment endpoint, shared with the server.
+type (
+	// EnrolRequest is the body of POST /v1/enrol. Its token is worth something once.
+	EnrolRequest struct {
+		Token     string `json:"token"`
+		PublicKey string `json:"public_key"`
+	}
+	// RenewRequest is the body of POST /v1/renew.
+	RenewRequest struct {
+		Instance  string `json:"instance"`
+		PublicKey string `json:"public_key"`
+		Nonce     string `json:"nonce"`
+		Signature string `json:"signature"` // base64 of the signature over RenewText
+	}
+	// Nonce is the answer to GET /v1/nonce.
+	Nonce struct {
+		Nonce string `json:"nonce"`
+	}
+	// Refusal is the body of an answer that is none of the above.
+	Refusal struct {
+		Message string `json:"message"`
+	}
+)
+
+// RenewText is what a guest signs to renew its credential. It begins with words, so that the signature is worth nothing elsewhere.
+func RenewText(instance, nonce string) []byte {
+	return []byte("trove bus credential renewal v1\n" + instance + "\n" + nonce)
+}
+
+const (
+	callTimeout = 20 * time.Second
+	maxAnswer   = 64 << 10
+)
+
+// Enrol gets the guest its identity: it makes a key in dir if there is none, and a credential for it with the token. It does nothing if
+// the guest of this instance has enrolled. While no endpoint can be reached it tries again, with growing pauses, until ctx ends. A token that
+// was used, is unknown or has expired is an error that trove.IsPermanent knows.
+func Enrol(ctx context.Context, boot bus.BootData, dir string) error {
+	id, done, err := beginEnrolment(dir, boot)
+	if err != nil || done {
+		return err
+	}
+	public, err := id.publicKey()
+	if err != nil {
+		return fmt.Errorf("enrol: %w", err)
+	}
+	caller, err := newCaller(boot.CABundle)
+	if err != nil {
+		return fmt.Errorf("enrol: %w", err)
+	}
+	defer caller.close()
+	for pause := time.Second; ; pause = min(2*pause, 15*time.Second) {
+		var c bus.Credential
+		err := caller.each(ctx, boot.EnrolURLs, func(url string) error {
+			return caller.post(ctx, url+"/v1/enrol", EnrolRequest{Token: boot.Token, PublicKey: public}, &c)
+		})
+		if err == nil {
+			return id.store(c)
+		}
+		if trove.IsPermanent(err) {
+			return fmt.Errorf("enrol: %w", err)
+		}
+		if clock.Sleep(ctx, pause/2+rand.N(pause)) != nil { //nolint:gosec // a pause is no secret
+			return fmt.Errorf("enrol: gave up waiting for an enrolment endpoint: %w", err)
+		}
+	}
+}
+
+// renew gets a new credential for the key over HTTPS and stores it.
+func (id *identity) renew(ctx context.Context) (bus.Credential, error) {
+	bundle := id.CABundle
+	if c, err := id.credential(); err == nil {
+		bundle = c.CABundle
+	}
+	caller, err := newCaller(bundle)
+	if err != nil {
+		return bus.Credential{}, fmt.Errorf("renew the credential: %w", err)
+	}
+	defer caller.close()
+	public, err := id.publicKey()
+	if err != nil {
+		return bus.Credential{}, fmt.Errorf("renew the credential: %w", err)
+	}
+	var c bus.Credential
+	err = caller.each(ctx, id.EnrolURLs, func(url string) error {
+		var n Nonce
+		if err := caller.get(ctx, url+"/v1/nonce", &n); err != nil {
+			return err
+		}
+		signature, err := id.key.Sign(RenewText(id.Instance, n.Nonce))
+		if err != nil {
+			return err
+		}
+		return caller.post(ctx, url+"/v1/renew", RenewRequest{
+			Instance: id.Instance, PublicKey: public, Nonce: n.Nonce, Signature: base64.StdEncoding.EncodeToString(signature),
+		}, &c)
+	})
+	if err != nil {
+		return bus.Credential{}, fmt.Errorf("renew the credential: %w", err)
+	}
+	return c, id.store(c)
+}
+
+// caller speaks to enrolment endpoints.
+type caller struct {
+	http *http.Client
+}
+
+func newCaller(bundle string) (*caller, error) {
+	roots, err := pool(bundle)
+	if err != nil {
+		return nil, err
+	}
+	transport := &http.Transport{
+		TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13, Time: certificateTime},
+		TLSHandshakeTimeout: 10 * time.Second,
+		ForceAttemptHTTP2:   true,
+	}
+	return &caller{http: &http.Client{Timeout: callTimeout, Transport: transport}}, nil
+}
+
+func (c *caller) close() { c.http.CloseIdleConnections() }
+
+// each tries the URLs in random order until one answers. What one endpoint refuses for good, the others refuse too.
+func (c *caller) each(ctx context.Context, urls []string, call func(url string) error) error {
+	err := trove.Errorf(trove.KindBadRequest, "No enrolment endpoint is known.")
+	last := error(err)
+	for _, i := range rand.Perm(len(urls)) { //nolint:gosec // an order is no secret
+		last = call(strings.TrimSuffix(urls[i], "/"))
+		if last == nil || trove.IsPermanent(last) || ctx.Err() != nil {
+			return last
+		}
+	}
+	return last
+}
+
+func (c *caller) get(ctx context.Context, url string, answer any) error {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return fmt.Errorf("call %s: %w", url, trove.Permanent(err))
+	}
+	return c.do(r, answer)
+}
+
+func (c *caller) post(ctx context.Context, url string, body, answer any) error {
+	data, err := json.Marshal(body)
+	if err != nil {
+		return fmt.Errorf("call %s: %w", url, trove.Permanent(err))
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(data))
+	if err != nil {
+		return fmt.Errorf("call %s: %w", url, trove.Permanent(err))
+	}
+	r.Header.Set("Content-Type", "application/json")
+	return c.do(r, answer)
+}
+
+func (c *caller) do(r *http.Request, answer any) error {
+	resp, err := c.http.Do(r)
+	if err != nil {
+		return fmt.Errorf("call %s: %w", r.URL, err)
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return fmt.Errorf("call %s: %w", r.URL, err)
+	}
+	if resp.StatusCode == http.StatusOK {
+		if err := json.Unmarshal(data, answer); err != nil {
+			return fmt.Errorf("read the answer of %s: %w", r.URL, err)
+		}
+		return nil
+	}
+	var refusal Refusal
+	if json.Unmarshal(data, &refusal) != nil || refusal.Message == "" {
+		refusal.Message = "The enrolment endpoint answered " + resp.Status + "."
+	}
+	return fmt.Errorf("call %s: %w", r.URL, trove.Errorf(kindOfStatus(resp.StatusCode), "%s", refusal.Message))
+}
+
+func kindOfStatus(status int) trove.Kind {
+	switch status {
+	case http.StatusBadRequest:
+		return trove.KindBadRequest
+	case http.StatusUnauthorized:
+		return trove.KindUnauthorized
+	case http.StatusForbidden:
+		return trove.KindForbidden
+	case http.StatusNotFound:
+		return trove.KindNotFound
+	case http.StatusConflict:
+		return trove.KindConflict
+	}
+	return trove.KindUnavailable
+}
+
+// certificateTime is the time that certificates are checked against: a machine without a battery starts in 1970, but it cannot run
+// before its program was built.
+func certificateTime() time.Time {
+	now := clock.System{}.Now()
+	if built := buildTime(); built.After(now) {
+		return built
+	}
+	return now
+}
+
+func buildTime() time.Time {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return time.Time{}
+	}
+	for _, s := range info.Settings {
+		if s.Key == "vcs.time" {
+			t, err := time.Parse(time.RFC3339, s.Value)
+			if err == nil {
+				return t
+			}
+		}
+	}
+	return time.Time{}
+}

@@ -1,0 +1,232 @@
+package server
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nkeys"
+	"golang.org/x/time/rate"
+
+	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/bus"
+	"github.com/trove-dbaas/trove/bus/natsbus"
+)
+
+const (
+	maxBody    = 16 << 10
+	nonceLife  = time.Minute
+	maxSources = 4096
+)
+
+// enrolment is the HTTPS endpoint where guests get their first credential, and a new one when theirs has expired.
+type enrolment struct {
+	server   *Server
+	nonceKey []byte // nonces are not kept: they carry their time and our mark
+
+	mu      sync.Mutex
+	sources map[string]*rate.Limiter
+}
+
+func (s *Server) startEnrolment(ctx context.Context, certificate *leaf) error {
+	e := &enrolment{server: s, nonceKey: make([]byte, 32), sources: map[string]*rate.Limiter{}}
+	if _, err := rand.Read(e.nonceKey); err != nil {
+		return err
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /v1/enrol", e.limited(e.enrol))
+	mux.HandleFunc("POST /v1/renew", e.limited(e.renew))
+	mux.HandleFunc("GET /v1/nonce", e.limited(e.nonce))
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.cfg.EnrolListen)
+	if err != nil {
+		return err
+	}
+	s.enrolURLs, err = told(s.cfg.EnrolURLs, listener.Addr(), "https://")
+	if err != nil {
+		_ = listener.Close()
+		return err
+	}
+	s.enrol = &http.Server{
+		Handler: mux, TLSConfig: certificate.config(),
+		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 20 * time.Second, IdleTimeout: 30 * time.Second,
+		MaxHeaderBytes: maxBody,
+		ErrorLog:       slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), // strangers with broken handshakes
+	}
+	s.workers.Go(func() {
+		if err := s.enrol.ServeTLS(listener, "", ""); !errors.Is(err, http.ErrServerClosed) {
+			s.log.Error("enrolment endpoint ended", "err", err)
+		}
+	})
+	return nil
+}
+
+// limited refuses sources that ask too often, and answers what the handler returns.
+func (e *enrolment) limited(handle func(*http.Request) (any, string, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Cache-Control", "no-store")
+		if !e.allow(r.RemoteAddr) {
+			e.server.metrics.enrolment.WithLabelValues("rate_limited").Inc()
+			writeJSON(w, http.StatusTooManyRequests, natsbus.Refusal{Message: "Too many requests from this address; try again in a few seconds."})
+			return
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		answer, outcome, err := handle(r)
+		e.server.metrics.enrolment.WithLabelValues(outcome).Inc()
+		if err == nil {
+			writeJSON(w, http.StatusOK, answer)
+			return
+		}
+		status, refusal := http.StatusServiceUnavailable, natsbus.Refusal{Message: "The enrolment endpoint cannot answer at the moment."}
+		switch kind := trove.KindOf(err); kind {
+		case trove.KindBadRequest:
+			status, refusal.Message = http.StatusBadRequest, trove.MessageOf(err)
+		case trove.KindUnauthorized, trove.KindForbidden, trove.KindNotFound:
+			status, refusal.Message = http.StatusForbidden, "The token or key is not accepted."
+		case trove.KindConflict:
+			status, refusal.Message = http.StatusConflict, "The token was used already."
+		default:
+			e.server.log.ErrorContext(r.Context(), "enrolment failed", "err", err)
+		}
+		writeJSON(w, status, refusal)
+	}
+}
+
+func writeJSON(w http.ResponseWriter, status int, body any) {
+	data, err := json.Marshal(body)
+	if err != nil {
+		status, data = http.StatusInternalServerError, []byte("{}")
+	}
+	w.WriteHeader(status)
+	_, _ = w.Write(data) // a caller who went away
+}
+
+// allow gives each source address a burst of 20 and one request a second after it.
+func (e *enrolment) allow(remote string) bool {
+	host, _, err := net.SplitHostPort(remote)
+	if err != nil {
+		host = remote
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	limiter, ok := e.sources[host]
+	if !ok {
+		if len(e.sources) >= maxSources {
+			clear(e.sources)
+		}
+		limiter = rate.NewLimiter(1, 20)
+		e.sources[host] = limiter
+	}
+	return limiter.Allow()
+}
+
+func (e *enrolment) enrol(r *http.Request) (any, string, error) {
+	var body natsbus.EnrolRequest
+	if err := readBody(r, &body); err != nil {
+		return nil, "bad_request", err
+	}
+	if !nkeys.IsValidPublicUserKey(body.PublicKey) || body.Token == "" {
+		return nil, "bad_request", trove.Errorf(trove.KindBadRequest, "Token and public key are needed.")
+	}
+	ctx := r.Context()
+	instance, err := e.server.cfg.Guests.UseEnrolmentToken(ctx, bus.HashToken(trove.Secret(body.Token)), body.PublicKey)
+	switch kind := trove.KindOf(err); {
+	case err == nil:
+	case kind == trove.KindConflict:
+		// Somebody else has the machine's boot data: either this guest or the one before is not what it seems.
+		e.server.log.WarnContext(ctx, "alarm: an enrolment token was used a second time", "source", r.RemoteAddr, "err", err)
+		return nil, "token_reused", err
+	case kind == trove.KindUnauthorized || kind == trove.KindNotFound:
+		e.server.log.WarnContext(ctx, "enrolment with an unknown token refused", "source", r.RemoteAddr)
+		return nil, "unknown_token", err
+	default:
+		return nil, "error", err
+	}
+	c, err := e.issue(ctx, instance, body.PublicKey)
+	if err != nil {
+		return nil, "error", err
+	}
+	e.server.log.InfoContext(ctx, "guest enrolled", "instance", instance, "source", r.RemoteAddr)
+	return c, "enrolled", nil
+}
+
+func (e *enrolment) issue(ctx context.Context, instance, key string) (bus.Credential, error) {
+	c, err := e.server.IssueGuest(ctx, instance, key)
+	if err != nil {
+		return bus.Credential{}, err
+	}
+	return c, e.server.cfg.Guests.CredentialIssued(ctx, instance, c.Expires)
+}
+
+// nonce is a time and a mark that only this process can make; it is good for a minute. Replaying a renewal within it gives the
+// guest's credential once more, which is worth nothing without its key.
+func (e *enrolment) nonce(*http.Request) (any, string, error) {
+	stamp := binary.BigEndian.AppendUint64(nil, uint64(e.server.cfg.Clock.Now().UnixMilli()))
+	return natsbus.Nonce{Nonce: base64.RawURLEncoding.EncodeToString(append(stamp, e.mark(stamp)...))}, "nonce", nil
+}
+
+func (e *enrolment) mark(stamp []byte) []byte {
+	h := hmac.New(sha256.New, e.nonceKey)
+	h.Write(stamp)
+	return h.Sum(nil)
+}
+
+func (e *enrolment) fresh(nonce string) bool {
+	data, err := base64.RawURLEncoding.DecodeString(nonce)
+	if err != nil || len(data) != 8+sha256.Size || !hmac.Equal(e.mark(data[:8]), data[8:]) {
+		return false
+	}
+	at := time.UnixMilli(int64(binary.BigEndian.Uint64(data[:8])))
+	return e.server.cfg.Clock.Now().Sub(at) <= nonceLife
+}
+
+func (e *enrolment) renew(r *http.Request) (any, string, error) {
+	var body natsbus.RenewRequest
+	if err := readBody(r, &body); err != nil {
+		return nil, "bad_request", err
+	}
+	signature, err := base64.StdEncoding.DecodeString(body.Signature)
+	if err != nil || !trove.ValidID(body.Instance) || !e.fresh(body.Nonce) {
+		return nil, "bad_request", trove.Errorf(trove.KindBadRequest, "The request has a field that is not valid.")
+	}
+	refused := trove.Errorf(trove.KindForbidden, "The key is not accepted.")
+	key, err := nkeys.FromPublicKey(body.PublicKey)
+	if err != nil || key.Verify(natsbus.RenewText(body.Instance, body.Nonce), signature) != nil {
+		return nil, "renewal_refused", refused
+	}
+	ctx := r.Context()
+	current, err := e.server.cfg.Guests.GuestKey(ctx, body.Instance)
+	if err != nil && !trove.IsNotFound(err) {
+		return nil, "error", err
+	}
+	if err != nil || current != body.PublicKey {
+		e.server.log.WarnContext(ctx, "renewal refused", "instance", body.Instance, "source", r.RemoteAddr, "err", err)
+		return nil, "renewal_refused", refused
+	}
+	c, err := e.issue(ctx, body.Instance, body.PublicKey)
+	if trove.KindOf(err) == trove.KindForbidden {
+		return nil, "renewal_refused", err
+	}
+	if err != nil {
+		return nil, "error", err
+	}
+	e.server.log.InfoContext(ctx, "guest renewed an old credential", "instance", body.Instance, "source", r.RemoteAddr)
+	return c, "renewed", nil
+}
+
+func readBody(r *http.Request, v any) error {
+	if err := json.NewDecoder(r.Body).Decode(v); err != nil {
+		return trove.Wrap(trove.KindBadRequest, err, "The body cannot be read.")
+	}
+	return nil
+}

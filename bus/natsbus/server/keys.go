@@ -1,0 +1,77 @@
+package server
+
+import (
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+
+	"github.com/nats-io/nkeys"
+
+	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/internal/keyfile"
+)
+
+// keys are the nkeys of the deployment, made once: all brokers and controllers of it share them. Whoever has them can be any guest.
+type keys struct {
+	operator, operatorSigner nkeys.KeyPair
+	system, systemSigner     nkeys.KeyPair
+	account                  nkeys.KeyPair
+	guestSigner              nkeys.KeyPair
+	controllerSigner         nkeys.KeyPair
+}
+
+func (k *keys) slots() map[string]*nkeys.KeyPair {
+	return map[string]*nkeys.KeyPair{
+		"operator": &k.operator, "operator_signer": &k.operatorSigner,
+		"system": &k.system, "system_signer": &k.systemSigner,
+		"account": &k.account, "guest_signer": &k.guestSigner, "controller_signer": &k.controllerSigner,
+	}
+}
+
+// loadKeys reads the file "bus.json", made with the first start.
+func loadKeys(dir string) (*keys, error) {
+	data, err := keyfile.LoadOrMake(filepath.Join(dir, "bus.json"), makeKeys)
+	if err != nil {
+		return nil, fmt.Errorf("keys of the bus: %w", err)
+	}
+	var seeds map[string]string
+	if err := json.Unmarshal(data, &seeds); err != nil {
+		return nil, fmt.Errorf("keys of the bus: %w", trove.Permanent(err))
+	}
+	var k keys
+	for name, slot := range k.slots() {
+		if *slot, err = nkeys.FromSeed([]byte(seeds[name])); err != nil {
+			return nil, fmt.Errorf("keys of the bus: %s: %w", name, trove.Permanent(err))
+		}
+	}
+	return &k, nil
+}
+
+func makeKeys() ([]byte, error) {
+	seeds := map[string]string{}
+	for name := range (&keys{}).slots() {
+		create := nkeys.CreateAccount
+		if name == "operator" || name == "operator_signer" {
+			create = nkeys.CreateOperator
+		}
+		pair, err := create()
+		if err != nil {
+			return nil, err
+		}
+		seed, err := pair.Seed()
+		if err != nil {
+			return nil, err
+		}
+		seeds[name] = string(seed)
+	}
+	return json.Marshal(seeds)
+}
+
+// public returns the public key. A pair that came from a seed always has one.
+func public(pair nkeys.KeyPair) string {
+	s, err := pair.PublicKey()
+	if err != nil {
+		return ""
+	}
+	return s
+}

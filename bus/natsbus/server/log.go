@@ -1,0 +1,60 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+
+	natsserver "github.com/nats-io/nats-server/v2/server"
+	"golang.org/x/time/rate"
+)
+
+// brokerLog gives the broker's messages to our log. What a guest can provoke is limited in rate: the log must not be the way to fill
+// a disk.
+type brokerLog struct {
+	log       *slog.Logger
+	limit     *rate.Limiter
+	fatalText atomic.Pointer[string]
+}
+
+var _ natsserver.Logger = (*brokerLog)(nil)
+
+func newBrokerLog(log *slog.Logger) *brokerLog {
+	return &brokerLog{log: log, limit: rate.NewLimiter(10, 100)}
+}
+
+// Noticef implements natsserver.Logger.
+func (b *brokerLog) Noticef(format string, v ...any) { b.write(slog.LevelDebug, format, v) }
+
+// Warnf implements natsserver.Logger.
+func (b *brokerLog) Warnf(format string, v ...any) { b.write(slog.LevelWarn, format, v) }
+
+// Errorf implements natsserver.Logger. What the broker calls an error is a client that did something wrong.
+func (b *brokerLog) Errorf(format string, v ...any) { b.write(slog.LevelWarn, format, v) }
+
+// Fatalf implements natsserver.Logger. The broker expects the process to end; Start returns the text as an error instead.
+func (b *brokerLog) Fatalf(format string, v ...any) {
+	text := fmt.Sprintf(format, v...)
+	b.fatalText.CompareAndSwap(nil, &text)
+	b.log.Error("broker failed", "text", text)
+}
+
+// Debugf implements natsserver.Logger.
+func (b *brokerLog) Debugf(format string, v ...any) { b.write(slog.LevelDebug, format, v) }
+
+// Tracef implements natsserver.Logger. Traces would hold the content of messages, which is nobody's business.
+func (b *brokerLog) Tracef(string, ...any) {}
+
+func (b *brokerLog) write(level slog.Level, format string, v []any) {
+	if b.limit.Allow() {
+		b.log.Log(context.Background(), level, "broker reported", "text", fmt.Sprintf(format, v...))
+	}
+}
+
+func (b *brokerLog) fatal() string {
+	if p := b.fatalText.Load(); p != nil {
+		return *p
+	}
+	return ""
+}

@@ -1,0 +1,54 @@
+package server
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// metrics are those of the broker; all work without a registry.
+type metrics struct {
+	registry  prometheus.Registerer
+	all       []prometheus.Collector
+	kicks     *prometheus.CounterVec
+	enrolment *prometheus.CounterVec
+}
+
+func newMetrics(registry prometheus.Registerer, s *Server) *metrics {
+	m := &metrics{
+		registry: registry,
+		kicks: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "trove_bus_kicks_total", Help: "Connections of guests that a guard cut, by reason.",
+		}, []string{"reason"}),
+		enrolment: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "trove_bus_enrolment_requests_total",
+			Help: "Requests to the enrolment endpoint by outcome. token_reused is an alarm: a token was used by a second key.",
+		}, []string{"outcome"}),
+	}
+	connections := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "trove_bus_connections", Help: "Connections to the broker, those of this process included.",
+	}, func() float64 {
+		if s.broker == nil {
+			return 0
+		}
+		return float64(s.broker.NumClients())
+	})
+	dropped := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "trove_bus_dropped_messages", Help: "Messages lost because handlers in this process were too slow.",
+	}, s.dropped)
+	m.all = []prometheus.Collector{m.kicks, m.enrolment, connections, dropped}
+	if registry != nil {
+		for i, c := range m.all {
+			if err := registry.Register(c); err != nil {
+				s.log.Error("metric could not be registered", "err", err)
+				m.all = append(m.all[:i:i], m.all[i+1:]...)
+			}
+		}
+	}
+	return m
+}
+
+func (m *metrics) unregister() {
+	if m.registry == nil {
+		return
+	}
+	for _, c := range m.all {
+		m.registry.Unregister(c)
+	}
+}

@@ -1,0 +1,288 @@
+// Package server is the broker of the bus, inside the controller's process: NATS core with identities for guests, the endpoint where guests
+// enrol, and guards against guests that misbehave.
+//
+// A guest's credential reaches its own subjects and nothing else. The rights are in the account (two scoped signing keys), not in the
+// credential; strict signing keys make every other signature worthless. Whoever can read the directory of keys can be any guest.
+// Everything may be used from several goroutines.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	natsserver "github.com/nats-io/nats-server/v2/server"
+	"github.com/prometheus/client_golang/prometheus"
+
+	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/bus"
+	"github.com/trove-dbaas/trove/bus/natsbus"
+	"github.com/trove-dbaas/trove/guestapi"
+	"github.com/trove-dbaas/trove/internal/clock"
+)
+
+// Config is what a broker needs. KeysDir, Listen, EnrolListen, Repository, Guests and Log must be set.
+type Config struct {
+	KeysDir     string // holds bus.json and bus-ca.pem, made with the first start
+	Listen      string // host:port of the bus; port 0 takes a free one
+	EnrolListen string // host:port of the enrolment endpoint
+	// Names are further host names and addresses for the certificate, besides those listened on, localhost, 127.0.0.1 and ::1.
+	Names []string
+	// Addresses and EnrolURLs are what guests are told; by default what is listened on. They must be set if that is no address of one host.
+	Addresses  []string
+	EnrolURLs  []string
+	Repository Repository
+	Guests     Guests
+	Log        *slog.Logger
+	Clock      clock.Clock           // nil: the machine's
+	Metrics    prometheus.Registerer // nil: none
+	// CredentialLife is how long a guest's credential is good; 0: 24 h.
+	CredentialLife time.Duration
+	// Limits on one guest; zero values: 2 connections, 20 messages/s, 256 KiB/s.
+	Limits Limits
+}
+
+// Server is a broker with its enrolment endpoint. It implements bus.Issuer and bus.Enrolment.
+type Server struct {
+	cfg       Config
+	log       *slog.Logger
+	accounts  *accounts
+	authority *authority
+	broker    *natsserver.Server
+	metrics   *metrics
+	guard     *guard
+	enrol     *http.Server
+	addresses []string
+	enrolURLs []string
+
+	control        *natsbus.Conn
+	accountChanged chan struct{}
+	stop           context.CancelFunc
+	workers        sync.WaitGroup
+
+	mu    sync.Mutex
+	conns []*natsbus.Conn
+}
+
+var (
+	_ bus.Issuer    = (*Server)(nil)
+	_ bus.Enrolment = (*Server)(nil)
+)
+
+const startTimeout = 10 * time.Second
+
+// Start starts the broker and its endpoint. It returns when guests can come. Close ends it; ctx only bounds the start.
+func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
+	cfg = withDefaults(cfg)
+	s := &Server{cfg: cfg, log: cfg.Log, accountChanged: make(chan struct{}, 1)}
+	k, err := loadKeys(cfg.KeysDir)
+	if err != nil {
+		return nil, err
+	}
+	if s.authority, err = loadAuthority(cfg.KeysDir, cfg.Clock); err != nil {
+		return nil, err
+	}
+	if s.accounts, err = newAccounts(k); err != nil {
+		return nil, err
+	}
+	s.metrics = newMetrics(cfg.Metrics, s)
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	s.stop = stop
+	defer func() { //nolint:contextcheck // what was begun ends also after ctx has
+		if err != nil {
+			_ = s.Close()
+		}
+	}()
+	revoked, err := cfg.Repository.RevokedKeys(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read the revoked keys: %w", err)
+	}
+	if _, err := s.accounts.setRevoked(revoked, cfg.Clock.Now()); err != nil {
+		return nil, err
+	}
+	certificate := &leaf{authority: s.authority, names: s.certificateNames(), clock: cfg.Clock}
+	if err := s.startBroker(ctx, certificate); err != nil {
+		return nil, fmt.Errorf("start the bus on %s: %w", cfg.Listen, err)
+	}
+	if err := s.startControl(ctx, background); err != nil {
+		return nil, err
+	}
+	if err := s.startEnrolment(ctx, certificate); err != nil {
+		return nil, fmt.Errorf("start the enrolment endpoint on %s: %w", cfg.EnrolListen, err)
+	}
+	s.log.InfoContext(ctx, "bus started", "addresses", s.addresses, "enrolment", s.enrolURLs)
+	return s, nil
+}
+
+func withDefaults(cfg Config) Config {
+	if cfg.Clock == nil {
+		cfg.Clock = clock.System{}
+	}
+	if cfg.CredentialLife == 0 {
+		cfg.CredentialLife = 24 * time.Hour
+	}
+	cfg.Limits = cfg.Limits.withDefaults()
+	return cfg
+}
+
+func (s *Server) certificateNames() []string {
+	names := append([]string{"localhost", "127.0.0.1", "::1"}, s.cfg.Names...)
+	told := slices.Concat(s.cfg.Addresses, []string{s.cfg.Listen, s.cfg.EnrolListen})
+	for _, address := range told {
+		if host, _, err := net.SplitHostPort(address); err == nil && host != "" && !slices.Contains(names, host) {
+			names = append(names, host)
+		}
+	}
+	return names
+}
+
+func (s *Server) startBroker(ctx context.Context, certificate *leaf) error {
+	opts, err := s.brokerOptions(certificate)
+	if err != nil {
+		return err
+	}
+	if s.broker, err = natsserver.NewServer(opts); err != nil {
+		return err
+	}
+	log := newBrokerLog(s.log)
+	s.broker.SetLoggerV2(log, false, false, false)
+	s.broker.Start()
+	deadline, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	for !s.broker.ReadyForConnections(50 * time.Millisecond) {
+		if text := log.fatal(); text != "" {
+			return errors.New(text)
+		}
+		if err := deadline.Err(); err != nil {
+			return fmt.Errorf("wait for the broker to listen: %w", err)
+		}
+	}
+	s.addresses, err = told(s.cfg.Addresses, s.broker.Addr(), "")
+	return err
+}
+
+// told returns what guests are told about a listener.
+func told(configured []string, listening net.Addr, prefix string) ([]string, error) {
+	if len(configured) > 0 {
+		return configured, nil
+	}
+	tcp, ok := listening.(*net.TCPAddr)
+	if !ok || tcp.IP.IsUnspecified() {
+		return nil, trove.Errorf(trove.KindBadRequest, "The address %s is none that guests can be told: set the addresses.", listening)
+	}
+	return []string{prefix + tcp.String()}, nil
+}
+
+// brokerOptions are the settings that bus-and-operations measured. Everything that is not set here is off: JetStream, websocket, leaf
+// nodes, MQTT, gateways, monitoring over HTTP.
+func (s *Server) brokerOptions(certificate *leaf) (*natsserver.Options, error) {
+	host, portText, err := net.SplitHostPort(s.cfg.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("address to listen on: %w", err)
+	}
+	port, err := strconv.ParseUint(portText, 10, 16)
+	if err != nil {
+		return nil, fmt.Errorf("port to listen on: %w", err)
+	}
+	opts := &natsserver.Options{}
+	// The rate limit has to come from a configuration text: set as a field it makes NewServer dereference a nil pointer. Handshakes
+	// cost about 0.8 ms each; beyond this rate all work of a reconnect storm is thrown away.
+	text := fmt.Sprintf("tls { connection_rate_limit: %d }", 500*runtime.GOMAXPROCS(0))
+	if err := opts.ProcessConfigString(text); err != nil {
+		return nil, fmt.Errorf("limit the rate of handshakes: %w", err)
+	}
+	operator, err := s.accounts.operator()
+	if err != nil {
+		return nil, err
+	}
+	opts.ServerName = "trove"
+	opts.Host, opts.Port = host, int(port)
+	if port == 0 {
+		opts.Port = natsserver.RANDOM_PORT
+	}
+	opts.NoSigs, opts.NoLog = true, true // signals and logs are the process's own matter
+	opts.TrustedOperators = append(opts.TrustedOperators, operator)
+	opts.SystemAccount = public(s.accounts.keys.system)
+	opts.AccountResolver = s.accounts.resolver
+	opts.TLSConfig = certificate.config()
+	opts.TLSTimeout, opts.AuthTimeout = 10, 10 // seconds; the default of 2 s is too short for a storm
+	opts.MaxConn = 18000
+	opts.MaxSubs, opts.MaxSubTokens = 64, 8
+	opts.MaxPayload = guestapi.MaxMessage
+	opts.MaxPending = 4 << 20
+	opts.PingInterval, opts.MaxPingsOut = 15*time.Second, 2
+	opts.WriteDeadline = 5 * time.Second
+	opts.NoFastProducerStall = true
+	opts.MaxClosedClients = 100
+	return opts, nil
+}
+
+// startControl opens the broker's own connections: the guard's, and the one for news of the account.
+func (s *Server) startControl(ctx, background context.Context) error {
+	control, err := s.connect("control")
+	if err != nil {
+		return err
+	}
+	s.control = control
+	_, err = control.Subscribe(ctx, guestapi.AccountSubject, "", func(context.Context, bus.Message) {
+		select {
+		case s.accountChanged <- struct{}{}:
+		default:
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("listen for revoked keys: %w", err)
+	}
+	s.workers.Go(func() { s.watchRevoked(background) })
+	s.guard = newGuard(s)
+	if err := s.guard.start(ctx, background); err != nil {
+		return fmt.Errorf("start the guard of the bus: %w", err)
+	}
+	return nil
+}
+
+// Addresses returns the addresses of the bus that guests are told.
+func (s *Server) Addresses() []string { return slices.Clone(s.addresses) }
+
+// EnrolURLs implements bus.Enrolment.
+func (s *Server) EnrolURLs() []string { return slices.Clone(s.enrolURLs) }
+
+// CABundle implements bus.Enrolment.
+func (s *Server) CABundle() string { return s.authority.bundle }
+
+// Close ends the endpoint, the connections of this process and the broker, in this order. It may be called twice.
+func (s *Server) Close() error {
+	if s.enrol != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		if s.enrol.Shutdown(ctx) != nil {
+			_ = s.enrol.Close()
+		}
+		cancel()
+	}
+	s.stop()
+	s.workers.Wait()
+	if s.guard != nil {
+		s.guard.close()
+	}
+	s.mu.Lock()
+	conns := s.conns
+	s.conns = nil
+	s.mu.Unlock()
+	for _, c := range conns {
+		_ = c.Close()
+	}
+	if s.broker != nil {
+		s.broker.Shutdown()
+		s.broker.WaitForShutdown()
+	}
+	s.metrics.unregister()
+	return nil
+}
