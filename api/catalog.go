@@ -123,12 +123,12 @@ func (s *server) deleteDatastore(ctx context.Context, c *call) (any, error) {
 	err = s.cfg.Store.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
 		versions, err := tx.DatastoreVersions(ctx, d.ID)
 		if err != nil {
-			return err //nolint:wrapcheck // wrapped below
+			return err
 		}
 		if len(versions) > 0 {
 			return bad("Datastore versions exist for datastore %s.", c.params.get("datastore"))
 		}
-		return tx.DeleteDatastore(ctx, d.ID) //nolint:wrapcheck // wrapped below
+		return tx.DeleteDatastore(ctx, d.ID)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("delete the datastore: %w", err)
@@ -292,7 +292,7 @@ func (s *server) updateQuotas(ctx context.Context, c *call) (any, error) {
 	err = s.cfg.Store.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
 		for resource, n := range out.Quotas {
 			if err := tx.SetQuota(ctx, tenant, resource, *n); err != nil {
-				return err //nolint:wrapcheck // wrapped below
+				return err
 			}
 		}
 		return nil

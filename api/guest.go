@@ -24,8 +24,7 @@ func (s *server) guestRules(ctx context.Context, c *call, what string, able func
 		return nameRules{}, err
 	}
 	if known && !able(version.Capabilities) {
-		return nameRules{}, trove.Errorf(trove.KindNotImplemented, "The '%s' operation is not supported for the '%s' datastore.", what,
-			version.DatastoreName)
+		return nameRules{}, unsupported(what, version.DatastoreName)
 	}
 	return rulesOf(&version), nil
 }
@@ -63,7 +62,7 @@ func (s *server) listDatabases(ctx context.Context, c *call) (any, error) {
 	}
 	all, err := s.cfg.Guests.ListDatabases(ctx, c.instance.ID)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // the text is the user's
+		return nil, err
 	}
 	byName := func(d trove.Database) string { return d.Name }
 	slices.SortFunc(all, func(a, b trove.Database) int { return strings.Compare(a.Name, b.Name) })
@@ -91,14 +90,14 @@ func (s *server) createDatabases(ctx context.Context, c *call) (any, error) {
 	}
 	all, err := s.cfg.Guests.ListDatabases(ctx, c.instance.ID)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // the text is the user's
+		return nil, err
 	}
 	for _, w := range want {
 		if slices.ContainsFunc(all, func(d trove.Database) bool { return d.Name == w.Name }) {
-			return nil, bad(`A database with the name "%s" already exists.`, w.Name) //nolint:gocritic // %q escapes, Trove does not
+			return nil, bad(`A database with the name "%s" already exists.`, w.Name)
 		}
 	}
-	return nil, s.cfg.Guests.CreateDatabases(ctx, c.instance.ID, want) //nolint:wrapcheck // the text is the user's
+	return nil, s.cfg.Guests.CreateDatabases(ctx, c.instance.ID, want)
 }
 
 func (s *server) showDatabase(context.Context, *call) (any, error) {

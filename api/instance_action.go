@@ -41,7 +41,7 @@ func (s *server) restartInstance(ctx context.Context, c *call) (any, error) {
 		if err := actionable(i, trove.TaskRebooting); err != nil {
 			return err
 		}
-		return tx.SetServiceStatus(ctx, i.ID, trove.ServiceRestarting, s.cfg.Clock.Now()) //nolint:wrapcheck // says what was written
+		return tx.SetServiceStatus(ctx, i.ID, trove.ServiceRestarting, s.cfg.Clock.Now())
 	})
 }
 
@@ -121,7 +121,7 @@ func hold(ctx context.Context, tx store.Tx, i *trove.Instance, resource string, 
 		return nil
 	}
 	if err := tx.TakeQuota(ctx, i.ProjectID, map[string]int{resource: missing}); err != nil {
-		return err //nolint:wrapcheck // the text is the user's
+		return err
 	}
 	held := maps.Clone(i.Held)
 	if held == nil {
@@ -151,16 +151,16 @@ func (s *server) resetStatus(ctx context.Context, c *call) (any, error) {
 			err = tx.SetServiceStatus(ctx, c.instance.ID, trove.ServiceUnknown, now)
 		}
 		if err != nil {
-			return err //nolint:wrapcheck // says what was written
+			return err
 		}
 		open, err := tx.OpenOperation(ctx, c.instance.ID)
 		if trove.IsNotFound(err) {
 			return nil
 		}
 		if err != nil {
-			return err //nolint:wrapcheck // says what was read
+			return err
 		}
-		return tx.CancelOperation(ctx, open.ID, now) //nolint:wrapcheck // says which operation
+		return tx.CancelOperation(ctx, open.ID, now)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("reset status: %w", err)
@@ -171,7 +171,7 @@ func (s *server) resetStatus(ctx context.Context, c *call) (any, error) {
 	return nil, nil
 }
 
-// promoteInstance and ejectInstance say what Trove says of an instance outside a replica set, which every instance is.
+// promoteInstance and ejectInstance say what Trove says of an instance outside a replica set.
 func (s *server) promoteInstance(_ context.Context, c *call) (any, error) {
 	if err := s.enforce(c, "instance:promote_to_replica_source", c.instance.ProjectID); err != nil {
 		return nil, err
@@ -206,7 +206,7 @@ func (s *server) updateInstance(ctx context.Context, c *call) (any, error) {
 		return nil, nil
 	}
 	err := s.cfg.Store.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
-		return tx.UpdateInstance(ctx, c.instance.ID, s.cfg.Clock.Now(), func(i *trove.Instance) error { //nolint:wrapcheck // wrapped below
+		return tx.UpdateInstance(ctx, c.instance.ID, s.cfg.Clock.Now(), func(i *trove.Instance) error {
 			i.Name = *name
 			return nil
 		})
@@ -264,7 +264,7 @@ func (s *server) updateVersion(ctx context.Context, c *call, ref string) error {
 		return err
 	}
 	if v.ID != now.ID {
-		return trove.Errorf(trove.KindNotImplemented, "The 'upgrade' operation is not supported for the '%s' datastore.", ds.Name)
+		return unsupported("upgrade", ds.Name)
 	}
 	return nil
 }

@@ -25,12 +25,12 @@ func (s *server) begin(ctx context.Context, c *call, kind string, input any,
 			return err
 		})
 		if err != nil {
-			return err //nolint:wrapcheck // the text is the user's
+			return err
 		}
 		op, err = workflow.Enqueue(ctx, tx, now, workflow.Request{
 			Kind: kind, Target: c.instance.ID, ProjectID: c.instance.ProjectID, RequestID: telemetry.RequestID(ctx), Input: input,
 		})
-		return err //nolint:wrapcheck // says which operation
+		return err
 	})
 	if errors.Is(err, store.ErrBusy) {
 		return trove.Wrap(trove.KindUnprocessable, err, "Instance %s has an operation that has not ended: wait for it or cancel it.", c.instance.ID)
@@ -45,7 +45,7 @@ func (s *server) begin(ctx context.Context, c *call, kind string, input any,
 // actionable is the check before a mutating action, and sets the task.
 func actionable(i *trove.Instance, task trove.Task) error {
 	if err := i.CheckActionable(false); err != nil {
-		return err //nolint:wrapcheck // the text is the user's
+		return err
 	}
 	i.Task = task
 	return nil
@@ -75,19 +75,19 @@ func (s *server) deleteInstance(ctx context.Context, c *call) (any, error) {
 			return nil
 		})
 		if err != nil || again {
-			return err //nolint:wrapcheck // the text is the user's
+			return err
 		}
 		open, err := tx.OpenOperation(ctx, c.instance.ID)
 		switch {
 		case err == nil:
-			return tx.CancelOperation(ctx, open.ID, now) //nolint:wrapcheck // says which operation
+			return tx.CancelOperation(ctx, open.ID, now)
 		case !trove.IsNotFound(err):
-			return err //nolint:wrapcheck // says what was read
+			return err
 		}
 		op, err = workflow.Enqueue(ctx, tx, now, workflow.Request{
 			Kind: trove.OpDelete, Target: c.instance.ID, ProjectID: c.instance.ProjectID, RequestID: telemetry.RequestID(ctx),
 		})
-		return err //nolint:wrapcheck // says which operation
+		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("delete instance: %w", err)

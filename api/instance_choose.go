@@ -167,6 +167,10 @@ func changeAccess(a trove.Access, want object) (trove.Access, error) {
 		return a, nil
 	}
 	a.AllowedCIDRs = nil
+	if len(want.strs("allowed_cidrs")) == 0 {
+		return a, trove.Errorf(trove.KindBadRequest,
+			"Validation error: instance['access']['allowed_cidrs'] is empty: name at least one network, 0.0.0.0/0 for everybody")
+	}
 	for n, cidr := range want.strs("allowed_cidrs") {
 		text := cidr
 		if !strings.Contains(text, "/") {

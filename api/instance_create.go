@@ -59,16 +59,16 @@ func (s *server) insert(ctx context.Context, c *call, i trove.Instance, input tr
 	var op string
 	err := s.cfg.Store.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
 		if err := tx.TakeQuota(ctx, i.ProjectID, i.Held); err != nil {
-			return err //nolint:wrapcheck // the text is the user's
+			return err
 		}
 		if err := tx.InsertInstance(ctx, i); err != nil {
-			return err //nolint:wrapcheck // says which instance
+			return err
 		}
 		var err error
 		op, err = workflow.Enqueue(ctx, tx, s.cfg.Clock.Now(), workflow.Request{
 			Kind: trove.OpCreate, Target: i.ID, ProjectID: i.ProjectID, RequestID: telemetry.RequestID(ctx), Input: input,
 		})
-		return err //nolint:wrapcheck // says which operation
+		return err
 	})
 	if err != nil {
 		return fmt.Errorf("create instance: %w", err)
@@ -119,7 +119,7 @@ func (s *server) createInput(ctx context.Context, c *call, body object, version 
 	for _, u := range users {
 		secret.Users = append(secret.Users, trove.CreateUser{Name: u.Name, Host: u.Host, Password: u.Password, Databases: u.Databases})
 	}
-	plain, err := json.Marshal(secret) //nolint:gosec // sealed in the next line
+	plain, err := json.Marshal(secret)
 	if err != nil {
 		return in, fmt.Errorf("encode the secrets: %w", err)
 	}
@@ -178,6 +178,9 @@ func (s *server) refuseReplica(ctx context.Context, c *call, body object) error 
 	if err := s.loadInstance(ctx, source, &Operation{}, body.str("replica_of")); err != nil {
 		return err
 	}
+	if source.instance.ReplicaOf != "" {
+		return trove.Errorf(trove.KindUnauthorized, "Cannot create a replica of a replica %s", source.instance.ID)
+	}
 	if err := source.instance.CheckActionable(false); err != nil {
 		return trove.Wrap(trove.KindUnprocessable, err, "Instance %s is not currently available for an action to be performed (instance status was %s).",
 			source.instance.ID, source.instance.Status(false))
@@ -186,7 +189,12 @@ func (s *server) refuseReplica(ctx context.Context, c *call, body object) error 
 	if err != nil {
 		return err
 	}
-	return trove.Errorf(trove.KindNotImplemented, "The 'replication' operation is not supported for the '%s' datastore.", version.DatastoreName)
+	return unsupported("replication", version.DatastoreName)
+}
+
+// unsupported is what Trove says of an ability that a datastore does not have.
+func unsupported(operation, datastore string) error {
+	return trove.Errorf(trove.KindNotImplemented, "The '%s' operation is not supported for the '%s' datastore.", operation, datastore)
 }
 
 // lastSegment returns what stands after the last slash: references may be URLs.

@@ -81,5 +81,5 @@ func nextQuery(r *http.Request, marker string) string {
 
 // quoteOnce is Python's urllib.parse.quote: a slash stays.
 func quoteOnce(s string) string {
-	return strings.ReplaceAll(url.PathEscape(s), "%2F", "/")
+	return strings.NewReplacer("+", "%20", "%2F", "/").Replace(url.QueryEscape(s))
 }

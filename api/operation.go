@@ -41,7 +41,7 @@ type Query struct {
 	Summary string
 }
 
-type handler func(s *server, ctx context.Context, c *call) (any, error) //nolint:revive // the receiver comes first: these are method expressions
+type handler func(s *server, ctx context.Context, c *call) (any, error)
 
 // call is one request on its way through a handler.
 type call struct {

@@ -78,7 +78,7 @@ func (s *server) showOperation(ctx context.Context, c *call) (any, error) {
 			break
 		}
 		if err := clock.Sleep(ctx, min(lookAgain(waited), wait-waited)); err != nil {
-			return nil, err //nolint:wrapcheck // the client went away
+			return nil, err
 		}
 		if o, err = s.readOperation(ctx, c); err != nil {
 			return nil, err
@@ -146,7 +146,7 @@ func (s *server) actOnOperation(ctx context.Context, c *call) (any, error) {
 		return nil, trove.Errorf(trove.KindConflict, "A deletion cannot be cancelled: parts of the instance are gone.")
 	}
 	err = s.cfg.Store.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
-		return tx.CancelOperation(ctx, o.ID, s.cfg.Clock.Now()) //nolint:wrapcheck // wrapped below
+		return tx.CancelOperation(ctx, o.ID, s.cfg.Clock.Now())
 	})
 	if trove.IsNotFound(err) {
 		return nil, trove.Wrap(trove.KindConflict, err, "Operation %s has ended already.", o.ID)

@@ -33,10 +33,10 @@ func (s *server) enableRoot(ctx context.Context, c *call) (any, error) {
 		password = rand.Text()
 	}
 	if err := s.cfg.Guests.EnableRoot(ctx, c.instance.ID, trove.Secret(password)); err != nil {
-		return nil, err //nolint:wrapcheck // the text is the user's
+		return nil, err
 	}
 	err := s.cfg.Store.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
-		return tx.SetRootHistory(ctx, trove.RootHistory{ //nolint:wrapcheck // wrapped below
+		return tx.SetRootHistory(ctx, trove.RootHistory{
 			InstanceID: c.instance.ID, UserID: c.caller.UserID, Enabled: s.cfg.Clock.Now(),
 		})
 	})
@@ -59,11 +59,11 @@ func (s *server) disableRoot(ctx context.Context, c *call) (any, error) {
 		return nil, fmt.Errorf("read the root history: %w", err)
 	}
 	if err := s.cfg.Guests.DisableRoot(ctx, c.instance.ID); err != nil {
-		return nil, err //nolint:wrapcheck // the text is the user's
+		return nil, err
 	}
 	h.Disabled = s.cfg.Clock.Now()
 	err = s.cfg.Store.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
-		return tx.SetRootHistory(ctx, h) //nolint:wrapcheck // wrapped below
+		return tx.SetRootHistory(ctx, h)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("write the root history: %w", err)

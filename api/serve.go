@@ -43,7 +43,7 @@ func (r *recorder) Write(b []byte) (int, error) {
 	if r.status == 0 {
 		r.status = http.StatusOK
 	}
-	return r.ResponseWriter.Write(b) //nolint:wrapcheck // a writer hands on
+	return r.ResponseWriter.Write(b)
 }
 
 // Unwrap is for http.ResponseController.
@@ -117,12 +117,12 @@ func (s *server) serveProject(ctx context.Context, w *recorder, r *http.Request,
 		return nil
 	}
 	caller, err := s.cfg.Auth.Authenticate(ctx, trove.Secret(token))
-	if trove.KindOf(err) == trove.KindUnauthorized && err != nil {
+	if err != nil {
+		if trove.KindOf(err) != trove.KindUnauthorized {
+			return fmt.Errorf("authenticate: %w", err)
+		}
 		s.writeUnauthenticated(ctx, w)
 		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("authenticate: %w", err)
 	}
 	w.project = caller.ProjectID
 	project, path, below := strings.Cut(path, "/")
@@ -214,7 +214,7 @@ func (s *server) perform(ctx context.Context, w *recorder, op *Operation, c *cal
 }
 
 func (s *server) enforce(c *call, rule, tenant string) error {
-	return s.cfg.Policy.Enforce(rule, c.caller, map[string]string{"tenant": tenant}) //nolint:wrapcheck // the text is the user's
+	return s.cfg.Policy.Enforce(rule, c.caller, map[string]string{"tenant": tenant})
 }
 
 // loadInstance finds the instance of the path. Somebody else's is not there, except for administrators.

@@ -16,7 +16,7 @@ func refOf(u trove.User) guestapi.UserRef { return guestapi.UserRef{Name: u.Name
 func (s *server) guestUsers(ctx context.Context, c *call) ([]trove.User, error) {
 	all, err := s.cfg.Guests.ListUsers(ctx, c.instance.ID)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // the text is the user's
+		return nil, err
 	}
 	for n := range all {
 		all[n].Host = cmp.Or(all[n].Host, anyHost)
@@ -91,11 +91,11 @@ func (s *server) createUsers(ctx context.Context, c *call) (any, error) {
 			return nil, userExists(w.Name)
 		}
 	}
-	return nil, s.cfg.Guests.CreateUsers(ctx, c.instance.ID, want) //nolint:wrapcheck // the text is the user's
+	return nil, s.cfg.Guests.CreateUsers(ctx, c.instance.ID, want)
 }
 
 func userExists(name string) error {
-	return bad(`A user with the name "%s" already exists.`, name) //nolint:gocritic // %q escapes, Trove does not
+	return bad(`A user with the name "%s" already exists.`, name)
 }
 
 // changePasswords is PUT on the collection: all users have to be there.
