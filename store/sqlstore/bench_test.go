@@ -42,6 +42,16 @@ func BenchmarkInstancesPage(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
+	for m := ""; ; { // a server that has run for a while
+		page, err := s.Instances(ctx, store.InstanceFilter{Marker: m, Limit: 1000})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if len(page) == 0 {
+			break
+		}
+		m = page[len(page)-1].ID
+	}
 	n := 0
 	for b.Loop() {
 		page, err := s.Instances(ctx, store.InstanceFilter{ProjectID: "b0f6a2f1c0d84f0c8c5f0c3d5f5f5f5f", Marker: markers[n%len(markers)], Limit: 20})

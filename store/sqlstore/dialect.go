@@ -29,12 +29,13 @@ type dialect struct {
 	goose    goose.Dialect
 	begin    string
 	numbered bool // placeholders are $1, $2 instead of ?
+	inside   bool // the database runs in this process: no statement can hang
 	// conflict reports whether the transaction met another one and has to run again.
 	conflict func(error) bool
 }
 
 func sqliteDialect() *dialect {
-	return &dialect{name: "sqlite", goose: goose.DialectSQLite3, begin: "BEGIN IMMEDIATE", conflict: sqliteConflict}
+	return &dialect{name: "sqlite", goose: goose.DialectSQLite3, begin: "BEGIN IMMEDIATE", inside: true, conflict: sqliteConflict}
 }
 
 func sqliteConflict(err error) bool {
@@ -63,6 +64,19 @@ func (d *dialect) rebind(query string) string {
 		}
 	}
 	return b.String()
+}
+
+// statementContext returns the context that a statement runs under. With SQLite it is checked before and not handed on: each statement that can be
+// cut off costs two goroutines, more than the statement itself, and one that is cut off rolls the whole transaction back unasked. What may wait
+// there is BEGIN alone, for busy_timeout at most.
+func (d *dialect) statementContext(ctx context.Context) (context.Context, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err //nolint:wrapcheck // the caller says what it was doing
+	}
+	if d.inside {
+		return context.WithoutCancel(ctx), nil
+	}
+	return ctx, nil
 }
 
 func openSQLite(ctx context.Context, cfg Config) (write, read *sql.DB, err error) {

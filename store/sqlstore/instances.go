@@ -18,8 +18,8 @@ import (
 const (
 	instanceColumns = `i.id, i.project_id, i.name, i.created, i.updated, i.deleted_at, i.task, i.server_status, i.datastore_version_id, i.flavor_id,
 i.volume_size, i.volume_type, i.region, i.availability_zone, i.locality, i.hostname, i.configuration_id, i.replica_of, i.access, i.nics, i.addresses,
-i.fault, i.compute_id, i.volume_id, i.server_id, i.held, i.version,
-COALESCE(g.service, ''), COALESCE(g.seen_at, 0), COALESCE(g.boot_id, ''), COALESCE(g.agent_version, ''), COALESCE(g.volume_used, 0), COALESCE(g.volume_total, 0)`
+i.fault, i.compute_id, i.volume_id, i.server_id, i.held, i.version, ` + guestColumns
+	guestColumns   = `COALESCE(g.service, ''), COALESCE(g.seen_at, 0), COALESCE(g.boot_id, ''), COALESCE(g.agent_version, ''), COALESCE(g.volume_used, 0), COALESCE(g.volume_total, 0)`
 	instanceTables = ` FROM instance i LEFT JOIN guest_state g ON g.instance_id = i.id `
 )
 
@@ -81,7 +81,7 @@ func notFound(id string) error {
 }
 
 func (r reader) Instance(ctx context.Context, id string) (trove.Instance, error) {
-	found, err := r.instances(ctx, `SELECT `+instanceColumns+instanceTables+`WHERE i.id = ? AND i.deleted = 0`, 1, id)
+	found, err := r.instances(ctx, `WHERE i.id = ? AND i.deleted = 0`, 1, id)
 	if err != nil {
 		return trove.Instance{}, fmt.Errorf("read instance %s: %w", id, err)
 	}
@@ -97,7 +97,7 @@ func (r reader) Instances(ctx context.Context, f store.InstanceFilter) ([]trove.
 		deleted = flag(*f.Deleted)
 	}
 	var q strings.Builder
-	q.WriteString(`SELECT ` + instanceColumns + instanceTables + `WHERE i.deleted = ? AND i.id > ?`)
+	q.WriteString(`WHERE i.deleted = ? AND i.id > ?`)
 	args := []any{deleted, f.Marker}
 	if f.ProjectID != "" {
 		q.WriteString(` AND i.project_id = ?`)
@@ -123,14 +123,24 @@ func (r reader) Instances(ctx context.Context, f store.InstanceFilter) ([]trove.
 	return found, nil
 }
 
-func (r reader) instances(ctx context.Context, query string, size int, args ...any) ([]trove.Instance, error) {
+// instances reads a page of at most size rows, 0 for all.
+func (r reader) instances(ctx context.Context, where string, size int, args ...any) ([]trove.Instance, error) {
+	cached := r.cache != nil && size > 0 && size <= cachedInstances/8
+	if cached {
+		if found, err := r.cachedPage(ctx, where, size, args...); found != nil || err != nil {
+			return found, err
+		}
+	}
 	found := make([]trove.Instance, 0, min(size, 1000))
 	row := newInstanceRow()
 	err := list(ctx, r.run, func(rows *sql.Rows) error {
 		i, err := row.scan(rows)
 		found = append(found, i)
 		return err
-	}, query, args...)
+	}, `SELECT `+instanceColumns+instanceTables+where, args...)
+	if err == nil && cached {
+		r.cache.put(found)
+	}
 	return found, err
 }
 

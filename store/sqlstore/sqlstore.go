@@ -84,7 +84,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		}, []string{"outcome"}),
 	}
 	maps.Copy(s.quotas, cfg.Quotas)
-	s.reader = reader{run: &pooled{dialect: d, db: read}, quotas: s.quotas}
+	s.reader = reader{run: &pooled{dialect: d, db: read}, quotas: s.quotas, cache: newInstanceCache()}
 	if cfg.Metrics != nil {
 		if err := cfg.Metrics.Register(s.took); err != nil {
 			return nil, errors.Join(fmt.Errorf("register the store's metrics: %w", err), s.Close())

@@ -184,6 +184,10 @@ func (w *writer) prepare(ctx context.Context, query string) (statement, error) {
 }
 
 func (w *writer) exec(ctx context.Context, query string, args ...any) (int64, error) {
+	ctx, err := w.dialect.statementContext(ctx)
+	if err != nil {
+		return 0, w.fail(err)
+	}
 	st, err := w.prepare(ctx, query)
 	if err != nil {
 		return 0, w.fail(err)
@@ -197,6 +201,10 @@ func (w *writer) exec(ctx context.Context, query string, args ...any) (int64, er
 }
 
 func (w *writer) query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	ctx, err := w.dialect.statementContext(ctx)
+	if err != nil {
+		return nil, w.fail(err)
+	}
 	st, err := w.prepare(ctx, query)
 	if err != nil {
 		return nil, w.fail(err)
@@ -206,6 +214,10 @@ func (w *writer) query(ctx context.Context, query string, args ...any) (*sql.Row
 }
 
 func (w *writer) row(ctx context.Context, dest []any, query string, args ...any) error {
+	ctx, err := w.dialect.statementContext(ctx)
+	if err != nil {
+		return w.fail(err)
+	}
 	st, err := w.prepare(ctx, query)
 	if err != nil {
 		return w.fail(err)
@@ -251,6 +263,10 @@ func (p *pooled) exec(ctx context.Context, query string, args ...any) (int64, er
 }
 
 func (p *pooled) query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	ctx, err := p.dialect.statementContext(ctx)
+	if err != nil {
+		return nil, err
+	}
 	st, err := p.prepare(ctx, query)
 	if err != nil {
 		return nil, err
@@ -259,6 +275,10 @@ func (p *pooled) query(ctx context.Context, query string, args ...any) (*sql.Row
 }
 
 func (p *pooled) row(ctx context.Context, dest []any, query string, args ...any) error {
+	ctx, err := p.dialect.statementContext(ctx)
+	if err != nil {
+		return err
+	}
 	st, err := p.prepare(ctx, query)
 	if err != nil {
 		return err
@@ -270,6 +290,7 @@ func (p *pooled) row(ctx context.Context, dest []any, query string, args ...any)
 type reader struct {
 	run    runner
 	quotas map[string]int
+	cache  *instanceCache // nil inside a transaction, which may read what is never committed
 }
 
 // tx implements store.Tx.
@@ -283,6 +304,9 @@ func list(ctx context.Context, run runner, scan func(*sql.Rows) error, query str
 	}
 	defer rows.Close() //nolint:errcheck // Err says more
 	for rows.Next() {
+		if err := ctx.Err(); err != nil { // the statement itself may not be cut off
+			return err
+		}
 		if err := scan(rows); err != nil {
 			return err
 		}

@@ -32,8 +32,9 @@ CREATE TABLE instance (
     version              BIGINT       NOT NULL
 );
 CREATE UNIQUE INDEX instance_server_id ON instance (server_id);
-CREATE INDEX instance_page ON instance (project_id, deleted, id);
-CREATE INDEX instance_page_all ON instance (deleted, id);
+-- With the version a page is read from the index alone: what the version stands for is in the process's cache.
+CREATE INDEX instance_page ON instance (project_id, deleted, id, version);
+CREATE INDEX instance_page_all ON instance (deleted, id, version);
 CREATE INDEX instance_replica_of ON instance (replica_of);
 
 -- Written with every heartbeat, and therefore apart from the instance.
@@ -47,7 +48,7 @@ CREATE TABLE guest_state (
     engine_start  BIGINT      NOT NULL DEFAULT 0,
     volume_used   BIGINT      NOT NULL DEFAULT 0,
     volume_total  BIGINT      NOT NULL DEFAULT 0
-);
+) WITHOUT ROWID;
 
 CREATE TABLE guest (
     instance_id     VARCHAR(64) NOT NULL PRIMARY KEY,
