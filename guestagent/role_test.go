@@ -207,7 +207,7 @@ func (g *guest) spawn(socket string, slow time.Duration) *agentProcess {
 		g.t.Fatal(err)
 	}
 	p := &agentProcess{g: g, cmd: exec.Command(self), out: make(chan struct{})}
-	p.cmd.Env = append(os.Environ(), roleVariable+"="+string(data))
+	p.cmd.Env = append(os.Environ(), roleVariable+"="+string(data), "GORACE=atexit_sleep_ms=0")
 	log, err := os.OpenFile(filepath.Join(g.layout.State, "agent.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		g.t.Fatal(err)

@@ -48,6 +48,7 @@ const (
 	defaultStopTimeout = 60 * time.Second // of an engine that left no file
 	steady             = 30 * time.Second // an agent that ran so long begins with BackoffMin again
 	poll               = 20 * time.Millisecond
+	untilRest          = time.Second // without anything to do, until memory is given back
 )
 
 type reaper struct {
@@ -76,19 +77,23 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	r.startAgent(ctx)
-	debug.FreeOSMemory()
+	rest := time.NewTimer(untilRest)
+	defer rest.Stop()
 	for {
 		select {
 		case s := <-r.signals:
-			if s == unix.SIGCHLD {
-				r.reap(ctx)
-				continue
+			if s != unix.SIGCHLD {
+				r.log.InfoContext(ctx, "machine is being stopped", "signal", s.String())
+				return r.shutdown(ctx)
 			}
-			r.log.InfoContext(ctx, "machine is being stopped", "signal", s.String())
-			return r.shutdown(ctx)
+			r.reap(ctx)
 		case <-r.again.C:
 			r.startAgent(ctx)
+		case <-rest.C:
+			r.letGo(ctx)
+			continue
 		}
+		rest.Reset(untilRest)
 	}
 }
 

@@ -84,7 +84,7 @@ func start(t *testing.T, agent string, namespace bool) *sandbox {
 	if namespace {
 		s.cmd = exec.Command("unshare", "--pid", "--mount-proc", "--fork", "--kill-child", self)
 	}
-	s.cmd.Env = append(os.Environ(), roleVariable+"="+string(cfg), "RUN="+s.dir)
+	s.cmd.Env = append(os.Environ(), roleVariable+"="+string(cfg), "RUN="+s.dir, "GORACE=atexit_sleep_ms=0")
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	log, err := os.Create(filepath.Join(s.dir, "init.log"))
 	if err != nil {
