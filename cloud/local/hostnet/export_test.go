@@ -1,0 +1,29 @@
+package hostnet
+
+import (
+	"net"
+	"os"
+)
+
+// Dump lets tests call the retrying wrapper.
+var Dump = dump[int]
+
+// Inside lets tests run code in an instance's network namespace.
+func Inside(path string, f func() error) error {
+	ns, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	return inside(ns, f)
+}
+
+// Names returns the names of what the deployment makes: both bridges, the filter's table and the prefix of the ports.
+func (n *Net) Names() (management, tenant, table, prefix string) {
+	return n.management.bridge, n.tenant.bridge, n.d.table(), n.d.prefix()
+}
+
+// Guest returns the instance's MAC on the management and the tenant network.
+func (n *Net) Guest(instance string) (management, tenant net.HardwareAddr) {
+	return n.d.mac(n.management, instance), n.d.mac(n.tenant, instance)
+}

@@ -1,0 +1,215 @@
+package hostnet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	trove "github.com/trove-dbaas/trove"
+)
+
+// Spec is what an instance's attachment shall be.
+type Spec struct {
+	Instance string
+	Address  netip.Addr     // on the tenant network; the zero value: any free one. An instance that has one keeps it.
+	Access   []netip.Prefix // who may connect; empty: everybody who can route to the address
+	TCPPorts []int          // the engine's ports
+}
+
+// Ports is an instance's attachment.
+type Ports struct {
+	Instance   string
+	Netns      string         // path of its network namespace
+	Address    netip.Addr     // on the tenant network: where clients connect to
+	Management netip.Addr     // on the management network
+	Access     []netip.Prefix // the rules in force
+	TCPPorts   []int
+}
+
+// EnsureInstance makes the instance's network namespace exist with its two interfaces, addresses and rules, and returns it. Called again with
+// other rules it changes them, all at once; connections that the new rules do not allow are cut.
+func (n *Net) EnsureInstance(ctx context.Context, s Spec) (Ports, error) {
+	if err := checkSpec(s); err != nil {
+		return Ports{}, err
+	}
+	unlock, err := n.lock(ctx)
+	if err != nil {
+		return Ports{}, err
+	}
+	defer unlock()
+	r, found, err := n.d.find(s.Instance)
+	if err != nil {
+		return Ports{}, err
+	}
+	want := rules{TCPPorts: slices.Clone(s.TCPPorts), Access: slices.Clone(s.Access)}
+	if !found {
+		r = record{instance: s.Instance}
+		if r.number, err = n.number(s.Instance, s.Address); err != nil {
+			return Ports{}, err
+		}
+	}
+	// The record is first: what is made after it is found again.
+	if !found || !reflect.DeepEqual(r.rules, want) {
+		r.rules = want
+		if err := n.d.write(r); err != nil {
+			return Ports{}, err
+		}
+	}
+	if err := n.filter(ctx, r); err != nil {
+		return Ports{}, err
+	}
+	if err := n.connect(r); err != nil {
+		return Ports{}, fmt.Errorf("network of instance %s: %w", s.Instance, err)
+	}
+	return n.describe(r), nil
+}
+
+func checkSpec(s Spec) error {
+	if !trove.ValidID(s.Instance) {
+		return bad("%q is not the id of an instance.", s.Instance)
+	}
+	for _, p := range s.Access {
+		if !p.IsValid() {
+			return bad("%q is not an address range.", p)
+		}
+	}
+	return checkPorts(s.TCPPorts)
+}
+
+// filter puts the instance's rules in force.
+func (n *Net) filter(ctx context.Context, r record) error {
+	f, err := n.filters()
+	if err != nil {
+		return err
+	}
+	if err := f.instance(r); err != nil {
+		return err
+	}
+	err = f.commit()
+	if errors.Is(err, unix.ENOENT) {
+		n.log.WarnContext(ctx, "packet filter of the deployment was missing and made again")
+		return n.refilter()
+	}
+	return err
+}
+
+// connect makes namespace and interfaces.
+func (n *Net) connect(r record) error {
+	ns, err := ensureNamespace(n.d.netns(r.instance))
+	if err != nil {
+		return err
+	}
+	defer ns.close()
+	lo := &netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: 1, Name: "lo"}}
+	if err := ns.handle.LinkSetUp(lo); err != nil {
+		return fmt.Errorf("switch lo on: %w", err)
+	}
+	return errors.Join(n.attach(ns, r, n.management), n.attach(ns, r, n.tenant))
+}
+
+func (n *Net) describe(r record) Ports {
+	return Ports{
+		Instance: r.instance, Netns: n.d.netns(r.instance), Address: r.address(n.tenant), Management: r.address(n.management),
+		Access: r.rules.Access, TCPPorts: r.rules.TCPPorts,
+	}
+}
+
+// FindInstance returns the instance's attachment. One that is not there, or not whole, is NotFound.
+func (n *Net) FindInstance(ctx context.Context, instance string) (Ports, error) {
+	if !trove.ValidID(instance) {
+		return Ports{}, bad("%q is not the id of an instance.", instance)
+	}
+	if ctx.Err() != nil {
+		return Ports{}, context.Cause(ctx)
+	}
+	r, found, err := n.d.find(instance)
+	if err != nil {
+		return Ports{}, err
+	}
+	missing := !found || !isNamespace(n.d.netns(instance))
+	for _, s := range []side{n.management, n.tenant} {
+		if missing {
+			break
+		}
+		_, err := netlink.LinkByName(n.d.port(s, r.number))
+		if err != nil && !notThere(err) {
+			return Ports{}, fmt.Errorf("find the network of instance %s: %w", instance, err)
+		}
+		missing = err != nil
+	}
+	if missing {
+		return Ports{}, trove.Errorf(trove.KindNotFound, "Instance %s has no network.", instance)
+	}
+	return n.describe(r), nil
+}
+
+// Instances returns what all instances have, ordered by their ids, also those that are half-made or half-removed.
+func (n *Net) Instances(ctx context.Context) ([]Ports, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	records, err := n.d.readRecords()
+	if err != nil {
+		return nil, err
+	}
+	all := make([]Ports, 0, len(records))
+	for _, r := range records {
+		all = append(all, n.describe(r))
+	}
+	return all, nil
+}
+
+// RemoveInstance makes the instance's network be gone; if it is, or never was, that is fine. Its rules and its address are free at once. The kernel
+// removes the interfaces in the background, when no process is in the network namespace any longer.
+func (n *Net) RemoveInstance(ctx context.Context, instance string) error {
+	if !trove.ValidID(instance) {
+		return bad("%q is not the id of an instance.", instance)
+	}
+	unlock, err := n.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	r, found, err := n.d.find(instance)
+	if err != nil {
+		return err
+	}
+	if err := removeNamespace(n.d.netns(instance)); err != nil || !found {
+		return err
+	}
+	if err := n.unfilter(r); err != nil {
+		return err
+	}
+	if err := n.forget(r); err != nil {
+		return err
+	}
+	if err := os.Remove(filepath.Join(n.d.records(), r.file())); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("remove the network of instance %s: %w", instance, err)
+	}
+	return nil
+}
+
+// unfilter removes the instance's rules: its ports, if they are still there, drop everything from now on.
+func (n *Net) unfilter(r record) error {
+	f, err := n.filters()
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(f.withoutInstance(r, n.management), f.withoutInstance(r, n.tenant)); err != nil {
+		return err
+	}
+	err = f.commit()
+	if !errors.Is(err, unix.ENOENT) {
+		return err
+	}
+	// Some are missing: everything is made anew without this instance.
+	return n.refilter(r.instance)
+}

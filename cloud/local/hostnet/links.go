@@ -1,0 +1,225 @@
+package hostnet
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	trove "github.com/trove-dbaas/trove"
+)
+
+func (n *Net) ensureBridges() error {
+	for _, s := range []side{n.management, n.tenant} {
+		if err := ensureBridge(s.bridge, n.d.bridgeMAC(s), netip.PrefixFrom(s.host(), s.prefix.Bits())); err != nil {
+			return fmt.Errorf("make the bridge %s: %w", s.bridge, err)
+		}
+	}
+	return nil
+}
+
+// ensureBridge makes a bridge be there and up, with exactly one address.
+func ensureBridge(name string, mac net.HardwareAddr, address netip.Prefix) error {
+	link, err := netlink.LinkByName(name)
+	if notThere(err) {
+		attrs := netlink.NewLinkAttrs()
+		attrs.Name, attrs.HardwareAddr = name, mac
+		off := false
+		if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: attrs, MulticastSnooping: &off}); err != nil {
+			return explain(err, "bridge")
+		}
+		link, err = netlink.LinkByName(name)
+	}
+	if err != nil {
+		return err
+	}
+	if link.Type() != "bridge" {
+		return trove.Permanent(trove.Errorf(trove.KindConflict, "The interface %s is a %s; the name is needed for a bridge.", name, link.Type()))
+	}
+	if err := silenceIPv6(name); err != nil {
+		return err
+	}
+	had, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(link, netlink.FAMILY_V4) })
+	if err != nil {
+		return fmt.Errorf("list its addresses: %w", err)
+	}
+	want := ipNet(address)
+	found := false
+	for _, a := range had {
+		if a.IPNet.String() == want.String() {
+			found = true
+			continue
+		}
+		if err := netlink.AddrDel(link, &a); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
+			return fmt.Errorf("remove the address %s: %w", a.IPNet, err)
+		}
+	}
+	if !found {
+		if err := netlink.AddrAdd(link, &netlink.Addr{IPNet: want}); err != nil && !errors.Is(err, unix.EEXIST) {
+			return fmt.Errorf("set the address %s: %w", want, err)
+		}
+	}
+	return netlink.LinkSetUp(link)
+}
+
+// attach makes the instance's interface on one side be there and up, on both ends.
+func (n *Net) attach(ns *namespace, r record, s side) error {
+	bridge, err := netlink.LinkByName(s.bridge)
+	if err != nil {
+		return fmt.Errorf("find the bridge %s: %w", s.bridge, err)
+	}
+	name, mac := n.d.port(s, r.number), n.d.mac(s, r.instance)
+	outer, inner, err := ensurePair(ns, name, s.inside, mac, bridge.Attrs().Index)
+	if err != nil {
+		return fmt.Errorf("make the veth pair %s: %w", name, err)
+	}
+	if outer.Attrs().MasterIndex != bridge.Attrs().Index {
+		if err := netlink.LinkSetMaster(outer, bridge); err != nil {
+			return fmt.Errorf("attach %s to %s: %w", name, s.bridge, err)
+		}
+	}
+	// Isolated before it is up: isolated ports of a bridge cannot reach one another.
+	if err := netlink.LinkSetIsolated(outer, true); err != nil {
+		return fmt.Errorf("isolate %s: %w", name, err)
+	}
+	if err := silenceIPv6(name); err != nil {
+		return err
+	}
+	if err := netlink.LinkSetUp(outer); err != nil {
+		return fmt.Errorf("switch %s on: %w", name, err)
+	}
+	address := netip.PrefixFrom(r.address(s), s.prefix.Bits())
+	if err := ns.handle.AddrReplace(inner, &netlink.Addr{IPNet: ipNet(address)}); err != nil {
+		return fmt.Errorf("give %s to %s: %w", address, s.inside, err)
+	}
+	if err := ns.handle.LinkSetUp(inner); err != nil {
+		return fmt.Errorf("switch %s on: %w", s.inside, err)
+	}
+	// Both ends know each other without asking: a guest cannot confuse the host, and an address that had another owner before works at once.
+	if err := netlink.NeighSet(neighbour(bridge, address.Addr(), mac)); err != nil {
+		return fmt.Errorf("note the address of %s: %w", name, err)
+	}
+	if err := ns.handle.NeighSet(neighbour(inner, s.host(), n.d.bridgeMAC(s))); err != nil {
+		return fmt.Errorf("note the address of %s: %w", s.bridge, err)
+	}
+	return nil
+}
+
+// ensurePair makes the veth pair be there: one end here, the other in the namespace. Ends without their counterpart are removed before.
+func ensurePair(ns *namespace, name, inside string, mac net.HardwareAddr, master int) (outer, inner netlink.Link, err error) {
+	outer, inner, whole, err := findPair(ns, name, inside, mac)
+	if err != nil || whole {
+		return outer, inner, err
+	}
+	if outer != nil {
+		if err := removeLink(name); err != nil {
+			return nil, nil, err
+		}
+	} else if inner != nil {
+		if err := ns.handle.LinkDel(inner); err != nil && !errors.Is(err, unix.ENODEV) {
+			return nil, nil, err
+		}
+	}
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.MasterIndex = name, master
+	err = netlink.LinkAdd(&netlink.Veth{
+		LinkAttrs: attrs, PeerName: inside, PeerHardwareAddr: mac, PeerNamespace: netlink.NsFd(int(ns.file.Fd())),
+	})
+	if err != nil {
+		return nil, nil, explain(err, "veth")
+	}
+	outer, inner, whole, err = findPair(ns, name, inside, mac)
+	if err == nil && !whole {
+		err = errors.New("somebody removed it at once")
+	}
+	return outer, inner, err
+}
+
+// findPair returns the ends that are there (nil for one that is not), and whether they are the pair that is wanted.
+func findPair(ns *namespace, name, inside string, mac net.HardwareAddr) (outer, inner netlink.Link, whole bool, err error) {
+	outer, err = netlink.LinkByName(name)
+	if notThere(err) {
+		outer, err = nil, nil
+	}
+	if err != nil {
+		return nil, nil, false, err
+	}
+	if !ns.fresh || outer != nil {
+		inner, err = ns.handle.LinkByName(inside)
+		if notThere(err) {
+			inner, err = nil, nil
+		}
+		if err != nil {
+			return nil, nil, false, err
+		}
+	}
+	whole = outer != nil && inner != nil && outer.Attrs().ParentIndex == inner.Attrs().Index &&
+		inner.Attrs().ParentIndex == outer.Attrs().Index && bytes.Equal(inner.Attrs().HardwareAddr, mac)
+	return outer, inner, whole, nil
+}
+
+// removeLink removes an interface; one that is not there is fine.
+func removeLink(name string) error {
+	link, err := netlink.LinkByName(name)
+	if notThere(err) {
+		return nil
+	}
+	if err == nil {
+		err = netlink.LinkDel(link)
+	}
+	if err != nil && !errors.Is(err, unix.ENODEV) {
+		return fmt.Errorf("remove the interface %s: %w", name, err)
+	}
+	return nil
+}
+
+// forget removes what the host noted of the instance's addresses.
+func (n *Net) forget(r record) error {
+	for _, s := range []side{n.management, n.tenant} {
+		bridge, err := netlink.LinkByName(s.bridge)
+		if notThere(err) {
+			continue
+		}
+		if err == nil {
+			err = netlink.NeighDel(neighbour(bridge, r.address(s), n.d.mac(s, r.instance)))
+		}
+		if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENODEV) {
+			return fmt.Errorf("forget the address %s: %w", r.address(s), err)
+		}
+	}
+	return nil
+}
+
+func neighbour(link netlink.Link, ip netip.Addr, mac net.HardwareAddr) *netlink.Neigh {
+	return &netlink.Neigh{
+		LinkIndex: link.Attrs().Index, Family: netlink.FAMILY_V4, State: netlink.NUD_PERMANENT, IP: ip.AsSlice(), HardwareAddr: mac,
+	}
+}
+
+func ipNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), 32)}
+}
+
+// explain makes a sentence of an error that a missing right or kernel module gives.
+func explain(err error, what string) error {
+	switch {
+	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
+		return trove.Permanent(trove.Wrap(trove.KindForbidden, err,
+			"The kernel refuses to make a %s: the local cloud needs root with the capability NET_ADMIN in the machine's own network namespace.", what))
+	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EPROTONOSUPPORT), errors.Is(err, unix.EAFNOSUPPORT):
+		return trove.Permanent(trove.Wrap(trove.KindUnavailable, err,
+			"The kernel has no support for %s: load the module (modprobe %s) or use a kernel that has it.", what, module(what)))
+	}
+	return err
+}
+
+func module(what string) string {
+	if what == "nftables" {
+		return "nf_tables"
+	}
+	return what
+}
