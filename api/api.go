@@ -6,6 +6,8 @@
 // several goroutines and owns none.
 package api
 
+//go:generate go test ./internal/openapi -run TestFresh -update
+
 import (
 	"context"
 	"errors"

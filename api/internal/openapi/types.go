@@ -1,0 +1,118 @@
+package openapi
+
+import (
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/trove-dbaas/trove/api/wire"
+)
+
+// types turns wire types into schemas, each struct once.
+type types struct{ schemas node }
+
+func newTypes() *types { return &types{schemas: node{}} }
+
+// special are the types that marshal themselves.
+var special = map[reflect.Type]node{
+	reflect.TypeFor[wire.Time]():     {"type": []string{"string", "null"}, "description": "UTC, without zone and fraction: 2026-01-02T03:04:05"},
+	reflect.TypeFor[wire.Nullable](): {"type": []string{"string", "null"}},
+	reflect.TypeFor[wire.Ref]():      {"type": []string{"string", "integer"}},
+	reflect.TypeFor[wire.Size]():     {"type": []string{"integer", "string"}},
+	reflect.TypeFor[time.Time]():     {"type": "string", "format": "date-time"},
+}
+
+// of returns the schema of a value's type.
+func (t *types) of(v any) node { return t.schema(reflect.TypeOf(v)) }
+
+func (t *types) schema(typ reflect.Type) node {
+	if s, ok := special[typ]; ok {
+		return s
+	}
+	switch typ.Kind() {
+	case reflect.Pointer:
+		return t.schema(typ.Elem())
+	case reflect.Slice:
+		return node{"type": "array", "items": t.schema(typ.Elem())}
+	case reflect.Map:
+		return node{"type": "object", "additionalProperties": nullable(t.schema(typ.Elem()))}
+	case reflect.Struct:
+		return t.named(typ)
+	case reflect.String:
+		return node{"type": "string"}
+	case reflect.Bool:
+		return node{"type": "boolean"}
+	case reflect.Float32, reflect.Float64:
+		return node{"type": "number"}
+	case reflect.Int, reflect.Int32, reflect.Int64:
+		return node{"type": "integer"}
+	}
+	return node{} // anything
+}
+
+func nullable(s node) node {
+	if kind, ok := s["type"].(string); ok {
+		s["type"] = []string{kind, "null"}
+	}
+	return s
+}
+
+// named describes a struct under its own name and returns a reference to it.
+func (t *types) named(typ reflect.Type) node {
+	ref := node{"$ref": refPrefix + typ.Name()}
+	if _, done := t.schemas[typ.Name()]; done {
+		return ref
+	}
+	properties := node{}
+	schema := node{"type": "object", "properties": properties}
+	t.schemas[typ.Name()] = schema
+	var required []string
+	for field := range typ.Fields() {
+		name, options, _ := strings.Cut(field.Tag.Get("json"), ",")
+		property := t.schema(field.Type)
+		if !strings.Contains(options, "omitempty") {
+			required = append(required, name)
+			if field.Type.Kind() == reflect.Pointer {
+				property = nullable(property)
+			}
+		}
+		properties[name] = property
+	}
+	if len(required) > 0 {
+		schema["required"] = required
+	}
+	return ref
+}
+
+// faultSchema describes an error body: one key, the fault's name.
+func faultSchema() node {
+	return node{
+		"type": "object", "minProperties": 1, "maxProperties": 1,
+		"description": "One key, the fault's name: badRequest, unauthorized, forbidden, itemNotFound, conflict, overLimit, badMediaType, " +
+			"unprocessableEntity, notImplemented, serviceUnavailable, instanceFault; \"error\" when the token is missing or not valid.",
+		"additionalProperties": node{
+			"type": "object", "required": []string{"code", "message"},
+			"properties": node{
+				"code": node{"type": "integer"}, "message": node{"type": "string"},
+				"details": node{"type": "string"}, "retryAfter": node{"type": "string"}, "title": node{"type": "string"},
+			},
+		},
+	}
+}
+
+// outside adds what lies outside the projects and needs no token.
+func outside(t *types, paths node) {
+	get := func(id, summary string, responses node) node {
+		return node{"get": node{"operationId": id, "summary": summary, "security": []node{}, "responses": responses}}
+	}
+	versions := node{"200": node{"description": "OK.", "content": content(t.of(wire.Versions{}))}}
+	version := node{"200": node{"description": "OK.", "content": content(t.of(wire.VersionBody{}))}}
+	text := node{"text/plain": node{"schema": node{"type": "string"}}}
+	health := node{
+		"200": node{"description": "This process can serve requests.", "content": text},
+		"503": node{"description": "It cannot.", "content": text},
+	}
+	paths["/"] = get("listAPIVersions", "List the versions of the API.", versions)
+	paths["/v1.0/"] = get("showAPIVersion", "Show the version v1.0.", version)
+	paths["/healthcheck"] = get("checkHealth", "Say whether this process can serve requests.", health)
+}
