@@ -51,7 +51,7 @@ func (s stanza) forSuite(suite string, wanted func(base string) bool) (string, b
 		return "", false // another origin
 	}
 	var suites []string
-	for _, name := range strings.Fields(s["suites"]) {
+	for name := range strings.FieldsSeq(s["suites"]) {
 		if m := suiteParts.FindStringSubmatch(name); m != nil && wanted(m[1]) {
 			suites = append(suites, suite+m[2])
 		}
@@ -136,7 +136,7 @@ func parseList(text string) []stanza {
 			continue
 		}
 		s := stanza{"types": "deb", "uris": m[2], "suites": m[3], "components": m[4]}
-		for _, option := range strings.Fields(m[1]) {
+		for option := range strings.FieldsSeq(m[1]) {
 			if name, value, found := strings.Cut(option, "="); found {
 				s[strings.ToLower(name)] = value
 			}

@@ -75,7 +75,7 @@ func (b *build) keepRoot(r root) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(file), 0o750); err != nil {
 		return fmt.Errorf("write into the cache: %w", err)
 	}
 	data, err := json.Marshal(r)
@@ -149,7 +149,7 @@ func (b *build) check() error {
 		return trove.Errorf(trove.KindUnavailable, "Building an image needs programs that are not installed: %s.", strings.Join(missing, ", "))
 	}
 	for _, dir := range []string{b.spec.ImagesDir, b.spec.CacheDir} {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
+		if err := os.MkdirAll(dir, 0o750); err != nil {
 			return fmt.Errorf("make the directory of images: %w", err)
 		}
 		var fs unix.Statfs_t

@@ -21,7 +21,7 @@ func finish(dir string, r recipe) error {
 	if err != nil {
 		return fmt.Errorf("finish the root file system: %w", err)
 	}
-	defer tree.Close()
+	defer func() { _ = tree.Close() }()
 	for _, step := range []func(*os.Root, recipe) error{removeFiles, emptyDirs, addAccount, writeFiles, dropRights} {
 		if err := step(tree, r); err != nil {
 			return fmt.Errorf("finish the root file system: %w", err)
@@ -47,6 +47,9 @@ func removeFiles(tree *os.Root, r recipe) error {
 
 // emptyDirs leaves the mount points empty and makes those that are missing. Device nodes of the builder are not for the guest.
 func emptyDirs(tree *os.Root, _ recipe) error {
+	if err := tree.Chmod(".", 0o755); err != nil { // whatever our umask is
+		return err
+	}
 	for dir, perm := range map[string]fs.FileMode{
 		"dev": 0o755, "proc": 0o755, "sys": 0o755, "run": 0o755, "tmp": 0o755, "root": 0o700,
 		imagelayout.DataDir[1:]: 0o755, imagelayout.AgentDir[1:]: 0o755, imagelayout.BootDir[1:]: 0o755,
@@ -57,7 +60,7 @@ func emptyDirs(tree *os.Root, _ recipe) error {
 		if err := tree.Mkdir(dir, perm); err != nil {
 			return err
 		}
-		if err := tree.Chmod(dir, perm); err != nil { // whatever our umask is
+		if err := tree.Chmod(dir, perm); err != nil {
 			return err
 		}
 	}

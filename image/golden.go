@@ -20,11 +20,14 @@ func goldenFile(sizeMiB int) string { return "volume-" + strconv.Itoa(sizeMiB) +
 // assemble puts an image together in the directory work.
 func (b *build) assemble(ctx context.Context, work string, r root) error {
 	agentDir, rootfs := filepath.Join(work, "agent"), filepath.Join(work, "rootfs")
-	if err := os.MkdirAll(agentDir, 0o755); err != nil {
+	if err := os.MkdirAll(agentDir, 0o755); err != nil { //nolint:gosec // guests look into it, with user ids of their own
 		return fmt.Errorf("make the image: %w", err)
 	}
 	if err := b.copyAgent(filepath.Join(agentDir, filepath.Base(imagelayout.AgentBin))); err != nil {
 		return err
+	}
+	if err := os.Chmod(agentDir, 0o755); err != nil { //nolint:gosec // as above, whatever our umask is
+		return fmt.Errorf("make the image: %w", err)
 	}
 	b.say(73, "Copying the root file system.")
 	if err := b.copyTree(ctx, b.rootDir(r.Hash), rootfs); err != nil {
@@ -59,9 +62,6 @@ func (b *build) assemble(ctx context.Context, work string, r root) error {
 	}
 	b.say(96, "Writing the image to the disk.")
 	if err := os.Remove(first); err != nil {
-		return fmt.Errorf("tidy the image: %w", err)
-	}
-	if err := os.Chmod(work, 0o755); err != nil { //nolint:gosec // the guests' root is in it
 		return fmt.Errorf("tidy the image: %w", err)
 	}
 	return syncAll(work)
@@ -133,7 +133,7 @@ mount --bind "$agent" "$root/agent"
 mount -o remount,bind,ro "$root/agent"
 mount -t tmpfs -o mode=0755 tmpfs "$root/run"
 mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
-mount -t proc proc "$root/proc"
+mount -t proc none "$root/proc"
 mount -t tmpfs -o mode=0755 tmpfs "$root/dev"
 for d in null zero random urandom; do
 	: >"$root/dev/$d"

@@ -63,7 +63,9 @@ func Recipes() ([]Recipe, error) {
 	for _, r := range all {
 		out = append(out, Recipe{r.Datastore, r.Version, r.Manager})
 	}
-	slices.SortFunc(out, func(a, b Recipe) int { return cmp.Or(cmp.Compare(a.Datastore, b.Datastore), cmp.Compare(a.Version, b.Version)) })
+	slices.SortFunc(out, func(a, b Recipe) int {
+		return cmp.Or(cmp.Compare(a.Datastore, b.Datastore), cmp.Compare(a.Version, b.Version))
+	})
 	return out, nil
 }
 

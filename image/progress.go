@@ -2,6 +2,7 @@ package image
 
 import (
 	"bytes"
+	"fmt"
 	"strings"
 	"sync"
 )
@@ -16,7 +17,11 @@ type packageWatch struct {
 	fetched  int
 	unpacked int
 	ready    int
-	last     []string // the last lines that look like trouble, or the last ones at all
+	stage    string
+	said     string
+
+	saidPercent int
+	last        []string // the last lines that look like trouble, or the last ones at all
 }
 
 // bootstrapPercent is the share of a build that installing packages takes.
@@ -54,27 +59,47 @@ func (w *packageWatch) line(line string) {
 		w.last = w.last[1:]
 	}
 	switch {
+	case strings.HasPrefix(line, "I: "):
+		if stage, known := stages[strings.TrimRight(strings.TrimPrefix(line, "I: "), ".")]; known {
+			w.stage = stage
+		}
 	case strings.HasPrefix(line, "Get:"):
-		if strings.Contains(line, ".deb") || strings.Contains(line, "kB]") && strings.Count(line, " ") > 6 {
+		if w.stage == downloading || w.stage == remaining {
 			w.fetched++
 		}
 	case strings.HasPrefix(line, "Unpacking ") || strings.Contains(line, " --unpack "):
 		w.unpacked++
 	case strings.HasPrefix(line, "Setting up "):
 		w.ready++
-	case strings.HasPrefix(line, "I: "):
-		w.b.say(w.percent(), "%s", sentence(strings.TrimPrefix(line, "I: ")))
-		return
-	default:
-		return
 	}
-	w.b.say(w.percent(), "Installing packages: %d of %d.", min(w.ready, w.total), w.total)
+	text := w.stage
+	if w.ready > 0 {
+		text = fmt.Sprintf("Installing packages: %d of %d.", min(w.ready, w.total), w.total)
+	}
+	if percent := w.percent(); text != "" && (text != w.said || percent != w.saidPercent) {
+		w.said, w.saidPercent = text, percent
+		w.b.say(percent, "%s", text)
+	}
 }
 
 // percent counts downloads, unpacking and setting up as one each.
 func (w *packageWatch) percent() int {
 	done := min(w.fetched, w.total) + min(w.unpacked, w.total) + min(w.ready, w.total)
 	return bootstrapPercent * done / (3 * w.total)
+}
+
+const (
+	downloading = "Downloading packages."
+	remaining   = "Installing the engine's packages."
+)
+
+// stages are what mmdebstrap says of itself, for people.
+var stages = map[string]string{
+	"running apt-get update":                          "Reading the package archive.",
+	"downloading packages with apt":                   downloading,
+	"extracting archives":                             "Extracting the essential packages.",
+	"installing essential packages":                   "Installing the essential packages.",
+	"installing remaining packages inside the chroot": remaining,
 }
 
 // evidence returns the lines that say what went wrong.
@@ -92,13 +117,4 @@ func (w *packageWatch) evidence() string {
 		bad = w.last[max(0, len(w.last)-5):]
 	}
 	return strings.Join(bad, "; ")
-}
-
-// sentence makes one of what mmdebstrap says in lower case: "running apt-get update..." becomes "Running apt-get update."
-func sentence(s string) string {
-	s = strings.TrimRight(s, ". ")
-	if s == "" {
-		return s
-	}
-	return strings.ToUpper(s[:1]) + s[1:] + "."
 }

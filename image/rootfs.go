@@ -24,7 +24,7 @@ func (b *build) ensureRoot(ctx context.Context) (root, error) {
 			return *r, nil
 		}
 	}
-	if err := os.MkdirAll(filepath.Join(b.spec.CacheDir, "roots"), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Join(b.spec.CacheDir, "roots"), 0o750); err != nil {
 		return root{}, fmt.Errorf("make the cache: %w", err)
 	}
 	work, err := os.MkdirTemp(filepath.Join(b.spec.CacheDir, "roots"), halfMade)

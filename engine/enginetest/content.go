@@ -175,7 +175,7 @@ func names(t *testing.T, s Setup) {
 func stopped(t *testing.T, s Setup) {
 	srv := started(t, s)
 	ctx, e, l := t.Context(), s.Engine, s.Layout
-	srv.stop()
+	srv.Stop()
 	wantKind(t, "Ping", e.Ping(ctx, l), trove.KindUnavailable)
 	wantKind(t, "Ready", e.Ready(ctx, l), trove.KindUnavailable)
 	_, err := e.Databases(ctx, l)
@@ -197,9 +197,9 @@ func restart(t *testing.T, s Setup) {
 	must(t, e.DropDatabase(ctx, l, "keep")) // and it stays dropped: the first start's statements do not run again
 	changed := trove.Secret("changed-1")
 	must(t, e.UpdateUser(ctx, l, "alice", "", engine.UserChange{Password: &changed}))
-	srv.stop()
+	srv.Stop()
 	must(t, e.Initialise(ctx, l)) // does nothing to data that is there
-	start(t, s)
+	Start(t, s)
 	wantDatabases(t, s, "second")
 	wantLogin(t, s, "alice", changed, "", true)
 	wantLogin(t, s, "alice", alicePassword, "", false)
@@ -231,14 +231,14 @@ func configure(t *testing.T, s Setup) {
 	if got := read(); got != before {
 		t.Errorf("%s changed from %s to %s without a restart", s.Override, before, got)
 	}
-	srv.stop()
-	srv = start(t, s)
+	srv.Stop()
+	srv = Start(t, s)
 	if got := read(); got != s.Value {
 		t.Errorf("%s = %s after the restart, want %s", s.Override, got, s.Value)
 	}
 	must(t, e.Configure(ctx, l, engine.Settings{RAM: 512, VCPUs: 1}))
-	srv.stop()
-	start(t, s)
+	srv.Stop()
+	Start(t, s)
 	if got := read(); got != before {
 		t.Errorf("%s = %s without the override, want %s", s.Override, got, before)
 	}

@@ -18,6 +18,8 @@ import (
 type Setup struct {
 	Engine engine.Engine
 	Layout engine.Layout
+	// Fill puts a copy of an initialised data directory into an empty volume, which is quicker than Initialise; nil: Initialise is used everywhere.
+	Fill func(t *testing.T, l engine.Layout)
 	// Login connects over TCP as a client would, to the layout's address and the engine's port, and runs a statement in the database, or without
 	// one where it is "". nil: the engine has no network, and what needs a login is left out.
 	Login func(ctx context.Context, l engine.Layout, user string, password trove.Secret, database string) error
@@ -55,7 +57,7 @@ const (
 )
 
 // started initialises, prepares and starts an engine with one database and one user.
-func started(t *testing.T, s Setup) *server {
+func started(t *testing.T, s Setup) *Server {
 	t.Helper()
 	return startedWith(t, s, engine.Preparation{
 		Databases: []trove.Database{{Name: "keep"}},
@@ -63,15 +65,26 @@ func started(t *testing.T, s Setup) *server {
 	})
 }
 
-func startedWith(t *testing.T, s Setup, p engine.Preparation) *server {
+func startedWith(t *testing.T, s Setup, p engine.Preparation) *Server {
 	t.Helper()
 	ctx := t.Context()
-	must(t, s.Engine.Initialise(ctx, s.Layout))
+	fill(t, s)
 	p.InstanceID, p.ServerID = "0c7f8a52-6a25-4a1d-9a1f-0d4c1f3c8e11", 4711
 	p.Settings.RAM, p.Settings.VCPUs = 512, 1
 	p.AdminPassword = "admin-pass-0"
 	must(t, s.Engine.Prepare(ctx, s.Layout, p))
-	return start(t, s)
+	return Start(t, s)
+}
+
+// fill makes the data directory if there is none.
+func fill(t *testing.T, s Setup) {
+	t.Helper()
+	done, err := s.Engine.Initialised(s.Layout)
+	must(t, err)
+	if s.Fill != nil && !done {
+		s.Fill(t, s.Layout)
+	}
+	must(t, s.Engine.Initialise(t.Context(), s.Layout))
 }
 
 func info(t *testing.T, s Setup) {
@@ -102,7 +115,7 @@ func initialise(t *testing.T, s Setup) {
 func firstStart(t *testing.T, s Setup) {
 	ctx, e, l := t.Context(), s.Engine, s.Layout
 	p := engine.Preparation{Users: []trove.User{{Name: "early", Password: "early-pass"}}}
-	must(t, e.Initialise(ctx, l))
+	fill(t, s)
 	p.Settings.RAM = 512
 	must(t, e.Prepare(ctx, l, p)) // replaced by the second one
 	srv := startedWith(t, s, engine.Preparation{
@@ -120,7 +133,7 @@ func firstStart(t *testing.T, s Setup) {
 	wantLogin(t, s, "early", "early-pass", "", false)
 	wantLogin(t, s, e.Info().RootName, rootPassword, "other", true)
 	must(t, e.Ready(ctx, l)) // may be repeated
-	srv.stop()
+	srv.Stop()
 }
 
 func wantDatabases(t *testing.T, s Setup, want ...string) {

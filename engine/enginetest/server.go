@@ -18,28 +18,27 @@ import (
 // startTimeout is how long a server may take to say that it is ready.
 const startTimeout = 60 * time.Second
 
-// server is a running engine: what the agent does, in small.
-type server struct {
+// Server is a running engine: what the agent does, in small.
+type Server struct {
 	t     *testing.T
 	s     Setup
 	cmd   *exec.Cmd
 	ended chan struct{} // closed when the process has ended
 }
 
-// start runs the driver's command, waits for its readiness in the way that the command names, and calls Ready. The test's end stops it.
-func start(t *testing.T, s Setup) *server {
+// Start runs the driver's command, waits for its readiness in the way that the command names, and calls Ready. The test's end stops it.
+func Start(t *testing.T, s Setup) *Server {
 	t.Helper()
 	c, err := s.Engine.Command(s.Layout)
 	must(t, err)
-	srv := &server{t: t, s: s, ended: make(chan struct{})}
+	srv := &Server{t: t, s: s, ended: make(chan struct{})}
 	env := c.Env
 	var notify *net.UnixConn
 	if c.Notify {
 		path := filepath.Join(s.Layout.Runtime, "notify")
 		notify, err = net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
 		must(t, err)
-		defer os.Remove(path)
-		defer notify.Close()
+		defer func() { _, _ = notify.Close(), os.Remove(path) }()
 		must(t, os.Chmod(path, 0o666))
 		env = append(env, "NOTIFY_SOCKET="+path)
 	}
@@ -53,7 +52,7 @@ func start(t *testing.T, s Setup) *server {
 		_ = srv.cmd.Wait()
 		close(srv.ended)
 	}()
-	t.Cleanup(srv.stop)
+	t.Cleanup(srv.Stop)
 	deadline := time.Now().Add(startTimeout)
 	for !srv.answers(notify) {
 		select {
@@ -73,7 +72,7 @@ func start(t *testing.T, s Setup) *server {
 }
 
 // answers waits a moment for the sign of readiness.
-func (srv *server) answers(notify *net.UnixConn) bool {
+func (srv *Server) answers(notify *net.UnixConn) bool {
 	const moment = 50 * time.Millisecond
 	if notify == nil {
 		if srv.s.Engine.Ping(srv.t.Context(), srv.s.Layout) == nil {
@@ -91,8 +90,8 @@ func (srv *server) answers(notify *net.UnixConn) bool {
 	return err == nil && strings.Contains("\n"+string(buf[:n])+"\n", "\nREADY=1\n")
 }
 
-// stop ends the server cleanly; it may be called again.
-func (srv *server) stop() {
+// Stop ends the server cleanly; it may be called again.
+func (srv *Server) Stop() {
 	srv.t.Helper()
 	if err := srv.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		srv.t.Errorf("stop the server: %v", err)

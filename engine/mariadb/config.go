@@ -91,8 +91,8 @@ var forbidden = []string{
 }
 
 var (
-	optionPattern  = regexp.MustCompile(`^[a-z][a-z0-9_]{0,63}$`)
-	prefixPattern  = regexp.MustCompile(`^((loose|skip|enable|disable|maximum|autoset)_)+`)
+	optionPattern = regexp.MustCompile(`^[a-z][a-z0-9_]{0,63}$`)
+	prefixPattern = regexp.MustCompile(`^((loose|skip|enable|disable|maximum|autoset)_)+`)
 	// skipped are options that exist only with the prefix skip_.
 	skipped = []string{"networking", "name_resolve", "grant_tables", "symlink", "symbolic_links", "host_cache"}
 	// harmless are whole names that happen to be the beginning of a forbidden one.

@@ -8,7 +8,10 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/exec"
 	"strconv"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -39,7 +42,7 @@ func layout(t *testing.T) engine.Layout {
 	if _, err := os.Stat("/usr/sbin/mariadbd"); err != nil {
 		t.Fatalf("the server's programs are missing; install Debian's mariadb-server-core: %v", err)
 	}
-	dir, err := os.MkdirTemp("", "mdb")
+	dir, err := os.MkdirTemp("", "mdb") //nolint:usetesting // t.TempDir is closed to other accounts and its path too long for a socket
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,15 +63,72 @@ func layout(t *testing.T) engine.Layout {
 	return l
 }
 
+// template is a volume with a data directory, made once for all tests.
+var template = struct {
+	once sync.Once
+	dir  string
+}{}
+
+func TestMain(m *testing.M) {
+	m.Run()
+	if template.dir != "" {
+		_ = os.RemoveAll(template.dir)
+	}
+}
+
+// fill copies the template's data directory: Initialise takes most of a second.
+func fill(t *testing.T, l engine.Layout) {
+	t.Helper()
+	template.once.Do(func() {
+		made := layout(t)
+		if err := newEngine().Initialise(t.Context(), made); err != nil {
+			t.Fatal(err)
+		}
+		dir, err := os.MkdirTemp("", "mdbt") //nolint:usetesting // it outlives the test
+		if err != nil {
+			t.Fatal(err)
+		}
+		template.dir = dir
+		if err := os.Rename(made.Data, dir+"/data"); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if template.dir == "" {
+		t.Fatal("the template of the data directory was not made")
+	}
+	out, err := exec.CommandContext(t.Context(), "cp", "--archive", "--sparse=always", template.dir+"/data/.", l.Data).CombinedOutput()
+	if err != nil {
+		t.Fatalf("copy the data directory: %v: %s", err, out)
+	}
+}
+
 // client opens a connection as a tenant's client does: over TCP and TLS.
 func client(t *testing.T, l engine.Layout, user string, password trove.Secret, database string) *sql.DB {
 	t.Helper()
+	config := clientConfig(l, user, password)
+	config.DBName = database
+	return open(t, config)
+}
+
+func clientTLS(t *testing.T, l engine.Layout, user string, password trove.Secret, c *tls.Config) *sql.DB {
+	t.Helper()
+	config := clientConfig(l, user, password)
+	config.TLS = c
+	return open(t, config)
+}
+
+func clientConfig(l engine.Layout, user string, password trove.Secret) *mysql.Config {
 	config := mysql.NewConfig()
-	config.User, config.Passwd, config.DBName = user, password.Reveal(), database
+	config.User, config.Passwd = user, password.Reveal()
 	config.Net, config.Addr = "tcp", net.JoinHostPort(l.Address, strconv.Itoa(3306))
-	config.TLS = &tls.Config{InsecureSkipVerify: true} //nolint:gosec // self-signed
+	config.TLS = &tls.Config{InsecureSkipVerify: true} // self-signed
 	config.Timeout = 10 * time.Second
 	config.Logger = &mysql.NopLogger{}
+	return config
+}
+
+func open(t *testing.T, config *mysql.Config) *sql.DB {
+	t.Helper()
 	connector, err := mysql.NewConnector(config)
 	if err != nil {
 		t.Fatal(err)
@@ -81,21 +141,22 @@ func client(t *testing.T, l engine.Layout, user string, password trove.Secret, d
 func setup(t *testing.T) enginetest.Setup {
 	t.Helper()
 	return enginetest.Setup{
-		Engine: newEngine(), Layout: layout(t),
+		Engine: newEngine(), Layout: layout(t), Fill: fill,
 		Login: func(ctx context.Context, l engine.Layout, user string, password trove.Secret, database string) error {
 			db := client(t, l, user, password, database)
-			defer db.Close()
+			defer func() { _ = db.Close() }()
 			var one int
 			return db.QueryRowContext(ctx, "SELECT 1").Scan(&one)
 		},
 		Override: "wait_timeout", Value: "1234",
 		Read: func(ctx context.Context, l engine.Layout, user string, password trove.Secret) (string, error) {
 			db := client(t, l, user, password, "")
-			defer db.Close()
+			defer func() { _ = db.Close() }()
 			var value string
 			err := db.QueryRowContext(ctx, "SELECT @@global.wait_timeout").Scan(&value)
 			return value, err
 		},
+		Names: []string{strings.Repeat("a_", 32), strings.Repeat(`\`, 32)},
 		BadOverrides: map[string]string{
 			"datadir": `"/tmp/x"`, "datadi": `"/tmp/x"`, "loose_datadir": `"/tmp/x"`, "init-file": `"x"`, "INIT_FILE": `"x"`, "skip_grant_tables": "true",
 			"loose_skip_grant_tables": "true", "plugin_load_add": `"x"`, "user": `"root"`, "wait_timeout\nuser": "1", "max_connections": `{"a":1}`,

@@ -29,7 +29,7 @@ func grantPattern(database string) string {
 	if escaped := grantEscaper.Replace(database); utf8.RuneCountInString(escaped) <= maxName {
 		return escaped
 	}
-	return database
+	return strings.ReplaceAll(database, `\`, `\\`)
 }
 
 // grantedName is the reverse of grantPattern.
@@ -55,7 +55,9 @@ func passwordHash(password trove.Secret) string {
 }
 
 // identified is the clause of CREATE and ALTER USER for a password.
-func identified(hash string) string { return " IDENTIFIED VIA mysql_native_password USING '" + hash + "'" }
+func identified(hash string) string {
+	return " IDENTIFIED VIA mysql_native_password USING '" + hash + "'"
+}
 
 func checkText(what, name string, limit int) error {
 	switch {
@@ -72,10 +74,12 @@ func checkText(what, name string, limit int) error {
 }
 
 // badRune: control characters would break the init file's lines, and the server's names end at the basic multilingual plane.
-func badRune(r rune) bool { return unicode.IsControl(r) || r > 0xFFFF || r == '\u2028' || r == '\u2029' }
+func badRune(r rune) bool {
+	return unicode.IsControl(r) || r > 0xFFFF || r == '\u2028' || r == '\u2029'
+}
 
 func checkDatabase(name string) error {
-	if err := checkText("database name", name, maxName); err != nil {
+	if err := checkText("database name", name, maxName-strings.Count(name, `\`)); err != nil { // each backslash is doubled in a grant
 		return err
 	}
 	// Compared without case: with lower_case_table_names set, MYSQL is mysql.

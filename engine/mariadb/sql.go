@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
@@ -52,14 +53,14 @@ func (p place) with(ctx context.Context, do func(db *sql.Conn) error) error {
 		return fmt.Errorf("connect to the server: %w", err)
 	}
 	db := sql.OpenDB(connector)
-	defer db.Close()
+	defer func() { _ = db.Close() }()
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
 	conn, err := db.Conn(ctx)
 	if err != nil {
 		return classify(fmt.Errorf("connect to the server: %w", err))
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	return classify(do(conn))
 }
 
@@ -82,15 +83,7 @@ func classify(err error) error {
 // isServer reports whether err is one of these errors of the server.
 func isServer(err error, numbers ...uint16) bool {
 	e, ok := errors.AsType[*mysql.MySQLError](err)
-	if !ok {
-		return false
-	}
-	for _, n := range numbers {
-		if e.Number == n {
-			return true
-		}
-	}
-	return false
+	return ok && slices.Contains(numbers, e.Number)
 }
 
 func exec(ctx context.Context, db *sql.Conn, statement string) error {
@@ -104,7 +97,7 @@ func texts(ctx context.Context, db *sql.Conn, columns int, row func(values []str
 	if err != nil {
 		return err
 	}
-	defer rows.Close()
+	defer func() { _ = rows.Close() }()
 	values := make([]string, columns)
 	targets := make([]any, columns)
 	for i := range values {
