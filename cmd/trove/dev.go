@@ -114,7 +114,7 @@ func devRun(ctx context.Context, o stateOptions, readyFD int) (err error) {
 			}
 		}()
 	}
-	return app.Run(ctx, c, app.AllComponents, ready)
+	return app.Run(ctx, c, ready)
 }
 
 // devStart starts the service in a session of its own and waits until it says that it is ready, or why it is not.
@@ -261,7 +261,7 @@ func devDestroy(ctx context.Context, o stateOptions, force bool) error {
 	}
 	// From here on an impatient second SIGINT would leave half of it: only the first one is heeded before.
 	signal.Ignore(syscall.SIGINT)
-	if err := app.Destroy(context.WithoutCancel(ctx), c, func(what string) { fmt.Fprintln(os.Stderr, what) }); err != nil {
+	if err := app.Destroy(context.WithoutCancel(ctx), c); err != nil {
 		return err
 	}
 	if err := os.RemoveAll(string(state)); err != nil {

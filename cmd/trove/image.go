@@ -1,0 +1,132 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/image"
+	"github.com/trove-dbaas/trove/internal/app"
+)
+
+func imageCommand() *cobra.Command {
+	var o stateOptions
+	c := &cobra.Command{
+		Use: "image", Short: "Build and list datastore images of the local cloud", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	o.flags(c)
+	var spec image.BuildSpec
+	build := &cobra.Command{
+		Use: "build", Short: "Build a datastore image from the distribution's packages, or find it in place (root)", Args: cobra.NoArgs,
+		Example: "  trove image build --datastore mariadb --datastore-version 10.11",
+		RunE:    func(cmd *cobra.Command, _ []string) error { return imageBuild(cmd.Context(), o, spec) },
+	}
+	f := build.Flags()
+	f.StringVar(&spec.Datastore, "datastore", "", "datastore (required)")
+	f.StringVar(&spec.Version, "datastore-version", "", "version of the datastore (required)")
+	f.StringVar(&spec.AgentBinary, "agent", "", "the guest agent's binary (trove-guestagent beside this program)")
+	f.BoolVar(&spec.Refresh, "refresh", false, "look into the package archive again although the root file system is there")
+	f.StringVar(&spec.UpdateLock, "update-lock", "", "file to write the lock of package versions to")
+	_ = build.MarkFlagRequired("datastore")
+	_ = build.MarkFlagRequired("datastore-version")
+	list := &cobra.Command{
+		Use: "list", Short: "List the images that are there", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error { return imageList(o) },
+	}
+	recipes := &cobra.Command{
+		Use: "recipes", Short: "List what can be built", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			all, err := image.Recipes()
+			if err != nil {
+				return err
+			}
+			for _, r := range all {
+				fmt.Fprintf(os.Stdout, "%-12s %s\n", r.Datastore, r.Version)
+			}
+			return nil
+		},
+	}
+	c.AddCommand(build, list, recipes)
+	return c
+}
+
+func imageBuild(ctx context.Context, o stateOptions, spec image.BuildSpec) error {
+	if os.Geteuid() != 0 {
+		return trove.Errorf(trove.KindForbidden, "Building an image needs root: file systems are mounted. Run it with sudo.")
+	}
+	_, state, err := o.config()
+	if err != nil {
+		return err
+	}
+	if err := state.Make(); err != nil {
+		return err
+	}
+	if spec.AgentBinary == "" {
+		self, err := os.Executable()
+		if err != nil {
+			return fmt.Errorf("find this program: %w", err)
+		}
+		spec.AgentBinary = filepath.Join(filepath.Dir(self), "trove-guestagent")
+	}
+	p := newProgress()
+	defer p.end()
+	spec.Progress = p.show
+	m, err := app.BuildImage(ctx, state, spec)
+	if err != nil {
+		return err
+	}
+	p.end()
+	fmt.Fprintf(os.Stdout, "%s  %s %s (%s)\n", m.ID, m.Datastore, m.Version, m.EngineVersion)
+	return nil
+}
+
+func imageList(o stateOptions) error {
+	_, state, err := o.config()
+	if err != nil {
+		return err
+	}
+	all, err := image.List(state.Images())
+	if err != nil {
+		return err
+	}
+	for _, m := range all {
+		fmt.Fprintf(os.Stdout, "%s  %-12s %-8s %s\n", m.ID, m.Datastore, m.Version, m.EngineVersion)
+	}
+	return nil
+}
+
+// progress shows the events of a build: one line drawn again on a terminal, a line for each sentence elsewhere.
+type progress struct {
+	interactive bool
+	last        string
+	drawn       bool
+}
+
+func newProgress() *progress { return &progress{interactive: environment().Interactive} }
+
+func (p *progress) show(e image.Event) {
+	if p.interactive {
+		const width = 20
+		filled := min(max(e.Percent, 0), 100) * width / 100
+		fmt.Fprintf(os.Stderr, "\r\x1b[K[%s%s] %3d %% %s (%.0f s)", strings.Repeat("#", filled), strings.Repeat(".", width-filled), e.Percent, e.Sentence, e.Elapsed.Seconds())
+		p.drawn = true
+		return
+	}
+	if e.Sentence != p.last {
+		fmt.Fprintf(os.Stderr, "    %3d %% %s (%.0f s)\n", e.Percent, e.Sentence, e.Elapsed.Seconds())
+		p.last = e.Sentence
+	}
+}
+
+func (p *progress) end() {
+	if p.drawn {
+		fmt.Fprintln(os.Stderr)
+		p.drawn = false
+	}
+}

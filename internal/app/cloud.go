@@ -1,0 +1,131 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"strings"
+
+	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/cloud/local"
+	"github.com/trove-dbaas/trove/cloud/local/hostnet"
+	"github.com/trove-dbaas/trove/internal/atomicfile"
+	"github.com/trove-dbaas/trove/internal/clock"
+	"github.com/trove-dbaas/trove/internal/config"
+	"github.com/trove-dbaas/trove/store"
+	"github.com/trove-dbaas/trove/store/sqlstore"
+)
+
+// network is the host's network in the words of the local cloud.
+type network struct{ *hostnet.Net }
+
+var _ local.Net = network{}
+
+func (n network) EnsureInstance(ctx context.Context, s local.NetSpec) (local.NetInstance, error) {
+	p, err := n.Net.EnsureInstance(ctx, hostnet.Spec{Instance: s.Instance, Address: s.Address, Access: s.Access, TCPPorts: s.TCPPorts})
+	return attachment(p), err
+}
+
+func (n network) FindInstance(ctx context.Context, instance string) (local.NetInstance, error) {
+	p, err := n.Net.FindInstance(ctx, instance)
+	return attachment(p), err
+}
+
+func (n network) Instances(ctx context.Context) ([]local.NetInstance, error) {
+	found, err := n.Net.Instances(ctx)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]local.NetInstance, 0, len(found))
+	for _, p := range found {
+		all = append(all, attachment(p))
+	}
+	return all, nil
+}
+
+func attachment(p hostnet.Ports) local.NetInstance {
+	return local.NetInstance{Instance: p.Instance, Netns: p.Netns, Address: p.Address}
+}
+
+func (c *controllers) openCloud(ctx context.Context) (err error) {
+	c.net, c.cloud, err = openLocal(ctx, c.cfg, c.log, c.probeOnce)
+	if err != nil {
+		return err
+	}
+	c.closing(c.net.Close)
+	c.closing(c.cloud.Close)
+	return nil
+}
+
+// openLocal opens the local cloud of a state directory; before, if not nil, is called with its configuration first.
+func openLocal(ctx context.Context, cfg config.Config, log *slog.Logger, before func(context.Context, local.Config) error) (*hostnet.Net, *local.Provider, error) {
+	n, err := hostnet.Open(ctx, hostnet.Config{
+		State: cfg.State, ManagementCIDR: cfg.Local.ManagementCIDR, TenantCIDR: cfg.Local.TenantCIDR,
+		ControllerPorts: []int{cfg.Bus.Port, cfg.Bus.EnrolPort}, Log: log,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	lc := local.Config{
+		State: cfg.State, Images: StateDir(cfg.State).Images(), Flavors: cfg.Local.TroveFlavors(), PoolGiB: cfg.Local.PoolGiB,
+		Overcommit: cfg.Local.Overcommit, Net: network{n}, Log: log, Clock: clock.System{},
+	}
+	if before != nil {
+		if err := before(ctx, lc); err != nil {
+			return nil, nil, errors.Join(err, n.Close())
+		}
+	}
+	p, err := local.Open(ctx, lc)
+	if err != nil {
+		return nil, nil, errors.Join(err, n.Close())
+	}
+	return n, p, nil
+}
+
+// probeOnce tries out what the machine can do, once for each start of the machine: it takes longer than a start of the service should.
+func (c *controllers) probeOnce(ctx context.Context, lc local.Config) error {
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return local.Probe(ctx, lc)
+	}
+	marker := c.state.Path("probed")
+	if seen, err := os.ReadFile(marker); err == nil && string(seen) == string(boot) {
+		return nil
+	}
+	if err := local.Probe(ctx, lc); err != nil {
+		return trove.Wrap(trove.KindUnavailable, err, "This machine cannot run instances: %s.", strings.ReplaceAll(strings.TrimSpace(err.Error()), "\n", "; "))
+	}
+	return atomicfile.Write(marker, boot, 0o600)
+}
+
+// Instances returns the living instances of a state directory, whether the service runs or not. One that was never started has none.
+func Instances(ctx context.Context, cfg config.Config) ([]trove.Instance, error) {
+	path := StateDir(cfg.State).Path("store.db")
+	if _, err := os.Stat(path); os.IsNotExist(err) {
+		return nil, nil
+	}
+	st, err := sqlstore.Open(ctx, sqlstore.Config{Path: path})
+	if err != nil {
+		return nil, err
+	}
+	defer st.Close()
+	return st.Instances(ctx, store.InstanceFilter{})
+}
+
+// Destroy removes from this machine everything that the deployment made outside its state directory, and the data of its instances. The service
+// must not run. It may be repeated.
+func Destroy(ctx context.Context, cfg config.Config) error {
+	// The ranges are those that the deployment has: a destroy must not fail because a configured one has become impossible.
+	cfg.Local.ManagementCIDR, cfg.Local.TenantCIDR = "", ""
+	lock, err := StateDir(cfg.State).Lock()
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	_, p, err := openLocal(ctx, cfg, slog.New(slog.DiscardHandler), nil)
+	if err != nil {
+		return err
+	}
+	return p.Destroy(ctx)
+}

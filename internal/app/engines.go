@@ -1,0 +1,31 @@
+package app
+
+import (
+	"context"
+	"log/slog"
+
+	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/engine"
+	"github.com/trove-dbaas/trove/engine/mariadb"
+	"github.com/trove-dbaas/trove/image"
+	"github.com/trove-dbaas/trove/internal/clock"
+	"github.com/trove-dbaas/trove/internal/imagelayout"
+)
+
+// engineInfo returns the facts about an engine, which become data of its datastore versions. Nothing else of an engine is used on this side.
+func engineInfo(manager string) (engine.Info, error) {
+	if manager == "mariadb" {
+		return mariadb.New(slog.New(slog.DiscardHandler), clock.System{}).Info(), nil
+	}
+	return engine.Info{}, trove.Errorf(trove.KindBadRequest, "There is no engine %q.", manager)
+}
+
+// BuildImage builds an image into the state directory, or finds it there and makes it the current one of its datastore version.
+func BuildImage(ctx context.Context, s StateDir, spec image.BuildSpec) (imagelayout.Manifest, error) {
+	spec.ImagesDir, spec.CacheDir, spec.Engine, spec.Clock = s.Images(), s.Cache(), engineInfo, clock.System{}
+	m, err := image.Build(ctx, spec)
+	if err != nil {
+		return imagelayout.Manifest{}, err
+	}
+	return m, imagelayout.Touch(s.Images(), m.ID, spec.Clock.Now())
+}
