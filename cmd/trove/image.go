@@ -105,6 +105,7 @@ func imageList(o stateOptions) error {
 type progress struct {
 	interactive bool
 	last        string
+	percent     int
 	drawn       bool
 }
 
@@ -118,9 +119,16 @@ func (p *progress) show(e image.Event) {
 		p.drawn = true
 		return
 	}
-	if e.Sentence != p.last {
+	// Sentences that differ in a count only are one, shown at every tenth of the way.
+	kind := strings.Map(func(r rune) rune {
+		if r >= '0' && r <= '9' {
+			return -1
+		}
+		return r
+	}, e.Sentence)
+	if kind != p.last || e.Percent >= p.percent+10 {
 		fmt.Fprintf(os.Stderr, "    %3d %% %s (%.0f s)\n", e.Percent, e.Sentence, e.Elapsed.Seconds())
-		p.last = e.Sentence
+		p.last, p.percent = kind, e.Percent
 	}
 }
 

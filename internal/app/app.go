@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -76,7 +77,7 @@ func Run(ctx context.Context, cfg config.Config, ready func(url string)) (err er
 	if err != nil {
 		return err
 	}
-	defer listener.Close()
+	defer func() { _ = listener.Close() }() // the server has closed it when it was started
 	if err := c.state.Make(); err != nil {
 		return err
 	}
@@ -120,8 +121,8 @@ func cause(err error) error {
 
 func (c *controllers) close() error {
 	var errs []error
-	for i := len(c.closers) - 1; i >= 0; i-- {
-		errs = append(errs, c.closers[i]())
+	for _, f := range slices.Backward(c.closers) {
+		errs = append(errs, f())
 	}
 	return errors.Join(errs...)
 }
@@ -149,7 +150,7 @@ func (c *controllers) open(ctx context.Context) (err error) {
 	if err := c.openBus(ctx); err != nil {
 		return err
 	}
-	if c.taskmanager, err = taskmanager.New(taskmanager.Config{
+	if c.taskmanager, err = taskmanager.New(taskmanager.Config{ //nolint:contextcheck // its gauges ask the store when they are scraped
 		Store: c.store, Cloud: c.cloud, Guests: c.guests, Issuer: c.bus, Enrolment: c.bus, Sealer: c.sealer,
 		Clock: c.clock, Log: c.log, Metrics: c.metrics, Workers: c.cfg.Workers.Operations,
 	}); err != nil {
@@ -307,6 +308,8 @@ const imagePoll = 2 * time.Second
 
 func (c *controllers) watchImages(ctx context.Context) error {
 	var last time.Time
+	tick := time.NewTicker(imagePoll)
+	defer tick.Stop()
 	for {
 		if info, err := os.Stat(c.state.Images()); err == nil && info.ModTime().After(last) {
 			last = info.ModTime()
@@ -314,8 +317,10 @@ func (c *controllers) watchImages(ctx context.Context) error {
 				c.log.WarnContext(ctx, "images were not registered", "err", err)
 			}
 		}
-		if clock.Sleep(ctx, imagePoll) != nil {
+		select {
+		case <-ctx.Done():
 			return nil
+		case <-tick.C:
 		}
 	}
 }

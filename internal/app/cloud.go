@@ -109,8 +109,8 @@ func Instances(ctx context.Context, cfg config.Config) ([]trove.Instance, error)
 	if err != nil {
 		return nil, err
 	}
-	defer st.Close()
-	return st.Instances(ctx, store.InstanceFilter{})
+	all, err := st.Instances(ctx, store.InstanceFilter{})
+	return all, errors.Join(err, st.Close())
 }
 
 // Destroy removes from this machine everything that the deployment made outside its state directory, and the data of its instances. The service
