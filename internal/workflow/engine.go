@@ -47,7 +47,7 @@ type Engine struct {
 	slots   chan struct{}
 
 	mu   sync.Mutex
-	held map[string]bool // ids of the operations that run here
+	held map[string]bool // the operations that run here by id; true: one was due again while it was still held
 }
 
 // candidates is how many due rows are read at once. They are tried in random order: with the oldest first, several engines would all reach for
@@ -216,7 +216,9 @@ func (e *Engine) due(ctx context.Context) ([]store.OperationRow, error) {
 	defer e.mu.Unlock()
 	free := rows[:0]
 	for _, r := range rows {
-		if !e.held[r.ID] {
+		if _, held := e.held[r.ID]; held {
+			e.held[r.ID] = true
+		} else {
 			free = append(free, r)
 		}
 	}
@@ -273,10 +275,11 @@ func (e *Engine) runRow(ctx context.Context, seen store.OperationRow) (bool, err
 func (e *Engine) hold(id string) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if e.held[id] {
+	if _, held := e.held[id]; held {
+		e.held[id] = true
 		return false
 	}
-	e.held[id] = true
+	e.held[id] = false
 	e.metrics.running.Set(float64(len(e.held)))
 	return true
 }
@@ -284,6 +287,9 @@ func (e *Engine) hold(id string) bool {
 func (e *Engine) letGo(id string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.held[id] {
+		e.Wake() // the wake-up for it came too early, and there may be no other before the poll
+	}
 	delete(e.held, id)
 	e.metrics.running.Set(float64(len(e.held)))
 }
