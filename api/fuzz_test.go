@@ -1,0 +1,135 @@
+package api_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+	"testing"
+
+	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/api"
+)
+
+// fuzzBody sends arbitrary bodies to one operation: never a panic, never a 5xx but "not implemented", always a JSON answer.
+func fuzzBody(f *testing.F, method, path string, seeds ...string) {
+	f.Helper()
+	for _, s := range append(seeds, "{}", "[]", "null", "1", `"x"`, "{", `{"instance":null}`, "\xff") {
+		f.Add(s)
+	}
+	unlimited := map[string]int{trove.QuotaInstances: -1, trove.QuotaRAM: -1, trove.QuotaVolumes: -1}
+	w := newWorld(f, unlimited, nil)
+	f.Fuzz(func(t *testing.T, body string) {
+		if body == "" {
+			return
+		}
+		ensureLab(t, w)
+		w.guests.databases, w.guests.users = map[string][]string{}, map[string][]trove.User{labID: {{Name: "u1", Host: "%"}}}
+		rec := w.ask(t, "admin", method, path, body)
+		if rec.Code >= 500 && rec.Code != http.StatusNotImplemented {
+			t.Errorf("%d %s", rec.Code, rec.Body)
+		}
+		if rec.Body.Len() > 0 && !json.Valid(rec.Body.Bytes()) {
+			t.Errorf("no JSON: %q", rec.Body)
+		}
+		if rec.Code >= 400 {
+			message(t, rec)
+		}
+	})
+}
+
+// ensureLab makes the fixture's instance, or brings it back to rest.
+func ensureLab(t testing.TB, w *world) {
+	t.Helper()
+	if _, err := w.store.Instance(t.Context(), labID); err != nil {
+		w.addLab(t)
+		return
+	}
+	w.finish(t, labID)
+	w.activate(t, labID)
+	w.clock.Add(1e6)
+	w.report(t, labID, trove.ServiceHealthy, w.clock.Now())
+}
+
+func FuzzCreateInstance(f *testing.F) {
+	fuzzBody(f, http.MethodPost, "/instances", minimalCreate,
+		`{"instance":{"name":"a","flavorRef":"http://x/2","volume":{"size":"1","type":"lab"},"datastore":{"type":"mysql","version":"8.0.29"}}}`,
+		`{"instance":{"name":"a","flavorRef":2,"volume":{"size":1e0},"nics":[{"subnet_id":"`+subnetID+`","ip_address":"10.0.0.9"}]}}`,
+		`{"instance":{"name":"a","flavorRef":2,"volume":{"size":1},"users":[{"name":"u","password":"p","host":"10.%"}],"access":{"allowed_cidrs":["1.2.3.4"]}}}`)
+}
+
+func FuzzUpdateInstance(f *testing.F) {
+	fuzzBody(f, http.MethodPut, "/instances/"+labID, `{"instance":{"name":"a","access":{"is_public":true}}}`,
+		`{"instance":{"configuration":null}}`, `{"instance":{"datastore_version":"8.0.29"}}`, `{"instance":{"replica_of":1}}`)
+}
+
+func FuzzEditInstance(f *testing.F) {
+	fuzzBody(f, http.MethodPatch, "/instances/"+labID, `{"instance":{"name":"a"}}`, `{"instance":{"slave_of":""}}`)
+}
+
+func FuzzInstanceAction(f *testing.F) {
+	fuzzBody(f, http.MethodPost, "/instances/"+labID+"/action", `{"restart":{}}`, `{"resize":{"volume":{"size":2}}}`,
+		`{"resize":{"flavorRef":"3"}}`, `{"reset_status":{"force_delete":1}}`, `{"promote_to_replica_source":[]}`)
+}
+
+func FuzzCreateDatabases(f *testing.F) {
+	fuzzBody(f, http.MethodPost, "/instances/"+labID+"/databases", `{"databases":[{"name":"ab","character_set":"utf8","collate":"utf8_bin"}]}`)
+}
+
+func FuzzCreateUsers(f *testing.F) {
+	fuzzBody(f, http.MethodPost, "/instances/"+labID+"/users", `{"users":[{"name":"u","password":"p","host":"%","databases":[{"name":"ab"}]}]}`)
+}
+
+func FuzzChangePasswords(f *testing.F) {
+	fuzzBody(f, http.MethodPut, "/instances/"+labID+"/users", `{"users":[{"name":"u1","password":"p"}]}`)
+}
+
+func FuzzUpdateUser(f *testing.F) {
+	fuzzBody(f, http.MethodPut, "/instances/"+labID+"/users/u1", `{"user":{"name":"u2","password":"p","host":"10.0.0.1"}}`)
+}
+
+func FuzzGrant(f *testing.F) {
+	fuzzBody(f, http.MethodPut, "/instances/"+labID+"/users/u1/databases", `{"databases":[{"name":"ab"}]}`)
+}
+
+func FuzzEnableRoot(f *testing.F) {
+	fuzzBody(f, http.MethodPost, "/instances/"+labID+"/root", `{"password":"secret"}`, `{"password":null}`)
+}
+
+func FuzzUpdateQuotas(f *testing.F) {
+	fuzzBody(f, http.MethodPut, "/mgmt/quotas/"+projectOther, `{"quotas":{"instances":1,"ram":-1,"volumes":null}}`, `{"quotas":{"ram":1e300}}`)
+}
+
+func FuzzOperationAction(f *testing.F) {
+	fuzzBody(f, http.MethodPost, "/instances/"+labID+"/operations/"+absentID+"/action", `{"cancel":{}}`)
+}
+
+// FuzzPath sends arbitrary paths and queries.
+func FuzzPath(f *testing.F) {
+	for _, s := range []string{
+		"/instances/%2e%2e", "/instances/%zz", "/instances?limit=%00&marker=%25", "/instances/" + labID + "/users/%40%25%2525@",
+		"/instances/" + labID + "/databases/%2F", "//", "/instances/x/operations/y?wait=1h&since=-9", "/datastores/%c0/versions/%",
+	} {
+		f.Add(s)
+	}
+	w := newWorld(f, nil, func(c *api.Config) { c.PublicEndpoint = "http://x" })
+	f.Fuzz(func(t *testing.T, path string) {
+		if strings.ContainsAny(path, " \x00\r\n\t") || !strings.HasPrefix(path, "/") || strings.Contains(path, "wait") {
+			return
+		}
+		ensureLab(t, w)
+		defer func() {
+			if p := recover(); p != nil && !strings.Contains(strings.ToLower(toText(p)), "invalid newrequest arguments") {
+				panic(p)
+			}
+		}()
+		rec := w.ask(t, "member", http.MethodGet, path, "")
+		if rec.Code >= 500 && rec.Code != http.StatusNotImplemented {
+			t.Errorf("%d %s", rec.Code, rec.Body)
+		}
+	})
+}
+
+func toText(v any) string {
+	s, _ := v.(string)
+	return s
+}
