@@ -41,8 +41,8 @@ func (p *Provider) ImageExists(_ context.Context, id string) error {
 }
 
 // EnsureName is cloud.Names.EnsureName: there is no name service.
-func (p *Provider) EnsureName(context.Context, string, []trove.Address) (string, error) {
-	return "", nil
+func (p *Provider) EnsureName(_ context.Context, instance string, _ []trove.Address) (string, error) {
+	return "", checkID(instance)
 }
 
 // RemoveName is cloud.Names.RemoveName.

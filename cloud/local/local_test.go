@@ -3,7 +3,6 @@ package local_test
 import (
 	"context"
 	"log/slog"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +14,7 @@ import (
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/cloud"
 	"github.com/trove-dbaas/trove/cloud/local"
+	"github.com/trove-dbaas/trove/cloud/local/hostnet"
 	"github.com/trove-dbaas/trove/cloud/local/volume"
 	"github.com/trove-dbaas/trove/internal/clock"
 	"github.com/trove-dbaas/trove/internal/imagelayout"
@@ -57,6 +57,7 @@ func TestMain(m *testing.M) {
 
 type deployment struct {
 	config local.Config
+	net    *hostnet.Net
 	*local.Provider
 }
 
@@ -70,15 +71,22 @@ func deploy(tb testing.TB) *deployment {
 		tb.Fatalf("make the test image: %v: %s", err, dir)
 	}
 	d := &deployment{config: local.Config{
-		State: tb.TempDir(), Images: dir, PoolGiB: 40, Log: slog.New(slog.NewTextHandler(tb.Output(), nil)), Clock: clock.System{},
+		State: tb.TempDir(), Images: dir, PoolGiB: 20, Log: slog.New(slog.NewTextHandler(tb.Output(), nil)), Clock: clock.System{},
 	}}
-	d.config.Net = &spaces{prefix: "trove-test-" + trove.NewID()[:8], names: map[string]int{}}
+	d.net, err = hostnet.Open(tb.Context(), hostnet.Config{State: d.config.State, ControllerPorts: []int{4222, 4223}, Log: d.config.Log})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	d.config.Net = network{d.net}
 	d.Provider = d.open(tb)
 	tb.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := d.Destroy(ctx); err != nil {
 			tb.Errorf("destroy: %v", err)
+		}
+		if err := d.net.Close(); err != nil {
+			tb.Error(err)
 		}
 	})
 	return d
@@ -99,70 +107,30 @@ func (d *deployment) open(tb testing.TB) *local.Provider {
 	return p
 }
 
-// spaces is a network without connections: a namespace per instance.
-type spaces struct {
-	prefix string
-	mu     sync.Mutex
-	names  map[string]int
+// network is the host's network in the words of the provider.
+type network struct{ *hostnet.Net }
+
+func (n network) EnsureInstance(ctx context.Context, s local.NetSpec) (local.NetInstance, error) {
+	p, err := n.Net.EnsureInstance(ctx, hostnet.Spec{Instance: s.Instance, Address: s.Address, Access: s.Access, TCPPorts: s.TCPPorts})
+	return attachment(p), err
 }
 
-func (s *spaces) EnsureInstance(ctx context.Context, spec local.NetSpec) (local.NetInstance, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if _, ok := s.names[spec.Instance]; !ok {
-		if out, err := exec.CommandContext(ctx, "ip", "netns", "add", s.prefix+spec.Instance).CombinedOutput(); err != nil {
-			return local.NetInstance{}, trove.Wrap(trove.KindInternal, err, "%s", out)
-		}
-		s.names[spec.Instance] = len(s.names) + 2
-	}
-	return s.instance(spec.Instance), nil
+func (n network) FindInstance(ctx context.Context, instance string) (local.NetInstance, error) {
+	p, err := n.Net.FindInstance(ctx, instance)
+	return attachment(p), err
 }
 
-func (s *spaces) instance(id string) local.NetInstance {
-	return local.NetInstance{Instance: id, Netns: "/run/netns/" + s.prefix + id, Address: netip.AddrFrom4([4]byte{10, 9, 0, byte(s.names[id])})}
-}
-
-func (s *spaces) FindInstance(_ context.Context, id string) (local.NetInstance, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if _, ok := s.names[id]; !ok {
-		return local.NetInstance{}, trove.Errorf(trove.KindNotFound, "none")
-	}
-	return s.instance(id), nil
-}
-
-func (s *spaces) RemoveInstance(ctx context.Context, id string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if _, ok := s.names[id]; !ok {
-		return nil
-	}
-	delete(s.names, id)
-	return exec.CommandContext(ctx, "ip", "netns", "del", s.prefix+id).Run()
-}
-
-func (s *spaces) Instances(context.Context) ([]local.NetInstance, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (n network) Instances(ctx context.Context) ([]local.NetInstance, error) {
+	found, err := n.Net.Instances(ctx)
 	var all []local.NetInstance
-	for id := range s.names {
-		all = append(all, s.instance(id))
+	for _, p := range found {
+		all = append(all, attachment(p))
 	}
-	return all, nil
+	return all, err
 }
 
-func (s *spaces) TenantSubnet() netip.Prefix { return netip.MustParsePrefix("10.9.0.0/24") }
-
-func (s *spaces) Probe(context.Context) error { return nil }
-
-func (s *spaces) Destroy(ctx context.Context) error {
-	all, _ := s.Instances(ctx)
-	for _, n := range all {
-		if err := s.RemoveInstance(ctx, n.Instance); err != nil {
-			return err
-		}
-	}
-	return nil
+func attachment(p hostnet.Ports) local.NetInstance {
+	return local.NetInstance{Instance: p.Instance, Netns: p.Netns, Address: p.Address}
 }
 
 // create makes a whole instance and waits for the agent's first line.

@@ -40,15 +40,16 @@ func (p paths) make() error {
 		}
 	}
 	for _, dir := range []string{p.run, p.mounted()} {
-		if err := os.MkdirAll(dir, 0o711); err != nil {
+		if err := os.MkdirAll(dir, 0o711); err != nil { //nolint:gosec // passing through is needed, listing is not allowed
 			return err
 		}
 		// Whatever the process's mask is.
-		if err := os.Chmod(dir, 0o711); err != nil { //nolint:gosec // passing through is needed, listing is not allowed
+		if err := os.Chmod(dir, 0o711); err != nil { //nolint:gosec // see above
 			return err
 		}
 	}
-	return nil
+	// For people and tools who find the directory and want to know whose it is.
+	return os.WriteFile(filepath.Join(p.run, "state"), []byte(p.state+"\n"), 0o600)
 }
 
 func (p paths) instancesDir() string      { return filepath.Join(p.state, "instances") }

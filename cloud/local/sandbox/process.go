@@ -48,31 +48,74 @@ var hostBoot = sync.OnceValue(func() string {
 
 var errStillRunning = errors.New("the process still runs")
 
-// signalAndWait sends the signal and waits until the process behind the descriptor has ended, for at most limit.
-func signalAndWait(ctx context.Context, pidfd int, sig unix.Signal, limit time.Duration) error {
-	if limit <= 0 {
-		return errStillRunning
-	}
-	if err := unix.PidfdSendSignal(pidfd, sig, nil, 0); err != nil {
-		if errors.Is(err, unix.ESRCH) {
-			return nil
+// askToEnd sends SIGTERM to the first process of a sandbox and waits until it has ended, for at most grace. The kernel drops signals that a first
+// process has no handler for, as one that was just started does not: the signal is repeated every second.
+func askToEnd(ctx context.Context, pidfd, pid int, grace time.Duration) error {
+	const again = time.Second
+	for waited := time.Duration(0); waited < grace; {
+		slice := min(again, grace-waited)
+		if handles(pid, unix.SIGTERM) {
+			if err := send(pidfd, unix.SIGTERM); err != nil {
+				return err
+			}
+		} else {
+			slice = min(5*time.Millisecond, slice)
 		}
-		return err
-	}
-	const slice = 50 * time.Millisecond // how often the context is looked at
-	for waited := time.Duration(0); waited < limit; waited += slice {
-		if err := ctx.Err(); err != nil {
+		if ended, err := await(ctx, pidfd, slice); err != nil || ended {
 			return err
 		}
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, int(min(slice, limit-waited)/time.Millisecond))
-		if err != nil && !errors.Is(err, unix.EINTR) {
-			return err
-		}
-		if n > 0 {
-			return nil
-		}
+		waited += slice
 	}
 	return errStillRunning
+}
+
+// kill ends the first process of a sandbox, and with it all others.
+func kill(ctx context.Context, pidfd int) error {
+	if err := send(pidfd, unix.SIGKILL); err != nil {
+		return err
+	}
+	ended, err := await(ctx, pidfd, startTimeout)
+	if err == nil && !ended {
+		err = errStillRunning
+	}
+	return err
+}
+
+func send(pidfd int, sig unix.Signal) error {
+	if err := unix.PidfdSendSignal(pidfd, sig, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+		return err
+	}
+	return nil
+}
+
+// await waits until the process behind the descriptor has ended, for at most limit.
+func await(ctx context.Context, pidfd int, limit time.Duration) (ended bool, err error) {
+	const look = 50 * time.Millisecond // how often the context is looked at
+	for waited := time.Duration(0); waited < limit; waited += look {
+		if ctx.Err() != nil {
+			return false, context.Cause(ctx)
+		}
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, int(min(look, limit-waited)/time.Millisecond))
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return false, err
+		}
+		if n > 0 {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// handles reports whether a process has a handler for the signal.
+func handles(pid int, sig unix.Signal) bool {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return true // it has ended
+	}
+	_, rest, _ := strings.Cut(string(data), "\nSigCgt:")
+	line, _, _ := strings.Cut(rest, "\n")
+	mask, err := strconv.ParseUint(strings.TrimSpace(line), 16, 64)
+	return err != nil || mask&(1<<(uint(sig)-1)) != 0
 }
 
 func unique(names []string) []string {

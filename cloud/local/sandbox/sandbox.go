@@ -7,10 +7,12 @@
 package sandbox
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -71,6 +73,24 @@ func (r *Runtime) Group(id string) string { return r.Parent + "/" + id }
 
 // Start starts the sandbox, which must not run. What is left of an earlier run is cleared away first.
 func (r *Runtime) Start(ctx context.Context, s Spec) error {
+	console, err := openConsole(s.Console, s.BaseID)
+	if err != nil {
+		return fmt.Errorf("start sandbox %s: %w", s.ID, err)
+	}
+	defer console.Close()
+	// The sandbox keeps the descriptors, so they must be files: a pipe would end with this process.
+	return r.run(ctx, s, "--detach", console)
+}
+
+// Try runs the sandbox to the end of its first process and returns what that wrote. Nothing of it is left.
+func (r *Runtime) Try(ctx context.Context, s Spec) (string, error) {
+	var out bytes.Buffer
+	err := r.run(ctx, s, "--keep=false", &out)
+	return out.String(), errors.Join(err, r.Remove(context.WithoutCancel(ctx), s.ID))
+}
+
+// run runs runc with one more option.
+func (r *Runtime) run(ctx context.Context, s Spec, option string, output io.Writer) error {
 	if err := r.Remove(ctx, s.ID); err != nil {
 		return err
 	}
@@ -84,21 +104,17 @@ func (r *Runtime) Start(ctx context.Context, s Spec) error {
 	if err := os.MkdirAll(r.Dir, 0o700); err != nil {
 		return fmt.Errorf("start sandbox %s: %w", s.ID, err)
 	}
-	console, err := openConsole(s.Console, s.BaseID)
-	if err != nil {
-		return fmt.Errorf("start sandbox %s: %w", s.ID, err)
-	}
-	defer console.Close()
-
 	ctx, cancel := context.WithTimeoutCause(ctx, startTimeout, errors.New("the runtime took longer than 30 s"))
 	defer cancel()
 	logfile := filepath.Join(s.Bundle, "runc.log")
 	cmd := execx.Command(ctx, execx.Cmd{
-		Path: "runc", Args: []string{"--root", r.Dir, "--log", logfile, "run", "--detach", "--bundle", s.Bundle, s.ID},
+		Path: "runc", Args: []string{"--root", r.Dir, "--log", logfile, "run", option, "--bundle", s.Bundle, s.ID},
 	})
-	// The sandbox keeps the descriptors, so they must be files: a pipe would end with this process.
-	cmd.Stdout, cmd.Stderr = console, console
+	cmd.Stdout, cmd.Stderr = output, output
 	if err := cmd.Run(); err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			err = fmt.Errorf("%w (%w)", cause, err)
+		}
 		said := tail(logfile)
 		cleanup, stop := context.WithTimeout(context.WithoutCancel(ctx), startTimeout)
 		defer stop()
@@ -166,14 +182,14 @@ func (r *Runtime) Stop(ctx context.Context, id string, grace time.Duration) erro
 	if !alive(p.PID, p.Started) {
 		return r.killRest(ctx, id) // the descriptor may be of another process that got the number
 	}
-	if err := signalAndWait(ctx, fd, unix.SIGTERM, grace); err != nil {
+	if err := askToEnd(ctx, fd, p.PID, grace); err != nil {
 		if ctx.Err() != nil {
 			return fmt.Errorf("stop sandbox %s: %w", id, context.Cause(ctx))
 		}
 		if grace > 0 {
 			r.Log.WarnContext(ctx, "sandbox did not end when asked and was killed", "instance", id, "took", grace)
 		}
-		if err := signalAndWait(ctx, fd, unix.SIGKILL, startTimeout); err != nil {
+		if err := kill(ctx, fd); err != nil {
 			return fmt.Errorf("kill sandbox %s: %w", id, err)
 		}
 	}

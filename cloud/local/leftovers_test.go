@@ -1,0 +1,93 @@
+package local_test
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/trove-dbaas/trove/cloud/local"
+)
+
+var deploymentName = regexp.MustCompile(`trove-[0-9a-f]{8}\b`)
+
+// deploymentGroup is the control group of an instance. Ended processes that nobody asked after are in its parent.
+var deploymentGroup = regexp.MustCompile(`trove-[0-9a-f]{8}/[0-9a-f-]{36}`)
+
+// everything lists what the tests of this package could leave on the machine: mounts, loops, control groups, links to user ids, processes. Deployments
+// whose state is not in a directory of this test are left out: they may change meanwhile.
+func everything(tb testing.TB) []string {
+	tb.Helper()
+	var all []string
+	keep := func(kind, text string) {
+		for _, name := range deploymentName.FindAllString(text, -1) {
+			if state, err := os.ReadFile(filepath.Join("/run", name, "state")); err == nil && !strings.HasPrefix(string(state), os.TempDir()) {
+				return
+			}
+		}
+		all = append(all, kind+" "+text)
+	}
+	for line := range strings.Lines(read(tb, "/proc/self/mountinfo")) {
+		if point := strings.Fields(line)[4]; strings.Contains(point, "trove") {
+			keep("mount", point)
+		}
+	}
+	for _, file := range glob(tb, "/sys/block/loop*/loop/backing_file") {
+		if data, err := os.ReadFile(file); err == nil && strings.HasPrefix(string(data), os.TempDir()) {
+			keep("loop", strings.TrimSpace(string(data)))
+		}
+	}
+	for _, pattern := range []string{"/run/trove-*", "/run/netns/trove-*", "/sys/fs/cgroup/trove-*", "/sys/fs/cgroup/*/trove-*", "/sys/fs/cgroup/*/trove-*/*-*"} {
+		for _, file := range glob(tb, pattern) {
+			if file != "/run/trove-ids" {
+				keep("file", file)
+			}
+		}
+	}
+	for _, link := range glob(tb, "/run/trove-ids/*") {
+		if owner, err := os.Readlink(link); err == nil {
+			keep("ids", owner)
+		}
+	}
+	for _, file := range glob(tb, "/proc/[0-9]*/cgroup") {
+		data, err := os.ReadFile(file)
+		if name := deploymentGroup.FindString(string(data)); err == nil && name != "" && !strings.Contains(string(data), "(deleted)") {
+			keep("process", filepath.Dir(file)+" in "+name)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+var instanceID = regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`)
+
+// ofInstances returns what belongs to the instances of one deployment, not to the whole of it.
+func ofInstances(p *local.Provider, all []string) []string {
+	var own []string
+	for _, entry := range all {
+		if strings.Contains(entry, filepath.Base(p.RunDir())) && instanceID.MatchString(entry) {
+			own = append(own, entry)
+		}
+	}
+	return own
+}
+
+func glob(tb testing.TB, pattern string) []string {
+	tb.Helper()
+	found, err := filepath.Glob(pattern)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return found
+}
+
+func read(tb testing.TB, path string) string {
+	tb.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return string(data)
+}
