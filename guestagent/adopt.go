@@ -26,7 +26,11 @@ func (s *Supervisor) find(ctx context.Context) *process.Handle {
 	if err != nil && !errors.Is(err, process.ErrGone) {
 		s.log.ErrorContext(ctx, "pid file was unreadable", "err", err)
 	}
-	if err != nil || !ref.Alive() {
+	if err == nil && !ref.Alive() {
+		s.endRest(ctx, ref)
+		err = process.ErrGone
+	}
+	if err != nil {
 		ref, err = s.findUnnamed()
 	}
 	if err != nil {
@@ -41,6 +45,17 @@ func (s *Supervisor) find(ctx context.Context) *process.Handle {
 		return nil
 	}
 	return h
+}
+
+// endRest ends what is left of the process group of an engine that ended while no agent looked: it must not hold the files of the next one. While the
+// group has a member the kernel gives its number to nobody else, so a group without its leader is the engine's.
+func (s *Supervisor) endRest(ctx context.Context, ref process.Ref) {
+	if err := unix.Kill(ref.PID, 0); !errors.Is(err, unix.ESRCH) {
+		return
+	}
+	if err := unix.Kill(-ref.PID, unix.SIGKILL); err == nil {
+		s.log.WarnContext(ctx, "rest of an engine was ended", "pid", ref.PID)
+	}
 }
 
 // findUnnamed looks for an engine whose start was interrupted before its pid file was written: a session of its own with the engine's account

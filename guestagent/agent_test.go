@@ -1,15 +1,18 @@
 package guestagent_test
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/engine"
 	"github.com/trove-dbaas/trove/engine/fake"
 	"github.com/trove-dbaas/trove/guestapi"
 )
@@ -138,10 +141,32 @@ func TestHelloAfterReconnect(t *testing.T) {
 	}
 }
 
+// deaf is an engine that answers no ping while the switch is on.
+type deaf struct {
+	*fake.Engine
+	on *atomic.Bool
+}
+
+func (e deaf) Ping(ctx context.Context, l engine.Layout) error {
+	if e.on.Load() {
+		return trove.Errorf(trove.KindUnavailable, "The database server does not answer.")
+	}
+	return e.Engine.Ping(ctx, l)
+}
+
+// deafen makes the guest's engine deaf.
+func (g *guest) deafen() *atomic.Bool {
+	on := &atomic.Bool{}
+	on.Store(true)
+	g.cfg.Engine = deaf{g.fake, on}
+	return on
+}
+
 func TestEngineThatNeverGetsReady(t *testing.T) {
 	g := newGuest(t)
+	g.deafen()
 	g.cfg.Timings.StartTimeout = testShort
-	g.fake.RunScript("echo 'recovering page 17' >&2; rm -f \"$0\"; exec sleep 1000")
+	g.fake.RunScript("echo 'recovering page 17' >&2; exec sleep 1000")
 	g.start()
 	end := g.long(guestapi.CmdPrepare, "op/prepare", prepareArgs())
 	if end.State != guestapi.StateFailed || end.Error == nil || !strings.Contains(end.Error.Message, "did not get ready") ||
@@ -155,6 +180,7 @@ func TestEngineThatNeverGetsReady(t *testing.T) {
 
 func TestEngineThatEndsAtItsStart(t *testing.T) {
 	g := newGuest(t)
+	switchedOn := g.deafen()
 	g.fake.RunScript("echo 'cannot open the log' >&2; exit 3")
 	g.start()
 	end := g.long(guestapi.CmdPrepare, "op/prepare", prepareArgs())
@@ -165,6 +191,7 @@ func TestEngineThatEndsAtItsStart(t *testing.T) {
 		t.Errorf("the service is %+v", hello)
 	}
 	g.fake.RunScript("")
+	switchedOn.Store(false)
 	if end := g.long(guestapi.CmdPrepare, "op2/prepare", prepareArgs()); end.State != guestapi.StateDone {
 		t.Errorf("the next prepare ended with %+v", end)
 	}

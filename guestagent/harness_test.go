@@ -103,7 +103,7 @@ func newMachine(t *testing.T) *guest {
 	}
 	t.Cleanup(func() {
 		if ref, err := g.engineRef(); err == nil && ref.Alive() {
-			_ = unix.Kill(ref.PID, unix.SIGKILL)
+			_ = unix.Kill(-ref.PID, unix.SIGKILL)
 		}
 		_ = os.RemoveAll(dir)
 	})

@@ -47,7 +47,26 @@ func (e slowEngine) Prepare(ctx context.Context, l engine.Layout, p engine.Prepa
 	return e.Engine.Prepare(ctx, l, p)
 }
 
+// roleNotify makes it an engine that announces itself.
+const roleNotify = "notify"
+
+func announce() int {
+	conn, err := net.Dial("unixgram", os.Getenv("NOTIFY_SOCKET"))
+	if err == nil {
+		_, err = conn.Write([]byte("STATUS=nearly\nREADY=1\n"))
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	_ = clock.Sleep(context.Background(), forEver)
+	return 0
+}
+
 func runRole() int {
+	if os.Getenv(roleVariable) == roleNotify {
+		return announce()
+	}
 	var r role
 	if err := json.Unmarshal([]byte(os.Getenv(roleVariable)), &r); err != nil {
 		fmt.Fprintln(os.Stderr, err)
