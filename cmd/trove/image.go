@@ -60,7 +60,7 @@ func imageBuild(ctx context.Context, o stateOptions, spec image.BuildSpec) error
 	if os.Geteuid() != 0 {
 		return trove.Errorf(trove.KindForbidden, "Building an image needs root: file systems are mounted. Run it with sudo.")
 	}
-	_, state, err := o.config()
+	c, state, err := o.config()
 	if err != nil {
 		return err
 	}
@@ -77,7 +77,7 @@ func imageBuild(ctx context.Context, o stateOptions, spec image.BuildSpec) error
 	p := newProgress()
 	defer p.end()
 	spec.Progress = p.show
-	m, err := app.BuildImage(ctx, state, spec)
+	m, err := app.BuildImage(ctx, c, spec)
 	if err != nil {
 		return err
 	}

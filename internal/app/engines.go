@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 
@@ -9,6 +10,7 @@ import (
 	"github.com/trove-dbaas/trove/engine/mariadb"
 	"github.com/trove-dbaas/trove/image"
 	"github.com/trove-dbaas/trove/internal/clock"
+	"github.com/trove-dbaas/trove/internal/config"
 	"github.com/trove-dbaas/trove/internal/imagelayout"
 )
 
@@ -21,8 +23,9 @@ func engineInfo(manager string) (engine.Info, error) {
 }
 
 // BuildImage builds an image into the state directory, or finds it there and makes it the current one of its datastore version.
-func BuildImage(ctx context.Context, s StateDir, spec image.BuildSpec) (imagelayout.Manifest, error) {
-	spec.ImagesDir, spec.CacheDir, spec.Engine, spec.Clock = s.Images(), s.Cache(), engineInfo, clock.System{}
+func BuildImage(ctx context.Context, cfg config.Config, spec image.BuildSpec) (imagelayout.Manifest, error) {
+	s := StateDir(cfg.State)
+	spec.ImagesDir, spec.CacheDir, spec.Engine, spec.Clock = s.Images(), cmp.Or(cfg.Cache, s.Path("cache")), engineInfo, clock.System{}
 	m, err := image.Build(ctx, spec)
 	if err != nil {
 		return imagelayout.Manifest{}, err

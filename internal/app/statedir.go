@@ -24,9 +24,6 @@ func (s StateDir) Path(elem ...string) string {
 // Images returns where datastore images lie.
 func (s StateDir) Images() string { return s.Path("images") }
 
-// Cache returns where image builds keep what the next one can use again.
-func (s StateDir) Cache() string { return s.Path("cache") }
-
 // Keys returns where keys lie.
 func (s StateDir) Keys() string { return s.Path("keys") }
 

@@ -17,6 +17,7 @@ import (
 // Config is the whole configuration.
 type Config struct {
 	State   string  `yaml:"state" doc:"Directory that everything is kept under: store, keys, images, instances, logs. Names on the host are derived from it."`
+	Cache   string  `yaml:"cache" doc:"Directory with root file systems that image builds use again; several deployments may share one; empty: cache in the state directory."`
 	Region  string  `yaml:"region" doc:"Name of the region, as instances and the catalogue show it."`
 	API     API     `yaml:"api"`
 	Bus     Bus     `yaml:"bus"`

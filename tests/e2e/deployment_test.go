@@ -67,6 +67,7 @@ func sharedDeployment(t *testing.T) *deployment {
 // newDeployment builds the image if it is not there and starts the service.
 func newDeployment(state string) (*deployment, error) {
 	d := &deployment{state: state, listen: freePort()}
+	d.env = append(os.Environ(), "TROVE_CACHE="+filepath.Join(repository, "var", "cache"))
 	if out, err := d.try("image", "build", "--state", state, "--datastore", "mariadb", "--datastore-version", "10.11"); err != nil {
 		return nil, fmt.Errorf("build the image: %w\n%s", err, out)
 	}
