@@ -19,7 +19,7 @@ type Setup struct {
 	Engine engine.Engine
 	Layout engine.Layout
 	// Fill puts a copy of an initialised data directory into an empty volume, which is quicker than Initialise; nil: Initialise is used everywhere.
-	Fill func(t *testing.T, l engine.Layout)
+	Fill func(t testing.TB, l engine.Layout)
 	// Login connects over TCP as a client would, to the layout's address and the engine's port, and runs a statement in the database, or without
 	// one where it is "". nil: the engine has no network, and what needs a login is left out.
 	Login func(ctx context.Context, l engine.Layout, user string, password trove.Secret, database string) error
@@ -187,7 +187,7 @@ func wantKind(t *testing.T, what string, err error, kind trove.Kind) {
 	}
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)

@@ -20,14 +20,14 @@ const startTimeout = 60 * time.Second
 
 // Server is a running engine: what the agent does, in small.
 type Server struct {
-	t     *testing.T
+	t     testing.TB
 	s     Setup
 	cmd   *exec.Cmd
 	ended chan struct{} // closed when the process has ended
 }
 
 // Start runs the driver's command, waits for its readiness in the way that the command names, and calls Ready. The test's end stops it.
-func Start(t *testing.T, s Setup) *Server {
+func Start(t testing.TB, s Setup) *Server {
 	t.Helper()
 	c, err := s.Engine.Command(s.Layout)
 	must(t, err)

@@ -34,7 +34,7 @@ var addresses atomic.Uint32
 func newEngine() *mariadb.Engine { return mariadb.New(slog.New(slog.DiscardHandler), clock.System{}) }
 
 // layout makes the directories of a guest. They are not below t.TempDir, whose path is too long for a socket.
-func layout(t *testing.T) engine.Layout {
+func layout(t testing.TB) engine.Layout {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: the agent's account in the server is that of the operating system's root")
@@ -77,7 +77,7 @@ func TestMain(m *testing.M) {
 }
 
 // fill copies the template's data directory: Initialise takes most of a second.
-func fill(t *testing.T, l engine.Layout) {
+func fill(t testing.TB, l engine.Layout) {
 	t.Helper()
 	template.once.Do(func() {
 		made := layout(t)
@@ -103,14 +103,14 @@ func fill(t *testing.T, l engine.Layout) {
 }
 
 // client opens a connection as a tenant's client does: over TCP and TLS.
-func client(t *testing.T, l engine.Layout, user string, password trove.Secret, database string) *sql.DB {
+func client(t testing.TB, l engine.Layout, user string, password trove.Secret, database string) *sql.DB {
 	t.Helper()
 	config := clientConfig(l, user, password)
 	config.DBName = database
 	return open(t, config)
 }
 
-func clientTLS(t *testing.T, l engine.Layout, user string, password trove.Secret, c *tls.Config) *sql.DB {
+func clientTLS(t testing.TB, l engine.Layout, user string, password trove.Secret, c *tls.Config) *sql.DB {
 	t.Helper()
 	config := clientConfig(l, user, password)
 	config.TLS = c
@@ -127,7 +127,7 @@ func clientConfig(l engine.Layout, user string, password trove.Secret) *mysql.Co
 	return config
 }
 
-func open(t *testing.T, config *mysql.Config) *sql.DB {
+func open(t testing.TB, config *mysql.Config) *sql.DB {
 	t.Helper()
 	connector, err := mysql.NewConnector(config)
 	if err != nil {
@@ -138,7 +138,7 @@ func open(t *testing.T, config *mysql.Config) *sql.DB {
 	return db
 }
 
-func setup(t *testing.T) enginetest.Setup {
+func setup(t testing.TB) enginetest.Setup {
 	t.Helper()
 	return enginetest.Setup{
 		Engine: newEngine(), Layout: layout(t), Fill: fill,
@@ -165,4 +165,6 @@ func setup(t *testing.T) enginetest.Setup {
 	}
 }
 
-func TestConformance(t *testing.T) { enginetest.Run(t, setup) }
+func TestConformance(t *testing.T) {
+	enginetest.Run(t, func(t *testing.T) enginetest.Setup { return setup(t) })
+}
