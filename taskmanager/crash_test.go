@@ -225,6 +225,7 @@ func TestCrashWalk(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			want := undisturbed(t, dir, kind)
+			walks, unreached := 0, 0
 			for _, d := range []disturbance{killBefore, killAfter, loseReply, failTemporarily} {
 				for at := range want.calls {
 					if !chosen(at + int(d)) {
@@ -235,12 +236,16 @@ func TestCrashWalk(t *testing.T) {
 					if diff := cmp.Diff(want.after, got.after); diff != "" {
 						t.Errorf("%s: the end differs (-undisturbed +disturbed):\n%s\ncalls: %v", name, diff, got.calls)
 					}
-					if len(got.calls) <= at {
-						t.Errorf("%s: the call was not reached: %v", name, got.calls)
+					walks++
+					if len(got.calls) <= at { // when the guest is quicker, a create waits less often
+						unreached++
 					}
 				}
 			}
-			t.Logf("%d outside calls, %d disturbances each", len(want.calls), 4)
+			if unreached*5 > walks {
+				t.Errorf("%d of %d runs were shorter than the call that they should disturb", unreached, walks)
+			}
+			t.Logf("%d outside calls, %d disturbed runs, %d of them shorter", len(want.calls), walks, unreached)
 		})
 	}
 }
@@ -320,18 +325,27 @@ func TestFailForGood(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			want := undisturbed(t, dir, kind)
-			for at, call := range want.calls {
-				if call == "store.InTx" || !chosen(at) {
-					continue // the store's errors are never for good
+			failed := 0
+			for at := range want.calls {
+				if !chosen(at) {
+					continue
 				}
-				name := fmt.Sprintf("%d %s", at, call)
-				got := run(t, dir, kind, only(at, failForGood), nil, deleteAfter(kind))
-				if tolerated(kind, call, at, want.calls) {
+				got := run(t, dir, kind, func(n int, name string) disturbance {
+					if n == at && name != "store.InTx" { // the store's errors are never for good
+						return failForGood
+					}
+					return none
+				}, nil, deleteAfter(kind))
+				if len(got.calls) <= at || got.calls[at] == "store.InTx" || tolerated(kind, got.calls[at], at, got.calls) {
 					checkDone(t, kind, got.after)
 				} else {
-					checkNotDone(t, kind, name, got, "failed for good")
+					failed++
+					checkNotDone(t, kind, fmt.Sprintf("%d %s", at, got.calls[at]), got, "failed for good")
 				}
 				checkDone(t, trove.OpDelete, got.restore)
+			}
+			if failed == 0 && !raceDetector && !testing.Short() {
+				t.Error("no call failed")
 			}
 		})
 	}

@@ -85,11 +85,20 @@ func (m *Manager) resizeMachine(ctx context.Context, op *workflow.Op) (workflow.
 	if err := op.Input(&in); err != nil {
 		return workflow.Outcome{}, err //nolint:wrapcheck // says which operation
 	}
-	mc, err := m.cloud.ResizeMachine(ctx, op.Target(), in.New)
+	mc, err := m.changeMachine(ctx, op, in.New)
 	if err != nil {
 		return workflow.Outcome{}, fmt.Errorf("resize the machine: %w", err)
 	}
 	return machineRunning(op, mc)
+}
+
+// changeMachine gives the machine a flavor, and looks again at one that is pending: it may be starting for another reason.
+func (m *Manager) changeMachine(ctx context.Context, op *workflow.Op, f trove.Flavor) (cloud.Machine, error) {
+	mc, err := m.cloud.ResizeMachine(ctx, op.Target(), f)
+	if err != nil || mc.State != cloud.MachinePending {
+		return mc, err //nolint:wrapcheck // the caller says what for
+	}
+	return m.cloud.FindMachine(ctx, op.Target()) //nolint:wrapcheck // the caller says what for
 }
 
 // resizeMachineBack gives the machine its old flavor, unless it is gone or shall go.
@@ -102,7 +111,7 @@ func (m *Manager) resizeMachineBack(ctx context.Context, op *workflow.Op) (workf
 	if err := op.Input(&in); err != nil {
 		return workflow.Outcome{}, err //nolint:wrapcheck // says which operation
 	}
-	mc, err := m.cloud.ResizeMachine(ctx, op.Target(), in.Old)
+	mc, err := m.changeMachine(ctx, op, in.Old)
 	switch {
 	case trove.IsNotFound(err):
 		return workflow.Done(), nil
