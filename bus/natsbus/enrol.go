@@ -78,6 +78,12 @@ func Enrol(ctx context.Context, boot bus.BootData, dir string) error {
 		if err == nil {
 			return id.store(c)
 		}
+		if trove.KindOf(err) == trove.KindConflict {
+			// It may have been this guest that used the token, with its credential lost on the way or on the disk.
+			if _, renewErr := id.renew(ctx); renewErr == nil {
+				return nil
+			}
+		}
 		if trove.IsPermanent(err) {
 			return fmt.Errorf("enrol: %w", err)
 		}
@@ -135,7 +141,6 @@ func newCaller(bundle string) (*caller, error) {
 	transport := &http.Transport{
 		TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13, Time: certificateTime},
 		TLSHandshakeTimeout: 10 * time.Second,
-		ForceAttemptHTTP2:   true,
 	}
 	return &caller{http: &http.Client{Timeout: callTimeout, Transport: transport}}, nil
 }

@@ -56,10 +56,13 @@ func (s *Server) startEnrolment(ctx context.Context, certificate *leaf) error {
 		_ = listener.Close()
 		return err
 	}
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
 	s.enrol = &http.Server{
 		Handler: mux, TLSConfig: certificate.config(),
 		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 20 * time.Second, IdleTimeout: 30 * time.Second,
 		MaxHeaderBytes: maxBody,
+		Protocols:      protocols,                                           // what guests speak; less for strangers to try
 		ErrorLog:       slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), // strangers with broken handshakes
 	}
 	s.workers.Go(func() {

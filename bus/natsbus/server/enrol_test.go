@@ -113,6 +113,26 @@ func TestATokenWorksOnceAndTheSecondUseIsAnAlarm(t *testing.T) {
 	}
 }
 
+func TestAGuestThatLostItsCredentialGetsAnother(t *testing.T) {
+	s := start(t)
+	instance := trove.NewID()
+	boot := s.boot(t, instance)
+	dir := t.TempDir()
+	if err := natsbus.Enrol(t.Context(), boot, dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(dir, "credential.json")); err != nil {
+		t.Fatal(err)
+	}
+	s.guests.mu.Lock()
+	s.guests.used[bus.HashToken(trove.Secret(boot.Token))] = "the time to ask again is over"
+	s.guests.mu.Unlock()
+	if err := natsbus.Enrol(t.Context(), boot, dir); err != nil {
+		t.Fatal(err)
+	}
+	s.join(t, dir)
+}
+
 func TestEnrolSaysWhatIsWrong(t *testing.T) {
 	s := start(t)
 	good := s.boot(t, trove.NewID())

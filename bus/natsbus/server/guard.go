@@ -88,6 +88,9 @@ func (g *guard) start(ctx, background context.Context) error {
 	if _, err := conn.Subscribe(ctx, disconnectEvents, "", g.disconnected); err != nil {
 		return err
 	}
+	if err := g.adopt(); err != nil {
+		return err
+	}
 	g.done.Go(func() { g.askStore(background) })
 	g.done.Go(func() { g.watchRates(background) })
 	return nil
@@ -116,8 +119,35 @@ func (g *guard) connected(_ context.Context, m bus.Message) {
 		g.server.log.Error("credential in a connect event could not be read", "err", err)
 		return
 	}
-	c := &client{id: event.Client.ID, key: claims.Subject, instance: claims.Name}
+	g.add(&client{id: event.Client.ID, key: claims.Subject, instance: claims.Name})
+}
+
+// adopt adds the connections that came before the guard listened: after a restart all guests come at once.
+func (g *guard) adopt() error {
+	all, err := g.server.broker.Connz(&natsserver.ConnzOptions{Username: true, Limit: 1 << 20})
+	if err != nil {
+		return err
+	}
+	for _, info := range all.Conns {
+		if info.IssuerKey != public(g.server.accounts.keys.guestSigner) {
+			continue
+		}
+		claims, err := jwt.DecodeUserClaims(info.JWT)
+		if err != nil {
+			return err
+		}
+		g.add(&client{id: info.Cid, key: claims.Subject, instance: claims.Name})
+	}
+	return nil
+}
+
+// add is harmless for a connection that has gone already: it counts until it is cut as the oldest.
+func (g *guard) add(c *client) {
 	g.mu.Lock()
+	if _, known := g.byID[c.id]; known {
+		g.mu.Unlock()
+		return
+	}
 	g.byID[c.id] = c
 	g.byKey[c.key] = append(g.byKey[c.key], c)
 	var tooMany []*client

@@ -5,7 +5,7 @@ import "github.com/prometheus/client_golang/prometheus"
 // metrics are those of the broker; all work without a registry.
 type metrics struct {
 	registry  prometheus.Registerer
-	all       []prometheus.Collector
+	all       []prometheus.Collector // those that are registered
 	kicks     *prometheus.CounterVec
 	enrolment *prometheus.CounterVec
 }
@@ -32,22 +32,20 @@ func newMetrics(registry prometheus.Registerer, s *Server) *metrics {
 	dropped := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "trove_bus_dropped_messages", Help: "Messages lost because handlers in this process were too slow.",
 	}, s.dropped)
-	m.all = []prometheus.Collector{m.kicks, m.enrolment, connections, dropped}
-	if registry != nil {
-		for i, c := range m.all {
-			if err := registry.Register(c); err != nil {
-				s.log.Error("metric could not be registered", "err", err)
-				m.all = append(m.all[:i:i], m.all[i+1:]...)
-			}
+	if registry == nil {
+		return m
+	}
+	for _, c := range []prometheus.Collector{m.kicks, m.enrolment, connections, dropped} {
+		if err := registry.Register(c); err != nil {
+			s.log.Error("metric could not be registered", "err", err)
+			continue
 		}
+		m.all = append(m.all, c)
 	}
 	return m
 }
 
 func (m *metrics) unregister() {
-	if m.registry == nil {
-		return
-	}
 	for _, c := range m.all {
 		m.registry.Unregister(c)
 	}
