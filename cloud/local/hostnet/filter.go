@@ -27,15 +27,20 @@ type filters struct {
 // bufferBytes lets a transaction have some ten thousand rules.
 const bufferBytes = 32 << 20
 
+// filters begins a transaction. The caller has the lock. The socket is kept: to close one after rules were removed takes as long as the kernel takes to
+// be sure that nobody uses them any more, some 16 ms.
 func (n *Net) filters() (*filters, error) {
-	conn, err := nftables.New(nftables.WithSockOptions(func(c *netlink.Conn) error {
-		return errors.Join(c.SetWriteBuffer(bufferBytes), c.SetReadBuffer(bufferBytes))
-	}))
-	if err != nil {
-		return nil, fmt.Errorf("open the packet filter: %w", err)
+	if n.conn == nil {
+		conn, err := nftables.New(nftables.AsLasting(), nftables.WithSockOptions(func(c *netlink.Conn) error {
+			return errors.Join(c.SetWriteBuffer(bufferBytes), c.SetReadBuffer(bufferBytes))
+		}))
+		if err != nil {
+			return nil, fmt.Errorf("open the packet filter: %w", err)
+		}
+		n.conn = conn
 	}
 	f := &filters{
-		conn: conn, n: n,
+		conn: n.conn, n: n,
 		bridge: &nftables.Table{Family: nftables.TableFamilyBridge, Name: n.d.table()},
 		inet:   &nftables.Table{Family: nftables.TableFamilyINet, Name: n.d.table()},
 	}
@@ -46,9 +51,17 @@ func (n *Net) filters() (*filters, error) {
 
 func (f *filters) commit() error {
 	if err := f.conn.Flush(); err != nil {
+		f.n.closeFilters() // there may be answers in it that nobody read
 		return fmt.Errorf("change the packet filter: %w", explain(err, "nftables"))
 	}
 	return nil
+}
+
+func (n *Net) closeFilters() {
+	if n.conn != nil {
+		_ = n.conn.CloseLasting()
+		n.conn = nil
+	}
 }
 
 // remove removes both tables. A table that is not there would fail the transaction, so it is added before.

@@ -27,6 +27,10 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/google/nftables"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
 	trove "github.com/trove-dbaas/trove"
 )
 
@@ -48,7 +52,9 @@ type Net struct {
 	tenant     side
 	ports      []int
 	log        *slog.Logger
-	turn       chan struct{} // holds a token while nobody in this process has the deployment's lock
+	turn       chan struct{}   // holds a token while nobody in this process has the deployment's lock
+	host       *netlink.Handle // for the interfaces of this machine
+	conn       *nftables.Conn  // used by whoever has the lock; nil until needed
 }
 
 // side is one of the two networks.
@@ -116,32 +122,51 @@ func Open(ctx context.Context, c Config) (*Net, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the network: %w", err)
 	}
-	n := &Net{d: d, ports: slices.Clone(c.ControllerPorts), log: c.Log, turn: make(chan struct{}, 1)}
-	n.turn <- struct{}{}
-	if n.log == nil {
-		n.log = slog.New(slog.DiscardHandler)
-	}
-	n.management, n.tenant = d.sides()
-	for _, dir := range []string{d.run(), d.namespaces()} {
-		if err := os.MkdirAll(dir, 0o711); err != nil { //nolint:gosec // sandboxes' mounts are below; listing is not allowed
-			return nil, fmt.Errorf("open the network: %w", err)
-		}
-	}
-	if err := os.MkdirAll(d.records(), 0o700); err != nil {
-		return nil, fmt.Errorf("open the network: %w", err)
-	}
-	unlock, err := n.lock(ctx)
+	n, err := newNet(d)
 	if err != nil {
 		return nil, err
 	}
-	defer unlock()
-	if err := n.settle(ctx, c); err != nil {
-		return nil, err
+	n.ports = slices.Clone(c.ControllerPorts)
+	if c.Log != nil {
+		n.log = c.Log
 	}
-	if err := n.repair(ctx); err != nil {
+	if err := n.open(ctx, c); err != nil {
+		n.forgetAll()
 		return nil, err
 	}
 	return n, nil
+}
+
+func newNet(d deployment) (*Net, error) {
+	host, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("open the network: %w", err)
+	}
+	n := &Net{d: d, host: host, log: slog.New(slog.DiscardHandler), turn: make(chan struct{}, 1)}
+	n.turn <- struct{}{}
+	n.management, n.tenant = d.sides()
+	return n, nil
+}
+
+func (n *Net) open(ctx context.Context, c Config) error {
+	d := n.d
+	for _, dir := range []string{d.run(), d.namespaces()} {
+		if err := os.MkdirAll(dir, 0o711); err != nil { //nolint:gosec // sandboxes' mounts are below; listing is not allowed
+			return fmt.Errorf("open the network: %w", err)
+		}
+	}
+	if err := os.MkdirAll(d.records(), 0o700); err != nil {
+		return fmt.Errorf("open the network: %w", err)
+	}
+	unlock, err := n.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := n.settle(ctx, c); err != nil {
+		return err
+	}
+	return n.repair(ctx)
 }
 
 // HostAddress is the management bridge's own address: guests reach the controllers there.
@@ -170,8 +195,18 @@ func (n *Net) Repair(ctx context.Context) error {
 // Probe is the function Probe.
 func (n *Net) Probe(ctx context.Context) error { return Probe(ctx) }
 
-// Close forgets the network, which stays as it is. There is nothing to wait for.
-func (n *Net) Close() error { return nil }
+// Close forgets the network, which stays as it is. It waits for a running call and may be called twice.
+func (n *Net) Close() error {
+	<-n.turn
+	n.forgetAll()
+	n.turn <- struct{}{}
+	return nil
+}
+
+func (n *Net) forgetAll() {
+	n.closeFilters()
+	n.host.Close()
+}
 
 func checkPorts(ports []int) error {
 	for _, p := range ports {

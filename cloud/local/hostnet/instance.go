@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"sync"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -56,20 +57,26 @@ func (n *Net) EnsureInstance(ctx context.Context, s Spec) (Ports, error) {
 			return Ports{}, err
 		}
 	}
-	// The record is first: what is made after it is found again.
-	if !found || !reflect.DeepEqual(r.rules, want) {
-		r.rules = want
-		if err := n.d.write(r); err != nil {
-			return Ports{}, err
-		}
-	}
-	if err := n.filter(ctx, r); err != nil {
-		return Ports{}, err
-	}
-	if err := n.connect(r); err != nil {
+	changed := !found || !reflect.DeepEqual(r.rules, want)
+	r.rules = want
+	if err := n.make(ctx, r, changed); err != nil {
 		return Ports{}, fmt.Errorf("network of instance %s: %w", s.Instance, err)
 	}
 	return n.describe(r), nil
+}
+
+// make writes the record, sets the filter and makes the interfaces, side by side: without its rules a port drops everything, and what has no record is
+// removed by the next Open or replaced by the next instance with its number.
+func (n *Net) make(ctx context.Context, r record, changed bool) error {
+	var writing, filtering error
+	var wg sync.WaitGroup
+	if changed {
+		wg.Go(func() { writing = n.d.write(r) })
+	}
+	wg.Go(func() { filtering = n.filter(ctx, r) })
+	connecting := n.connect(ctx, r)
+	wg.Wait()
+	return errors.Join(writing, filtering, connecting)
 }
 
 func checkSpec(s Spec) error {
@@ -96,13 +103,17 @@ func (n *Net) filter(ctx context.Context, r record) error {
 	err = f.commit()
 	if errors.Is(err, unix.ENOENT) {
 		n.log.WarnContext(ctx, "packet filter of the deployment was missing and made again")
-		return n.refilter()
+		others, err := n.others(r.instance)
+		if err != nil {
+			return err
+		}
+		return n.refilter(append(others, r))
 	}
 	return err
 }
 
 // connect makes namespace and interfaces.
-func (n *Net) connect(r record) error {
+func (n *Net) connect(ctx context.Context, r record) error {
 	ns, err := ensureNamespace(n.d.netns(r.instance))
 	if err != nil {
 		return err
@@ -112,7 +123,10 @@ func (n *Net) connect(r record) error {
 	if err := ns.handle.LinkSetUp(lo); err != nil {
 		return fmt.Errorf("switch lo on: %w", err)
 	}
-	return errors.Join(n.attach(ns, r, n.management), n.attach(ns, r, n.tenant))
+	if err := errors.Join(n.attach(ns, r, n.management), n.attach(ns, r, n.tenant)); err != nil {
+		return err
+	}
+	return n.awaitCarrier(ctx, ns)
 }
 
 func (n *Net) describe(r record) Ports {
@@ -139,7 +153,7 @@ func (n *Net) FindInstance(ctx context.Context, instance string) (Ports, error) 
 		if missing {
 			break
 		}
-		_, err := netlink.LinkByName(n.d.port(s, r.number))
+		_, err := n.host.LinkByName(n.d.port(s, r.number))
 		if err != nil && !notThere(err) {
 			return Ports{}, fmt.Errorf("find the network of instance %s: %w", instance, err)
 		}
@@ -211,5 +225,9 @@ func (n *Net) unfilter(r record) error {
 		return err
 	}
 	// Some are missing: everything is made anew without this instance.
-	return n.refilter(r.instance)
+	others, err := n.others(r.instance)
+	if err != nil {
+		return err
+	}
+	return n.refilter(others)
 }

@@ -2,15 +2,18 @@ package hostnet
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/internal/clock"
 )
 
 func (n *Net) ensureBridges() error {
@@ -68,29 +71,23 @@ func ensureBridge(name string, mac net.HardwareAddr, address netip.Prefix) error
 
 // attach makes the instance's interface on one side be there and up, on both ends.
 func (n *Net) attach(ns *namespace, r record, s side) error {
-	bridge, err := netlink.LinkByName(s.bridge)
+	bridge, err := n.host.LinkByName(s.bridge)
 	if err != nil {
 		return fmt.Errorf("find the bridge %s: %w", s.bridge, err)
 	}
 	name, mac := n.d.port(s, r.number), n.d.mac(s, r.instance)
-	outer, inner, err := ensurePair(ns, name, s.inside, mac, bridge.Attrs().Index)
+	outer, inner, err := n.ensurePair(ns, name, s.inside, mac, bridge.Attrs().Index)
 	if err != nil {
 		return fmt.Errorf("make the veth pair %s: %w", name, err)
 	}
 	if outer.Attrs().MasterIndex != bridge.Attrs().Index {
-		if err := netlink.LinkSetMaster(outer, bridge); err != nil {
+		if err := n.host.LinkSetMaster(outer, bridge); err != nil {
 			return fmt.Errorf("attach %s to %s: %w", name, s.bridge, err)
 		}
 	}
 	// Isolated before it is up: isolated ports of a bridge cannot reach one another.
-	if err := netlink.LinkSetIsolated(outer, true); err != nil {
+	if err := n.host.LinkSetIsolated(outer, true); err != nil {
 		return fmt.Errorf("isolate %s: %w", name, err)
-	}
-	if err := silenceIPv6(name); err != nil {
-		return err
-	}
-	if err := netlink.LinkSetUp(outer); err != nil {
-		return fmt.Errorf("switch %s on: %w", name, err)
 	}
 	address := netip.PrefixFrom(r.address(s), s.prefix.Bits())
 	if err := ns.handle.AddrReplace(inner, &netlink.Addr{IPNet: ipNet(address)}); err != nil {
@@ -99,8 +96,17 @@ func (n *Net) attach(ns *namespace, r record, s side) error {
 	if err := ns.handle.LinkSetUp(inner); err != nil {
 		return fmt.Errorf("switch %s on: %w", s.inside, err)
 	}
+	// The outer end is last, so that the bridge finds its port connected at once.
+	if outer.Attrs().Flags&net.FlagUp == 0 {
+		if err := silenceIPv6(name); err != nil {
+			return err
+		}
+		if err := n.host.LinkSetUp(outer); err != nil {
+			return fmt.Errorf("switch %s on: %w", name, err)
+		}
+	}
 	// Both ends know each other without asking: a guest cannot confuse the host, and an address that had another owner before works at once.
-	if err := netlink.NeighSet(neighbour(bridge, address.Addr(), mac)); err != nil {
+	if err := n.host.NeighSet(neighbour(bridge, address.Addr(), mac)); err != nil {
 		return fmt.Errorf("note the address of %s: %w", name, err)
 	}
 	if err := ns.handle.NeighSet(neighbour(inner, s.host(), n.d.bridgeMAC(s))); err != nil {
@@ -109,9 +115,28 @@ func (n *Net) attach(ns *namespace, r record, s side) error {
 	return nil
 }
 
+// awaitCarrier waits until the interfaces carry packets. The kernel sees to that in the background, mostly within a millisecond; a packet that is
+// sent before is lost, and its repetition takes TCP a second. It is no error if it takes longer.
+func (n *Net) awaitCarrier(ctx context.Context, ns *namespace) error {
+	const tries = 100
+	up := func(h *netlink.Handle, name string) bool {
+		link, err := h.LinkByName(name)
+		return err == nil && (link.Attrs().OperState == netlink.OperUp || link.Attrs().OperState == netlink.OperUnknown)
+	}
+	for range tries {
+		if up(n.host, n.management.bridge) && up(n.host, n.tenant.bridge) && up(ns.handle, n.management.inside) && up(ns.handle, n.tenant.inside) {
+			return nil
+		}
+		if err := clock.Sleep(ctx, time.Millisecond); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // ensurePair makes the veth pair be there: one end here, the other in the namespace. Ends without their counterpart are removed before.
-func ensurePair(ns *namespace, name, inside string, mac net.HardwareAddr, master int) (outer, inner netlink.Link, err error) {
-	outer, inner, whole, err := findPair(ns, name, inside, mac)
+func (n *Net) ensurePair(ns *namespace, name, inside string, mac net.HardwareAddr, master int) (outer, inner netlink.Link, err error) {
+	outer, inner, whole, err := n.findPair(ns, name, inside, mac)
 	if err != nil || whole {
 		return outer, inner, err
 	}
@@ -126,13 +151,13 @@ func ensurePair(ns *namespace, name, inside string, mac net.HardwareAddr, master
 	}
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.MasterIndex = name, master
-	err = netlink.LinkAdd(&netlink.Veth{
+	err = n.host.LinkAdd(&netlink.Veth{
 		LinkAttrs: attrs, PeerName: inside, PeerHardwareAddr: mac, PeerNamespace: netlink.NsFd(int(ns.file.Fd())),
 	})
 	if err != nil {
 		return nil, nil, explain(err, "veth")
 	}
-	outer, inner, whole, err = findPair(ns, name, inside, mac)
+	outer, inner, whole, err = n.findPair(ns, name, inside, mac)
 	if err == nil && !whole {
 		err = errors.New("somebody removed it at once")
 	}
@@ -140,8 +165,8 @@ func ensurePair(ns *namespace, name, inside string, mac net.HardwareAddr, master
 }
 
 // findPair returns the ends that are there (nil for one that is not), and whether they are the pair that is wanted.
-func findPair(ns *namespace, name, inside string, mac net.HardwareAddr) (outer, inner netlink.Link, whole bool, err error) {
-	outer, err = netlink.LinkByName(name)
+func (n *Net) findPair(ns *namespace, name, inside string, mac net.HardwareAddr) (outer, inner netlink.Link, whole bool, err error) {
+	outer, err = n.host.LinkByName(name)
 	if notThere(err) {
 		outer, err = nil, nil
 	}

@@ -49,8 +49,11 @@ func Probe(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("probe the network: %w", err)
 	}
-	n := &Net{d: d}
-	_, n.tenant = d.sides()
+	n, err := newNet(d)
+	if err != nil {
+		return err
+	}
+	defer n.forgetAll()
 	if n.tenant.prefix, err = choose("probe", taken, d.hash); err != nil {
 		return err
 	}
@@ -84,6 +87,9 @@ func (n *Net) probe(ctx context.Context, path string) error {
 	defer ns.close()
 	guest := record{instance: "probe", number: 2}
 	if err := n.attach(ns, guest, s); err != nil {
+		return err
+	}
+	if err := n.awaitCarrier(ctx, ns); err != nil {
 		return err
 	}
 	if err := n.probeInput(ctx, ns, s.host()); err != nil {

@@ -140,8 +140,11 @@ func (n *Net) number(instance string, want netip.Addr) (int, error) {
 	size := 1 << (32 - max(n.management.prefix.Bits(), n.tenant.prefix.Bits()))
 	count := min(size, 36*36*36) - 1 - first
 	if want.IsValid() {
-		number := minus(want, n.tenant.prefix.Addr())
-		if !n.tenant.prefix.Contains(want) || number < first || number >= first+count {
+		number := -1
+		if n.tenant.prefix.Contains(want) {
+			number = minus(want, n.tenant.prefix.Addr())
+		}
+		if number < first || number >= first+count {
 			return 0, bad("%s is not an address for instances: the tenant network is %s.", want, n.tenant.prefix)
 		}
 		if owner[number] != "" {

@@ -15,11 +15,11 @@ func (n *Net) repair(ctx context.Context) error {
 	if err := n.ensureBridges(); err != nil {
 		return err
 	}
-	if err := n.refilter(); err != nil {
-		return err
-	}
 	all, err := n.d.readRecords()
 	if err != nil {
+		return err
+	}
+	if err := n.refilter(all); err != nil {
 		return err
 	}
 	known := map[string]bool{}
@@ -27,7 +27,7 @@ func (n *Net) repair(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return fmt.Errorf("make the networks of the instances: %w", context.Cause(ctx))
 		}
-		if err := n.connect(r); err != nil {
+		if err := n.connect(ctx, r); err != nil {
 			return fmt.Errorf("network of instance %s: %w", r.instance, err)
 		}
 		known[r.instance] = true
@@ -38,11 +38,7 @@ func (n *Net) repair(ctx context.Context) error {
 }
 
 // refilter replaces both tables, in one transaction, by what the records say. Packets meet the old rules or the new ones, never none.
-func (n *Net) refilter(without ...string) error {
-	all, err := n.d.readRecords()
-	if err != nil {
-		return err
-	}
+func (n *Net) refilter(all []record) error {
 	f, err := n.filters()
 	if err != nil {
 		return err
@@ -52,14 +48,17 @@ func (n *Net) refilter(without ...string) error {
 		return err
 	}
 	for _, r := range all {
-		if slices.Contains(without, r.instance) {
-			continue
-		}
 		if err := f.instance(r); err != nil {
 			return err
 		}
 	}
 	return f.commit()
+}
+
+// others returns all records but the instance's.
+func (n *Net) others(instance string) ([]record, error) {
+	all, err := n.d.readRecords()
+	return slices.DeleteFunc(all, func(r record) bool { return r.instance == instance }), err
 }
 
 // sweep removes namespaces and ports of the deployment that no record knows.
@@ -144,17 +143,15 @@ func Destroy(ctx context.Context, state string) error {
 			return fmt.Errorf("remove the network: %w", err)
 		}
 	}
-	n := &Net{d: d, turn: make(chan struct{}, 1)}
-	n.turn <- struct{}{}
-	n.management, n.tenant = d.sides()
+	n, err := newNet(d)
+	if err != nil {
+		return err
+	}
+	defer n.forgetAll()
 	return n.Destroy(ctx)
 }
 
 func (n *Net) destroy() error {
-	f, err := n.filters()
-	if err != nil {
-		return err
-	}
 	spaces, err := os.ReadDir(n.d.namespaces())
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("list network namespaces: %w", err)
@@ -179,10 +176,15 @@ func (n *Net) destroy() error {
 		return err
 	}
 	// The filters are last: nothing is without them while it is there.
+	f, err := n.filters()
+	if err != nil {
+		return err
+	}
 	f.remove()
 	if err := f.commit(); err != nil {
 		return err
 	}
+	n.closeFilters()
 	for _, path := range []string{n.d.namespaces(), n.d.records(), n.d.rangesFile(), n.d.lockFile()} {
 		if err := os.RemoveAll(path); err != nil {
 			return fmt.Errorf("remove the network: %w", err)

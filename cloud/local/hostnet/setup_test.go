@@ -50,6 +50,7 @@ func open(t testing.TB, c hostnet.Config) *hostnet.Net {
 	if err != nil {
 		t.Fatalf("Open: %v", err)
 	}
+	t.Cleanup(func() { _ = n.Close() })
 	return n
 }
 
@@ -172,7 +173,7 @@ func send(t testing.TB, p hostnet.Ports, device string, frame []byte) {
 		if err != nil {
 			return err
 		}
-		defer unix.Close(fd)
+		defer func() { _ = unix.Close(fd) }()
 		return unix.Sendto(fd, frame, 0, &unix.SockaddrLinklayer{Ifindex: link.Attrs().Index, Halen: 6})
 	})
 }
