@@ -467,7 +467,6 @@ func (r *run) write(ctx context.Context, events []trove.OperationEvent, transiti
 	defer cancel()
 	before := r.row
 	err := r.engine.cfg.Store.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
-		r.row = before // it may run again
 		now := r.engine.cfg.Clock.Now()
 		if err := transition(ctx, tx, now); err != nil {
 			return err

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/internal/workflow"
@@ -246,6 +247,36 @@ func TestStepDeadlineCountsFromTheFirstStart(t *testing.T) {
 	}
 }
 
+func TestEachStepHasADeadlineOfItsOwn(t *testing.T) {
+	b := newBed(t)
+	wait := func(*workflow.Op) (workflow.Outcome, error) { return workflow.Again(15*time.Second, "waiting"), nil }
+	e := b.engine(&workflow.Definition{Kind: "k", Steps: []workflow.Step{
+		{Name: "a", Deadline: 20 * time.Second, Do: script(wait, done)},
+		{Name: "b", Deadline: 20 * time.Second, Do: script(wait, done)},
+	}})
+	if op := b.finish(e, b.enqueue("k")); op.State != trove.OperationDone {
+		t.Errorf("got %+v", op)
+	}
+}
+
+// TestAFailureStaysOneWhenItsEndCannotBeWritten: the step would succeed if it ran again.
+func TestAFailureStaysOneWhenItsEndCannotBeWritten(t *testing.T) {
+	b := newBed(t)
+	ends := 0
+	e := b.engine(&workflow.Definition{
+		Kind: "k", Steps: []workflow.Step{{Name: "a", Do: script(fails(errHard), done)}},
+		Closed: func(context.Context, store.Tx, *workflow.Op, trove.OperationState, string) error {
+			if ends++; ends == 1 {
+				return errSoft
+			}
+			return nil
+		},
+	})
+	if op := b.finish(e, b.enqueue("k")); op.State != trove.OperationFailed || op.Error != "there is no such flavor" || ends != 2 {
+		t.Errorf("after %d ends: %+v", ends, op)
+	}
+}
+
 func TestOperationDeadline(t *testing.T) {
 	b, w := newBed(t), newWorld()
 	e := b.engine(&workflow.Definition{Kind: "k", Deadline: time.Minute, Steps: []workflow.Step{{Name: "a", Undo: w.remove("a"), Do: script(
@@ -397,6 +428,43 @@ func TestStepNames(t *testing.T) {
 		&workflow.Definition{Kind: "l", Steps: []workflow.Step{{Name: "c", Do: script(done)}}},
 	)
 	if d := cmp.Diff("k 0 a\nk 1 b undo\nl 0 c\n", got); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestMetrics(t *testing.T) {
+	b, w := newBed(t), newWorld()
+	reg := prometheus.NewRegistry()
+	e, err := workflow.New(workflow.Config{
+		Store: b.store, Clock: b.clock, Metrics: reg,
+		Definitions: []*workflow.Definition{{Kind: "k", Steps: []workflow.Step{{Name: "a", Do: w.make("a")}, {Name: "b", Do: script(fails(errSoft))}}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.enqueue("k")
+	b.enqueue("nobody's")
+	b.one(e)
+	b.one(e)
+	families, err := reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]float64{}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			name := f.GetName()
+			for _, l := range m.GetLabel() {
+				name += " " + l.GetValue()
+			}
+			got[name] = m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
+		}
+	}
+	want := map[string]float64{
+		"trove_workflow_steps_total k done a": 1, "trove_workflow_steps_total k error b": 1, "trove_workflow_step_seconds k a": 1, "trove_workflow_step_seconds k b": 1,
+		"trove_workflow_running_operations": 0, "trove_workflow_open_operations": 2, "trove_workflow_lost_claims_total": 0,
+	}
+	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}
 }
