@@ -287,7 +287,7 @@ func (b *build) explain(err error) error {
 	}
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return err
+		return trove.Wrap(trove.KindUnavailable, err, "The build was ended before it was done; nothing half-made was kept.")
 	case errors.Is(err, syscall.ENOSPC), has("No space left on device"):
 		return trove.Wrap(trove.KindUnavailable, err, "The disk is full: %s or %s has no space left. Nothing half-made was kept.", b.spec.ImagesDir, b.spec.CacheDir)
 	case has("Could not resolve", "Temporary failure resolving", "Could not connect", "Unable to connect", "Connection refused", "Connection timed out",

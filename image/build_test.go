@@ -184,9 +184,11 @@ func TestCancelledBuildLeavesNothing(t *testing.T) {
 			}()
 		}
 	}
-	if _, err := image.Build(ctx, s); !errors.Is(err, context.Canceled) {
+	_, err := image.Build(ctx, s)
+	if !errors.Is(err, context.Canceled) {
 		t.Errorf("Build() = %v, want it cancelled", err)
 	}
+	wantSentence(t, err, trove.KindUnavailable, "ended before it was done")
 	wantNothingHalf(t, s)
 }
 
