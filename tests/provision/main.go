@@ -1,0 +1,162 @@
+// Command provision measures how long a create takes, from the request to a login over TCP with the new user's password, many times, on a running
+// deployment, and how long each step of it took. It prints a table in Markdown.
+package main
+
+import (
+	"context"
+	"database/sql"
+	"flag"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+
+	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/api/wire"
+	"github.com/trove-dbaas/trove/client"
+)
+
+func main() {
+	n := flag.Int("n", 50, "how many creates")
+	limit50 := flag.Duration("p50", 0, "fail if the median is above")
+	limit99 := flag.Duration("p99", 0, "fail if the 99th percentile is above")
+	flag.Parse()
+	if err := run(*n, *limit50, *limit99); err != nil {
+		fmt.Fprintln(os.Stderr, "error:", err)
+		os.Exit(1)
+	}
+}
+
+const password = "provision-benchmark"
+
+func run(n int, limit50, limit99 time.Duration) error {
+	c, err := client.New(client.Config{
+		AuthURL: os.Getenv("OS_AUTH_URL"), Username: os.Getenv("OS_USERNAME"), Password: trove.Secret(os.Getenv("OS_PASSWORD")),
+		Project: os.Getenv("OS_PROJECT_NAME"),
+	})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(n)*time.Minute)
+	defer cancel()
+	steps := map[string][]time.Duration{}
+	var order []string
+	var totals []time.Duration
+	for i := range n {
+		total, events, err := one(ctx, c, fmt.Sprintf("provision-%d", i))
+		if err != nil {
+			return err
+		}
+		totals = append(totals, total)
+		for name, took := range stepTimes(events, &order) {
+			steps[name] = append(steps[name], took)
+		}
+		fmt.Fprintf(os.Stderr, "%d/%d: %s\n", i+1, n, total.Round(time.Millisecond))
+	}
+	fmt.Fprintf(os.Stdout, "| step | p50 ms | p99 ms | max ms |\n| --- | --- | --- | --- |\n")
+	row := func(name string, times []time.Duration) {
+		fmt.Fprintf(os.Stdout, "| %s | %.1f | %.1f | %.1f |\n", name, ms(quantile(times, 0.5)), ms(quantile(times, 0.99)), ms(quantile(times, 1)))
+	}
+	for _, name := range order {
+		row(name, steps[name])
+	}
+	row(fmt.Sprintf("**create to login, %d times**", n), totals)
+	if limit50 > 0 && quantile(totals, 0.5) > limit50 || limit99 > 0 && quantile(totals, 0.99) > limit99 {
+		return fmt.Errorf("slower than the limits: p50 %s, p99 %s", limit50, limit99)
+	}
+	return nil
+}
+
+func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+// quantile is the nearest rank.
+func quantile(times []time.Duration, q float64) time.Duration {
+	sorted := slices.Sorted(slices.Values(times))
+	return sorted[max(0, int(float64(len(sorted))*q+0.999999)-1)]
+}
+
+// one creates an instance, waits with the long poll as --wait does, logs in, and removes it.
+func one(ctx context.Context, c *client.Client, name string) (time.Duration, []wire.OperationEvent, error) {
+	begin := time.Now()
+	i, err := c.CreateInstance(ctx, wire.InstanceCreate{
+		Name: name, FlavorRef: "1", Volume: &wire.VolumeCreate{Size: 1}, Databases: []wire.DatabaseCreate{{Name: "app"}},
+		Users: []wire.UserCreate{{Name: "app", Password: password, Databases: []wire.Database{{Name: "app"}}}},
+	})
+	if err != nil {
+		return 0, nil, fmt.Errorf("create: %w", err)
+	}
+	op, err := finish(ctx, c, i.ID)
+	if err != nil {
+		return 0, nil, err
+	}
+	if i, err = c.Instance(ctx, i.ID); err != nil {
+		return 0, nil, fmt.Errorf("show: %w", err)
+	}
+	if err := login(ctx, i); err != nil {
+		return 0, nil, fmt.Errorf("log in: %w", err)
+	}
+	total := time.Since(begin)
+	if err := c.DeleteInstance(ctx, i.ID); err != nil {
+		return 0, nil, fmt.Errorf("delete: %w", err)
+	}
+	for !client.IsNotFound(err) {
+		time.Sleep(20 * time.Millisecond)
+		_, err = c.Instance(ctx, i.ID)
+		if ctx.Err() != nil {
+			return 0, nil, fmt.Errorf("wait for the deletion: %w", err)
+		}
+	}
+	return total, op.Events, nil
+}
+
+func finish(ctx context.Context, c *client.Client, instance string) (wire.Operation, error) {
+	ops, err := c.Operations(ctx, instance)
+	if err != nil || len(ops) == 0 {
+		return wire.Operation{}, fmt.Errorf("find the operation: %w", err)
+	}
+	op := ops[0]
+	for op.State == "open" {
+		if op, err = c.Operation(ctx, instance, op.ID, op.Version, 30*time.Second); err != nil {
+			return op, fmt.Errorf("wait: %w", err)
+		}
+	}
+	if op.State != "done" {
+		return op, fmt.Errorf("the create failed: %s", op.Error)
+	}
+	return op, nil
+}
+
+func login(ctx context.Context, i wire.Instance) error {
+	cfg := mysql.NewConfig()
+	cfg.User, cfg.Passwd, cfg.Net, cfg.Addr, cfg.DBName = "app", password, "tcp", net.JoinHostPort(i.Addresses[0].Address, "3306"), "app"
+	connector, err := mysql.NewConnector(cfg)
+	if err != nil {
+		return err
+	}
+	db := sql.OpenDB(connector)
+	defer db.Close()
+	var one int
+	return db.QueryRowContext(ctx, "SELECT 1").Scan(&one)
+}
+
+// stepTimes returns how long each step took, from its start to the next step's.
+func stepTimes(events []wire.OperationEvent, order *[]string) map[string]time.Duration {
+	started := map[string]time.Time{}
+	took := map[string]time.Duration{}
+	for _, e := range events {
+		switch strings.ToLower(e.Outcome) {
+		case "started":
+			started[e.Step] = e.At
+			if !slices.Contains(*order, e.Step) {
+				*order = append(*order, e.Step)
+			}
+		case "done":
+			took[e.Step] = e.At.Sub(started[e.Step])
+		}
+	}
+	return took
+}
