@@ -57,8 +57,10 @@ type Agent struct {
 	mu    sync.Mutex
 	queue []guestapi.Request
 
-	seq   int64 // of heartbeats; the reporter's own
-	sends map[string]*resend
+	// The reporter's own.
+	seq    int64 // of heartbeats
+	sends  map[string]*resend
+	cutOff bool // the last report was not sent
 }
 
 const (

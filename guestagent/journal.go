@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/guestapi"
 	"github.com/trove-dbaas/trove/internal/atomicfile"
@@ -126,7 +128,9 @@ func (j *Journal) Start(r guestapi.Request) (guestapi.OperationStatus, bool, err
 			return status, false, fmt.Errorf("record operation %s: %w", r.ID, err)
 		}
 	}
-	if err := j.write(e); err != nil {
+	if err := j.write(e); errors.Is(err, unix.ENOSPC) {
+		return status, false, trove.Wrap(trove.KindUnavailable, err, "The command cannot be recorded: the data volume is full.")
+	} else if err != nil {
 		return status, false, err
 	}
 	j.mu.Lock()
@@ -159,7 +163,8 @@ func (j *Journal) Progress(id, sentence string, percent int) guestapi.OperationS
 	return e.Status
 }
 
-// End records how a command ended, prunes the journal and removes the arguments.
+// End records how a command ended, prunes the journal and removes the arguments. When that cannot be written (the volume is full) the end is known
+// in memory all the same, and an error is returned: the next agent would run the command again.
 func (j *Journal) End(status guestapi.OperationStatus) error {
 	return j.change(status.ID, func(e *entry) { e.Status = status })
 }
@@ -185,12 +190,13 @@ func (j *Journal) change(id string, f func(*entry)) error {
 	if e.Known && before {
 		return nil
 	}
-	if err := j.write(&e); err != nil {
-		return err
-	}
+	written := j.write(&e)
 	j.mu.Lock()
 	j.entries[id] = &e
 	j.mu.Unlock()
+	if written != nil {
+		return written
+	}
 	if e.Status.State != guestapi.StateRunning {
 		if err := removeFile(j.argsPath(id)); err != nil {
 			return err

@@ -116,9 +116,7 @@ func (a *Agent) runOne(ctx context.Context, req guestapi.Request) {
 		a.log.InfoContext(ctx, "command was done", "op", req.ID, "command", string(req.Command), "took", a.cfg.Clock.Now().Sub(began))
 	}
 	if err := a.journal.End(end); err != nil {
-		// The volume is full or broken. The command runs again with the next agent; until then its state is running.
 		a.log.ErrorContext(ctx, "end of a command was not recorded", "op", req.ID, "err", err)
-		return
 	}
 	wake(a.ends)
 }

@@ -405,3 +405,29 @@ func TestNewerControllerIsUnderstood(t *testing.T) {
 		t.Errorf("it was answered with %s, %v", answer, err)
 	}
 }
+
+// breaking is an engine whose Configure breaks the journal.
+type breaking struct {
+	*fake.Engine
+	journal string
+}
+
+func (e breaking) Configure(ctx context.Context, l engine.Layout, s engine.Settings) error {
+	if err := os.RemoveAll(e.journal); err != nil {
+		return err
+	}
+	return e.Engine.Configure(ctx, l, s)
+}
+
+func TestEndThatCannotBeRecordedIsReported(t *testing.T) {
+	g := newGuest(t)
+	g.cfg.Engine = breaking{g.fake, filepath.Join(g.layout.State, "journal")}
+	g.prepared()
+	if end := g.long(guestapi.CmdConfigure, "op/configure", guestapi.ConfigureArgs{}); end.State != guestapi.StateDone {
+		t.Errorf("it ended with %+v", end)
+	}
+	_, fail := ask[guestapi.OperationStatus](g, guestapi.CmdRestart, "op2/restart", nil)
+	if fail == nil || fail.Kind != trove.KindInternal {
+		t.Errorf("what cannot be recorded was answered with %+v", fail)
+	}
+}

@@ -31,7 +31,7 @@ func prepare(ctx context.Context, r *run) error {
 			return err
 		}
 	}
-	r.progressed("starting the database", 50)
+	r.progressed(fmt.Sprintf("starting the database, for at most %s", r.times.StartTimeout), 50)
 	if err := r.supervisor.Start(ctx); err != nil {
 		if ctx.Err() == nil {
 			r.giveUp(ctx)

@@ -124,9 +124,11 @@ func (a *Agent) publish(ctx context.Context, conn bus.Conn, kind guestapi.Report
 		defer cancel()
 		err = conn.Publish(ctx, guestapi.ReportSubject(a.cfg.Instance, kind), data)
 	}
-	if err != nil && ctx.Err() == nil {
+	// One line for an outage, not one for each heartbeat of it.
+	if err != nil && ctx.Err() == nil && !a.cutOff {
 		a.log.WarnContext(ctx, "report was not sent", "kind", string(kind), "err", err)
 	}
+	a.cutOff = err != nil
 	return err == nil
 }
 
