@@ -561,3 +561,18 @@ func TestAFloodEndsWithTheConnectionAndThenWithTheKey(t *testing.T) {
 		t.Error("the neighbour was cut too")
 	}
 }
+
+func TestTheGuardCountsGuestsThatCameBeforeIt(t *testing.T) {
+	s := start(t)
+	instance := trove.NewID()
+	v := s.steal(t, s.enrolled(t, instance), instance)
+	first := v.attack(t)
+	v.attack(t)
+	s.guest(t, trove.NewID())
+	s.controller(t, "requests")
+	if n, err := s.AdoptAgain(); err != nil || n != 3 {
+		t.Fatalf("the guard knows %d guests, %v, want 3", n, err)
+	}
+	v.attack(t)
+	eventually(t, "the oldest of three connections to be cut", func() bool { return !first.IsConnected() })
+}
