@@ -108,9 +108,9 @@ func TestRefusedCreateLeavesNothing(t *testing.T) {
 		"configuration":      {`{"instance":{"name":"db","flavorRef":"2","volume":{"size":1},"configuration":"https://x/v1/` + absentID + `"}}`, 404, absentID},
 		"name in other case": {`{"instance":{"Name":"db","flavorRef":"2","volume":{"size":1}}}`, 400, "'name' is a required property"},
 	}
+	w := newWorld(t, nil, nil)
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, nil, nil)
 			rec := w.ask(t, "member", http.MethodPost, "/instances", c.body)
 			if rec.Code != c.status || !strings.Contains(message(t, rec), c.message) {
 				t.Errorf("%d %s, want %d %s", rec.Code, rec.Body, c.status, c.message)

@@ -2,8 +2,10 @@ package api_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -297,10 +299,36 @@ type world struct {
 	woken   *int
 }
 
+// emptyStore is the file of a store with the fixture's datastores, made once: the migrations are what takes long.
+var emptyStore = sync.OnceValues(func() ([]byte, error) {
+	dir, err := os.MkdirTemp("", "api")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir) //nolint:errcheck // a temporary folder
+	path := filepath.Join(dir, "store.db")
+	st, err := sqlstore.Open(context.Background(), sqlstore.Config{Path: path, NoSync: true})
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(loadDatastores(st), st.Close()); err != nil {
+		return nil, err
+	}
+	return os.ReadFile(path)
+})
+
 // newWorld opens a store with the fixture's datastores; change may alter the configuration.
 func newWorld(t testing.TB, quotas map[string]int, change func(*api.Config)) *world {
 	t.Helper()
-	st, err := sqlstore.Open(t.Context(), sqlstore.Config{Path: filepath.Join(t.TempDir(), "store.db"), NoSync: true, Quotas: quotas})
+	template, err := emptyStore()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "store.db")
+	if err := os.WriteFile(path, template, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	st, err := sqlstore.Open(t.Context(), sqlstore.Config{Path: path, NoSync: true, Quotas: quotas})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -326,6 +354,5 @@ func newWorld(t testing.TB, quotas map[string]int, change func(*api.Config)) *wo
 	if err != nil {
 		t.Fatal(err)
 	}
-	loadDatastores(t, st)
 	return w
 }

@@ -43,15 +43,14 @@ func inTx(t testing.TB, st *sqlstore.Store, fn func(ctx context.Context, tx stor
 	}
 }
 
-func loadDatastores(t testing.TB, st *sqlstore.Store) {
-	t.Helper()
+func loadDatastores(st *sqlstore.Store) error {
 	caps := trove.Capabilities{
 		Port: 3306, Volume: true, Databases: true, Users: true, Root: true, UserHosts: true,
 		ReservedUsers: []string{"os_admin", "root"}, ReservedDatabases: []string{"mysql", "information_schema", "performance_schema", "sys"},
 		MaxUserName: 16, MaxDatabaseName: 64,
 		CharacterSets: map[string][]string{"utf8": {"utf8_general_ci", "utf8_bin"}, "latin1": {"latin1_swedish_ci"}},
 	}
-	inTx(t, st, func(ctx context.Context, tx store.Tx) error {
+	return st.InTx(context.Background(), func(ctx context.Context, tx store.Tx) error {
 		for _, d := range datastoreFixture {
 			ds := trove.Datastore{ID: d.id, Name: d.name, DefaultVersionID: versionID(d.name, d.versions[len(d.versions)-1])}
 			if err := tx.PutDatastore(ctx, ds); err != nil {

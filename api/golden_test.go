@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -101,11 +102,11 @@ func loadDifferences(t *testing.T) *differences {
 func TestGolden(t *testing.T) {
 	diffs := loadDifferences(t)
 	unlimited := map[string]int{trove.QuotaInstances: -1, trove.QuotaRAM: -1, trove.QuotaVolumes: -1, trove.QuotaBackups: -1}
-	g := &golden{t: t, diffs: diffs, world: newWorld(t, unlimited, nil), bound: map[string]string{}}
+	g := &golden{t: t, diffs: diffs, world: newWorld(t, unlimited, nil), bound: map[string]string{}, patterns: map[string]*regexp.Regexp{}}
 	g.guests.rename = false // the recording's guest did not
 	g.addLab(t)
 	g.bindFixture()
-	limited := &golden{t: t, diffs: diffs, bound: g.bound, world: newWorld(t, nil, func(c *api.Config) {
+	limited := &golden{t: t, diffs: diffs, bound: g.bound, patterns: g.patterns, world: newWorld(t, nil, func(c *api.Config) {
 		c.MaxVolumeSize, c.NoRateLimit, c.Rates = 10, false, map[string]int{http.MethodDelete: 3}
 	})}
 	seen := map[string]bool{}
@@ -149,6 +150,8 @@ type golden struct {
 	diffs *differences
 	bound map[string]string
 	open  bool // instance_a has no access rules any more
+
+	patterns map[string]*regexp.Regexp
 }
 
 func (g *golden) bindFixture() {
@@ -221,11 +224,9 @@ func (g *golden) setState(r *record) {
 		if id == "" || r.file == "limits" {
 			continue
 		}
-		if _, err := g.store.Instance(g.t.Context(), id); err != nil {
-			continue
-		}
-		if running {
-			continue // the state is what the request before it brought about
+		i, err := g.store.Instance(g.t.Context(), id)
+		if err != nil || running || g.atRest(&i) {
+			continue // gone; or the state is what the request before it brought about; or nothing is to be done
 		}
 		g.finish(g.t, id)
 		if _, err := g.store.Instance(g.t.Context(), id); err != nil {
@@ -241,6 +242,16 @@ func (g *golden) setState(r *record) {
 		return
 	}
 	g.special(r, a, b)
+}
+
+// atRest reports whether an instance is up, was heard of lately, and has no operation.
+func (g *golden) atRest(i *trove.Instance) bool {
+	if i.Task != trove.TaskNone || i.Guest.Service != trove.ServiceHealthy || g.clock.Now().Sub(i.Guest.SeenAt) > trove.HeartbeatExpiry/2 ||
+		i.ReplicaOf != "" || len(i.Addresses) == 0 {
+		return false
+	}
+	_, err := g.store.OpenOperation(g.t.Context(), i.ID)
+	return trove.IsNotFound(err)
 }
 
 var statesOfB = map[string]struct {
