@@ -110,37 +110,37 @@ func (f *filters) base() error {
 	return nil
 }
 
-// instance makes the instance's chains, replacing what they hold.
+// instance makes the instance's chains, replacing what they hold. A chain says what is accepted; what is not returns to the base chain, which drops it.
 func (f *filters) instance(r record) error {
 	for _, s := range []side{f.n.management, f.n.tenant} {
 		device := f.n.d.port(s, r.number)
 		from, to := f.chain("from-"+device), f.chain("to-"+device)
 		mac, host, hostMAC := f.n.d.mac(s, r.instance), s.host(), f.n.d.bridgeMAC(s)
 		ip := r.address(s)
-		f.rule(from, not(etherSource(mac)), drop())
-		f.rule(from, etherType(unix.ETH_P_ARP), arp(), arpSender(mac, ip), arpTarget(host), accepted())
-		f.rule(from, not(etherType(unix.ETH_P_IP)), drop())
-		f.rule(from, not(etherDestination(hostMAC)), drop())
-		f.rule(from, not(source(ip)), drop())
+		f.rule(from, etherSource(mac), etherType(unix.ETH_P_ARP), arp(), arpSender(mac, ip), arpTarget(host), accepted())
 		f.rule(to, etherType(unix.ETH_P_ARP), arp(), arpSender(hostMAC, host), arpTarget(ip), accepted())
-		f.rule(to, not(etherType(unix.ETH_P_IP)), drop())
-		f.rule(to, not(etherDestination(mac)), drop())
-		f.rule(to, not(destination(ip)), drop())
+		// Every rule begins with the pins: who sends is who it says it is, on the port that it has.
+		pinned := func(c *nftables.Chain, parts ...[]expr.Any) {
+			if c == from {
+				parts = append([][]expr.Any{etherEnds(hostMAC, mac), etherType(unix.ETH_P_IP), source(ip), tcp()}, parts...)
+			} else {
+				parts = append([][]expr.Any{etherEnds(mac, hostMAC), etherType(unix.ETH_P_IP), destination(ip), tcp()}, parts...)
+			}
+			f.rule(c, append(parts, accepted())...)
+		}
 		if s.letter == f.n.management.letter {
 			for _, p := range f.n.ports {
-				f.rule(from, destination(host), tcp(), port(portDestination, p), accepted())
-				f.rule(to, source(host), tcp(), port(portSource, p), noOpening(), accepted())
+				pinned(from, destination(host), port(portDestination, p))
+				pinned(to, source(host), port(portSource, p), noOpening())
 			}
 		} else {
 			for _, p := range r.rules.TCPPorts {
-				f.rule(from, tcp(), port(portSource, p), noOpening(), accepted())
+				pinned(from, port(portSource, p), noOpening())
 				for _, prefix := range merged(r.rules.Access) {
-					f.rule(to, tcp(), port(portDestination, p), sourceIn(prefix), accepted())
+					pinned(to, port(portDestination, p), sourceIn(prefix))
 				}
 			}
 		}
-		f.rule(from, drop())
-		f.rule(to, drop())
 		if err := errors.Join(f.lead(f.from, device, from), f.lead(f.to, device, to)); err != nil {
 			return err
 		}
@@ -170,7 +170,7 @@ func (f *filters) chain(name string) *nftables.Chain {
 // lead makes a map lead from the port to the chain.
 func (f *filters) lead(m *nftables.Set, device string, c *nftables.Chain) error {
 	return f.conn.SetAddElements(m, []nftables.SetElement{{
-		Key: padded(device), VerdictData: &expr.Verdict{Kind: expr.VerdictGoto, Chain: c.Name},
+		Key: padded(device), VerdictData: &expr.Verdict{Kind: expr.VerdictJump, Chain: c.Name},
 	}})
 }
 

@@ -151,16 +151,12 @@ func (n *Net) ensurePair(ns *namespace, name, inside string, mac net.HardwareAdd
 	}
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.MasterIndex = name, master
-	err = n.host.LinkAdd(&netlink.Veth{
-		LinkAttrs: attrs, PeerName: inside, PeerHardwareAddr: mac, PeerNamespace: netlink.NsFd(int(ns.file.Fd())),
-	})
-	if err != nil {
+	// The library sets the index of what it made, and the bridge.
+	outer = &netlink.Veth{LinkAttrs: attrs, PeerName: inside, PeerHardwareAddr: mac, PeerNamespace: netlink.NsFd(int(ns.file.Fd()))}
+	if err := n.host.LinkAdd(outer); err != nil {
 		return nil, nil, explain(err, "veth")
 	}
-	outer, inner, whole, err = n.findPair(ns, name, inside, mac)
-	if err == nil && !whole {
-		err = errors.New("somebody removed it at once")
-	}
+	inner, err = ns.handle.LinkByName(inside)
 	return outer, inner, err
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -30,16 +31,6 @@ func field(base expr.PayloadBase, offset int, data []byte) []expr.Any {
 	return []expr.Any{&expr.Payload{DestRegister: 1, Base: base, Offset: uint32(offset), Len: uint32(len(data))}, equal(data)}
 }
 
-// not inverts a part that ends with a comparison for equality.
-func not(part []expr.Any) []expr.Any {
-	last, ok := part[len(part)-1].(*expr.Cmp)
-	if !ok || last.Op != expr.CmpOpEq {
-		panic("hostnet: not of something that is no comparison for equality")
-	}
-	last.Op = expr.CmpOpNeq
-	return part
-}
-
 func name(key expr.MetaKey) []expr.Any { return []expr.Any{&expr.Meta{Key: key, Register: 1}} }
 
 func is(key expr.MetaKey, device string) []expr.Any {
@@ -61,8 +52,9 @@ func etherType(t uint16) []expr.Any {
 	return field(expr.PayloadBaseLLHeader, 12, binary.BigEndian.AppendUint16(nil, t))
 }
 
-func etherDestination(mac net.HardwareAddr) []expr.Any {
-	return field(expr.PayloadBaseLLHeader, 0, mac)
+// etherEnds compares destination and source at once.
+func etherEnds(to, from net.HardwareAddr) []expr.Any {
+	return field(expr.PayloadBaseLLHeader, 0, slices.Concat(to, from))
 }
 
 func etherSource(mac net.HardwareAddr) []expr.Any { return field(expr.PayloadBaseLLHeader, 6, mac) }
