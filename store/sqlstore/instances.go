@@ -163,6 +163,7 @@ func (r reader) Replicas(ctx context.Context, primaries ...string) (map[string][
 			args[i] = primaries[min(i, n-1)]
 		}
 		primaries = primaries[n:]
+		// The plus keeps SQLite from the index that begins with deleted, which would read every living instance.
 		err := list(ctx, r.run, func(rows *sql.Rows) error {
 			var primary, id string
 			if err := rows.Scan(&primary, &id); err != nil {
@@ -170,7 +171,7 @@ func (r reader) Replicas(ctx context.Context, primaries ...string) (map[string][
 			}
 			found[primary] = append(found[primary], id)
 			return nil
-		}, `SELECT replica_of, id FROM instance WHERE deleted = 0 AND replica_of IN (?`+strings.Repeat(`,?`, size-1)+`) ORDER BY replica_of, id`, args...)
+		}, `SELECT replica_of, id FROM instance WHERE +deleted = 0 AND replica_of IN (?`+strings.Repeat(`,?`, size-1)+`) ORDER BY replica_of, id`, args...)
 		if err != nil {
 			return nil, fmt.Errorf("list replicas: %w", err)
 		}
