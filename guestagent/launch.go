@@ -45,6 +45,7 @@ func (l *loop) launch(ctx context.Context) error {
 		return err
 	}
 	l.log = newEngineLog(l.s.layout.State, c.LogFile)
+	l.s.setOwnLog(c.LogFile)
 	out, err := l.log.begin()
 	if err != nil {
 		return err

@@ -105,6 +105,7 @@ func (l *loop) begin(ctx context.Context) {
 		l.phase = phaseStarting // whether it was ready is not known: it is asked
 		if c, err := l.s.engine.Command(l.s.layout); err == nil {
 			l.log = newEngineLog(l.s.layout.State, c.LogFile)
+			l.s.setOwnLog(c.LogFile)
 		}
 		if want.Prepared && want.Stopped {
 			l.stop(ctx)

@@ -93,6 +93,7 @@ type Supervisor struct {
 	intent   intent
 	restarts bool // a restart command is under way: the engine is down on purpose for a moment
 	events   []string
+	ownLog   string // the engine's own log file
 }
 
 // maxEvents is how many unreported events are kept; of more the oldest are dropped.
@@ -259,14 +260,19 @@ func (s *Supervisor) ask(ctx context.Context, r request) error {
 
 // withEvidence adds the last lines of the engine's log to a sentence.
 func (s *Supervisor) withEvidence(text string) string {
-	c, err := s.engine.Command(s.layout)
-	if err != nil {
-		return text
-	}
-	if lines := newEngineLog(s.layout.State, c.LogFile).evidence(); lines != "" {
+	s.mu.Lock()
+	own := s.ownLog
+	s.mu.Unlock()
+	if lines := newEngineLog(s.layout.State, own).evidence(); lines != "" {
 		return text + " Its log ends with:\n" + lines
 	}
 	return text
+}
+
+func (s *Supervisor) setOwnLog(path string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ownLog = path
 }
 
 // note sets the view and wakes whoever reports, if something changed.

@@ -3,6 +3,7 @@ package main_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -70,26 +71,35 @@ func (g *guests) CredentialIssued(context.Context, string, time.Time) error { re
 
 // deployment is a broker, a controller and the directories of one guest.
 type deployment struct {
-	t      *testing.T
-	dir    string
-	id     string
-	broker *server.Server
-	guests *guests
-	ctl    bus.Conn
+	t       *testing.T
+	dir     string
+	id      string
+	address string // of the engine: one of this run alone
+	broker  *server.Server
+	guests  *guests
+	ctl     bus.Conn
 
 	mu         sync.Mutex
 	hellos     []guestapi.Hello
 	heartbeats []guestapi.Heartbeat
 }
 
-func deploy(t *testing.T) *deployment {
+func deploy(t *testing.T, engine string) *deployment {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "guest") //nolint:usetesting // a socket's path must be short
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	d := &deployment{t: t, dir: dir, id: trove.NewID()}
+	// The engine's account must get to its directory.
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "data"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	pid := os.Getpid()
+	d := &deployment{t: t, dir: dir, id: trove.NewID(), address: fmt.Sprintf("127.77.%d.%d", pid>>8&0xff, max(pid&0xff, 1))}
 	token := trove.NewID()
 	d.guests = &guests{id: d.id, hash: bus.HashToken(trove.Secret(token))}
 	d.broker, err = server.Start(t.Context(), server.Config{
@@ -108,7 +118,7 @@ func deploy(t *testing.T) *deployment {
 		t.Fatal(err)
 	}
 	boot, err := json.Marshal(bus.BootData{
-		Instance: d.id, Engine: "fake", Token: token, EnrolURLs: d.broker.EnrolURLs(), CABundle: d.broker.CABundle(),
+		Instance: d.id, Engine: engine, Token: token, EnrolURLs: d.broker.EnrolURLs(), CABundle: d.broker.CABundle(),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -156,15 +166,11 @@ func (d *deployment) until(what string, ok func() bool) {
 }
 
 // boot starts init, which starts the agent.
-func (d *deployment) boot(bin string) *exec.Cmd {
+func (d *deployment) boot(bin, account string) *exec.Cmd {
 	d.t.Helper()
-	me, err := user.Current()
-	if err != nil {
-		d.t.Fatal(err)
-	}
 	run := filepath.Join(d.dir, "run")
 	cmd := exec.Command(bin, "init", "--agent", bin, "--run", run, "--subreaper", "--",
-		"--boot", filepath.Join(d.dir, "boot.json"), "--data", filepath.Join(d.dir, "data"), "--run", run, "--user", me.Username)
+		"--boot", filepath.Join(d.dir, "boot.json"), "--data", filepath.Join(d.dir, "data"), "--run", run, "--user", account, "--address", d.address)
 	log, err := os.OpenFile(filepath.Join(d.dir, "console"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		d.t.Fatal(err)
@@ -279,8 +285,12 @@ const (
 
 func TestLifeOfAGuest(t *testing.T) {
 	bin := build(t)
-	d := deploy(t)
-	first := d.boot(bin)
+	d := deploy(t, "fake")
+	me, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := d.boot(bin, me.Username)
 	d.until("hello", func() bool { n, _ := d.seen(); return n > 0 })
 	if h := d.hellos[0]; h.AgentVersion != "9.8.7" || h.Engine != "fake" || h.BootID == "" {
 		t.Errorf("hello is %+v", h)
@@ -307,7 +317,7 @@ func TestLifeOfAGuest(t *testing.T) {
 		t.Errorf("the engine is process %d, it was %d", now, engine)
 	}
 	d.stopMachine(first)
-	d.boot(bin)
+	d.boot(bin, me.Username)
 	d.until("a healthy engine on a machine that was started again", func() bool {
 		_, h := d.seen()
 		return h.Service == trove.ServiceHealthy && h.EngineStart > 0 && d.engineAlive()
@@ -315,6 +325,51 @@ func TestLifeOfAGuest(t *testing.T) {
 	if d.enginePID() == engine {
 		t.Error("it is the engine of before")
 	}
+}
+
+// The same with a real server: its first start, its readiness, an agent that is killed, a machine that is stopped.
+func TestLifeOfAMariaDBGuest(t *testing.T) {
+	if _, err := exec.LookPath("mariadbd"); err != nil || os.Getuid() != 0 {
+		t.Skip("needs root and MariaDB's server package: the server runs as an account of its own")
+	}
+	bin := build(t)
+	d := deploy(t, "mariadb")
+	first := d.boot(bin, "nobody")
+	d.until("hello", func() bool { n, _ := d.seen(); return n > 0 })
+	var s guestapi.OperationStatus
+	d.ask(guestapi.CmdPrepare, "op/prepare", guestapi.PrepareArgs{
+		ServerID: 1, RAM: 512, VCPUs: 1, Databases: []trove.Database{{Name: "shop"}},
+		Users: []guestapi.UserArgs{{Name: "anna", Password: "Geheim-123", Databases: []string{"shop"}}},
+	}, &s)
+	d.until("the end of prepare", func() bool {
+		d.ask(guestapi.CmdStatus, "1", guestapi.StatusArgs{ID: "op/prepare"}, &s)
+		return s.State != guestapi.StateRunning
+	})
+	if s.State != guestapi.StateDone {
+		t.Fatalf("prepare ended with %+v %+v", s, s.Error)
+	}
+	engine := d.enginePID()
+	hellos, _ := d.seen()
+	agent := d.agentPID(first.Process.Pid)
+	t.Logf("resident: init %d KiB, agent %d KiB", residentKiB(t, first.Process.Pid), residentKiB(t, agent))
+	if err := unix.Kill(agent, unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	d.until("hello of the next agent", func() bool { n, h := d.seen(); return n > hellos && h.Service == trove.ServiceHealthy })
+	if now := d.enginePID(); now != engine {
+		t.Errorf("the engine is process %d, it was %d", now, engine)
+	}
+	var users []trove.User
+	d.ask(guestapi.CmdListUsers, "2", nil, &users)
+	if len(users) != 1 || users[0].Name != "anna" || len(users[0].Databases) != 1 {
+		t.Errorf("users are %+v", users)
+	}
+	d.ask(guestapi.CmdRestart, "op/restart", nil, &s)
+	d.until("the end of restart", func() bool {
+		d.ask(guestapi.CmdStatus, "3", guestapi.StatusArgs{ID: "op/restart"}, &s)
+		return s.State == guestapi.StateDone
+	})
+	d.stopMachine(first)
 }
 
 func (d *deployment) engineAlive() bool {

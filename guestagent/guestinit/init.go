@@ -14,6 +14,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -151,7 +152,11 @@ func (r *reaper) reap(ctx context.Context) {
 			r.backoff = 0
 		}
 		r.later()
-		r.log.WarnContext(ctx, "agent ended", "status", how.ExitStatus(), "signal", how.Signal().String(), "again_in", r.backoff)
+		ended := "status " + strconv.Itoa(how.ExitStatus())
+		if how.Signaled() {
+			ended = how.Signal().String()
+		}
+		r.log.WarnContext(ctx, "agent ended", "how", ended, "again_in", r.backoff.String())
 	}
 }
 

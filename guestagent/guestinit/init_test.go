@@ -269,7 +269,7 @@ func TestStrangerWithTheEnginesIDIsLeftAlone(t *testing.T) {
 
 func TestAgentThatCannotBeStarted(t *testing.T) {
 	s := start(t, `exit 7`, false)
-	s.until("several attempts", func() bool { return strings.Count(s.file("init.log"), "status=7") >= 3 })
+	s.until("several attempts", func() bool { return strings.Count(s.file("init.log"), `"status 7"`) >= 3 })
 	if code := s.terminate(); code != 0 {
 		t.Errorf("init ended with %d", code)
 	}
