@@ -18,6 +18,7 @@ import (
 	"github.com/trove-dbaas/trove/cloud"
 	"github.com/trove-dbaas/trove/guestapi"
 	"github.com/trove-dbaas/trove/internal/clock"
+	"github.com/trove-dbaas/trove/internal/workflow"
 	"github.com/trove-dbaas/trove/store"
 	"github.com/trove-dbaas/trove/taskmanager"
 )
@@ -127,6 +128,23 @@ func TestHostRestart(t *testing.T) {
 		}
 		if ops, err := w.store.Operations(t.Context(), instanceID, 10); err != nil || len(ops) != 1 {
 			t.Errorf("operations: %+v, %v", ops, err)
+		}
+	})
+}
+
+// TestLostHello: a step that waits for a guest asks it, before its next heartbeat is due.
+func TestLostHello(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, dir)
+		defer w.close()
+		defer w.runConductor()()
+		w.broker.DropMessage("trove.v1.guest.*.up.*", 1) // hello
+		w.broker.DropMessage("trove.v1.guest.*.up.*", 2) // the first heartbeat
+		began := time.Now()
+		op := w.carryOut(w.request(trove.OpCreate))
+		if took := time.Since(began); op.State != trove.OperationDone || took < workflow.LookAgain || took >= 2*workflow.LookAgain {
+			t.Errorf("the create is %s after %s", op.State, took)
 		}
 	})
 }
