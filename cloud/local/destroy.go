@@ -41,6 +41,10 @@ func (p *Provider) Destroy(ctx context.Context) error {
 	if err := p.Close(); err != nil {
 		return err
 	}
+	// The locks are in a directory that an earlier call removed at its end.
+	if err := p.paths.make(); err != nil {
+		return fmt.Errorf("destroy the local cloud: %w", err)
+	}
 	ids, err := p.Instances(ctx)
 	if err != nil {
 		return fmt.Errorf("destroy the local cloud: %w", err)

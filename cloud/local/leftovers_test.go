@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/trove-dbaas/trove/cloud/local"
@@ -16,32 +17,45 @@ var deploymentName = regexp.MustCompile(`trove-[0-9a-f]{8}\b`)
 // deploymentGroup is the control group of an instance. Ended processes that nobody asked after are in its parent.
 var deploymentGroup = regexp.MustCompile(`trove-[0-9a-f]{8}/[0-9a-f-]{36}`)
 
-// everything lists what the tests of this package could leave on the machine: mounts, loops, control groups, links to user ids, processes. Deployments
-// whose state is not in a directory of this test are left out: they may change meanwhile.
+var (
+	ourMu sync.Mutex
+	our   []string // state directories and names of the deployments that deploy made
+)
+
+// isOurs reports whether a path is in the state of a deployment that these tests made, or a name is of one.
+func isOurs(path string) bool {
+	ourMu.Lock()
+	defer ourMu.Unlock()
+	return slices.ContainsFunc(our, func(state string) bool { return strings.HasPrefix(path, state) })
+}
+
+// everything lists what the tests of this package could leave on the machine: mounts, loops, control groups, links to user ids, processes. What is known to
+// be of another deployment is left out: it may change meanwhile.
 func everything(tb testing.TB) []string {
 	tb.Helper()
 	var all []string
 	keep := func(kind, text string) {
 		for _, name := range deploymentName.FindAllString(text, -1) {
-			if state, err := os.ReadFile(filepath.Join("/run", name, "state")); err == nil && !strings.HasPrefix(string(state), os.TempDir()) {
+			state, _ := os.ReadFile(filepath.Join("/run", name, "state"))
+			if !isOurs(name) && !isOurs(string(state)) {
 				return
 			}
 		}
 		all = append(all, kind+" "+text)
 	}
 	for line := range strings.Lines(read(tb, "/proc/self/mountinfo")) {
-		if point := strings.Fields(line)[4]; strings.Contains(point, "trove") {
+		if point := strings.Fields(line)[4]; deploymentName.MatchString(point) {
 			keep("mount", point)
 		}
 	}
 	for _, file := range glob(tb, "/sys/block/loop*/loop/backing_file") {
-		if data, err := os.ReadFile(file); err == nil && strings.HasPrefix(string(data), os.TempDir()) {
+		if data, err := os.ReadFile(file); err == nil && isOurs(string(data)) {
 			keep("loop", strings.TrimSpace(string(data)))
 		}
 	}
 	for _, pattern := range []string{"/run/trove-*", "/run/netns/trove-*", "/sys/fs/cgroup/trove-*", "/sys/fs/cgroup/*/trove-*", "/sys/fs/cgroup/*/trove-*/*-*"} {
 		for _, file := range glob(tb, pattern) {
-			if file != "/run/trove-ids" {
+			if file != "/run/trove-ids" && file != "/run/trove-network.lock" {
 				keep("file", file)
 			}
 		}

@@ -79,6 +79,9 @@ func deploy(tb testing.TB) *deployment {
 	}
 	d.config.Net = network{d.net}
 	d.Provider = d.open(tb)
+	ourMu.Lock()
+	our = append(our, d.config.State, filepath.Base(d.RunDir()))
+	ourMu.Unlock()
 	tb.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()

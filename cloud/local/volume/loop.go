@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -47,6 +48,34 @@ func openLoop(image string) (*os.File, error) {
 		}
 	}
 	return nil, errors.New("no loop device could be had: all that were free were taken by others meanwhile")
+}
+
+// openAttached returns the open loop device that the file is attached to already, nil if there is none: a mount namespace that is not ours may hold a copy
+// of an earlier mount. A second device would be a second file system over the same blocks; the same device gives the same file system once more.
+func openAttached(image string) (*os.File, error) {
+	var want unix.Stat_t
+	if err := unix.Stat(image, &want); err != nil {
+		return nil, fmt.Errorf("attach %s: %w", image, err)
+	}
+	found, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	if err != nil {
+		return nil, err
+	}
+	for _, file := range found {
+		if data, err := os.ReadFile(file); err != nil || strings.TrimSpace(string(data)) != image {
+			continue // free meanwhile, or another's
+		}
+		dev, err := os.OpenFile(filepath.Join("/dev", filepath.Base(filepath.Dir(filepath.Dir(file)))), os.O_RDWR, 0)
+		if err != nil {
+			return nil, fmt.Errorf("attach %s: %w", image, err)
+		}
+		// Open, it cannot become free any more; it may have done so before.
+		if info, err := unix.IoctlLoopGetStatus64(int(dev.Fd())); err == nil && info.Inode == want.Ino && info.Device == want.Dev {
+			return dev, nil
+		}
+		dev.Close()
+	}
+	return nil, nil
 }
 
 func freeLoop() (*os.File, error) {

@@ -159,7 +159,10 @@ func Attach(image, target string, ns *mounts.UserNS) (Attached, error) {
 func attach(image, target string, ns *mounts.UserNS) error {
 	// The loop lets go of its file when the last user closes it (autoclear), so it stays open until it is mounted. That also means that a
 	// crash in between leaves nothing.
-	dev, err := openLoop(image)
+	dev, err := openAttached(image)
+	if err == nil && dev == nil {
+		dev, err = openLoop(image)
+	}
 	if err != nil {
 		return err
 	}
@@ -217,7 +220,12 @@ func Extend(image, target string, size int64, reserve bool) error {
 	return nil
 }
 
-// Detach unmounts the volume and waits until its loop device is free. One that is not attached is fine.
+// freeTimeout is how long Detach waits for the loop device after the mount is gone.
+const freeTimeout = time.Second
+
+// Detach unmounts the volume and waits a moment for its loop device to be free. One that is not attached is fine. Another mount namespace may hold a copy
+// of the mount, for some milliseconds that of a sandbox that starts, for longer one that has nothing to do with us; then the device is free, and
+// the space of a removed image, when that namespace ends.
 func Detach(ctx context.Context, target string) error {
 	a, err := Find(target)
 	if errors.Is(err, os.ErrNotExist) {
@@ -226,14 +234,23 @@ func Detach(ctx context.Context, target string) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, 10*time.Second, fmt.Errorf("%s is still in use", a.Device))
+	if err := unmount(ctx, target); err != nil {
+		return err
+	}
+	for waited := time.Duration(0); loopAttached(a.Loop) && waited < freeTimeout; waited += time.Millisecond {
+		if err := clock.Sleep(ctx, time.Millisecond); err != nil {
+			return fmt.Errorf("detach the volume at %s: %w", target, err)
+		}
+	}
+	return nil
+}
+
+// unmount tries again while the last process of a sandbox is leaving.
+func unmount(ctx context.Context, target string) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, 10*time.Second, fmt.Errorf("a process of this machine uses %s", target))
 	defer cancel()
 	for {
 		err := mounts.Unmount(target)
-		if err == nil {
-			break
-		}
-		// The last process of a sandbox may just be leaving.
 		if !errors.Is(err, unix.EBUSY) {
 			return err
 		}
@@ -241,13 +258,6 @@ func Detach(ctx context.Context, target string) error {
 			return fmt.Errorf("%w: %w", err, waitErr)
 		}
 	}
-	// Another sandbox that starts at this moment may hold a copy of the mount for some milliseconds.
-	for loopAttached(a.Loop) {
-		if err := clock.Sleep(ctx, time.Millisecond); err != nil {
-			return fmt.Errorf("detach the volume at %s: %w", target, err)
-		}
-	}
-	return nil
 }
 
 // Remove deletes the image file and what a broken-off Make left of it. It must be detached.

@@ -286,3 +286,33 @@ func TestShelf(t *testing.T) {
 		t.Errorf("the unfinished copy is still there: %v", err)
 	}
 }
+
+// TestAttachTwiceIsOneFileSystem has a mount of the volume that Attach does not know, as a mount namespace of another program may have.
+func TestAttachTwiceIsOneFileSystem(t *testing.T) {
+	needRoot(t)
+	image, first, second := filepath.Join(t.TempDir(), "volume.img"), mountPoint(t), mountPoint(t)
+	if err := volume.Make(t.Context(), volume.Spec{Image: image, Size: 320 * mib}); err != nil {
+		t.Fatal(err)
+	}
+	a, err := volume.Attach(image, first, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := volume.Attach(image, second, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.Device != b.Device {
+		t.Fatalf("the volume is on %s and on %s: two file systems over the same blocks", a.Device, b.Device)
+	}
+	if err := os.WriteFile(filepath.Join(first, "x"), []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if data, err := os.ReadFile(filepath.Join(second, "x")); err != nil || string(data) != "x" {
+		t.Errorf("the second mount shows %q, %v", data, err)
+	}
+	// The device stays in use, and detaching the first does not wait for it for ever.
+	if err := volume.Detach(t.Context(), first); err != nil {
+		t.Error(err)
+	}
+}
