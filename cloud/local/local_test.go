@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/cloud"
 	"github.com/trove-dbaas/trove/cloud/local"
@@ -48,11 +50,12 @@ var images = sync.OnceValues(func() (dir string, err error) {
 const imageID = "0d7f5a3e-52c1-4b7a-8a64-3c1d3f1c0001"
 
 func TestMain(m *testing.M) {
-	code := m.Run()
-	if dir, err := images(); err == nil {
-		_ = os.RemoveAll(dir)
-	}
-	os.Exit(code) //nolint:forbidigo // TestMain has to
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		if dir, err := images(); err == nil {
+			_ = os.RemoveAll(dir)
+		}
+		os.Exit(code) //nolint:forbidigo // what goleak would do
+	}))
 }
 
 type deployment struct {

@@ -1,0 +1,144 @@
+package cgroup_test
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/trove-dbaas/trove/cloud/local/cgroup"
+)
+
+// tree makes a directory with files, as a kernel would show them.
+func tree(t *testing.T, files map[string]string) string {
+	t.Helper()
+	root := t.TempDir()
+	for name, text := range files {
+		path := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return root
+}
+
+func open(t *testing.T, root string) *cgroup.Tree {
+	t.Helper()
+	c, err := cgroup.Open(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func contents(t *testing.T, root string, names ...string) map[string]string {
+	t.Helper()
+	got := map[string]string{}
+	for _, n := range names {
+		data, err := os.ReadFile(filepath.Join(root, n))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got[n] = string(data)
+	}
+	return got
+}
+
+var limits = cgroup.Limits{Memory: 1 << 30, CPU: 2 * cgroup.Period, PIDs: 64}
+
+func TestUnified(t *testing.T) {
+	root := tree(t, map[string]string{
+		"cgroup.controllers": "cpuset cpu io memory hugetlb pids\n",
+		"trove/a/memory.max": "max\n", "trove/a/memory.swap.max": "max\n", "trove/a/cpu.max": "max 100000\n", "trove/a/pids.max": "max\n",
+		"trove/a/cgroup.procs": "12\n13\n",
+		"trove/b/memory.max":   "max\n", "trove/b/cpu.max": "max 100000\n", "trove/b/pids.max": "max\n", // without swap accounting
+	})
+	c := open(t, root)
+	if c.Version() != 2 {
+		t.Errorf("version %d, want 2", c.Version())
+	}
+	for _, group := range []string{"/trove/a", "/trove/b"} {
+		if err := c.Set(group, limits); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := c.Get(group); err != nil || got != limits {
+			t.Errorf("%s: limits %+v, %v; want %+v", group, got, err, limits)
+		}
+	}
+	want := map[string]string{"trove/a/memory.max": "1073741824", "trove/a/memory.swap.max": "0", "trove/a/cpu.max": "200000 100000", "trove/a/pids.max": "64"}
+	if diff := cmp.Diff(want, contents(t, root, "trove/a/memory.max", "trove/a/memory.swap.max", "trove/a/cpu.max", "trove/a/pids.max")); diff != "" {
+		t.Errorf("files (-want +got):\n%s", diff)
+	}
+	if pids, err := c.Processes("/trove/a"); err != nil || !slices.Equal(pids, []int{12, 13}) {
+		t.Errorf("processes %v, %v", pids, err)
+	}
+	if groups, err := c.Groups("/trove"); err != nil || !slices.Equal(groups, []string{"a", "b"}) {
+		t.Errorf("groups %v, %v", groups, err)
+	}
+}
+
+func TestHierarchies(t *testing.T) {
+	root := tree(t, map[string]string{
+		"memory/trove/a/memory.limit_in_bytes": "536870912\n", "memory/trove/a/memory.memsw.limit_in_bytes": "536870912\n",
+		"cpu,cpuacct/trove/a/cpu.cfs_period_us": "100000\n", "cpu,cpuacct/trove/a/cpu.cfs_quota_us": "-1\n",
+		"pids/trove/a/pids.max": "max\n", "pids/trove/a/cgroup.procs": "12\n", "memory/trove/a/cgroup.procs": "12\n",
+		"unified/trove/b/cgroup.procs": "",
+	})
+	if err := os.Symlink("cpu,cpuacct", filepath.Join(root, "cpu")); err != nil {
+		t.Fatal(err)
+	}
+	c := open(t, root)
+	if c.Version() != 1 {
+		t.Errorf("version %d, want 1", c.Version())
+	}
+	if err := c.Set("/trove/a", limits); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{
+		"memory/trove/a/memory.limit_in_bytes": "1073741824", "memory/trove/a/memory.memsw.limit_in_bytes": "1073741824",
+		"cpu/trove/a/cpu.cfs_quota_us": "200000", "pids/trove/a/pids.max": "64",
+	}
+	if diff := cmp.Diff(want, contents(t, root, "memory/trove/a/memory.limit_in_bytes", "memory/trove/a/memory.memsw.limit_in_bytes",
+		"cpu/trove/a/cpu.cfs_quota_us", "pids/trove/a/pids.max")); diff != "" {
+		t.Errorf("files (-want +got):\n%s", diff)
+	}
+	if pids, err := c.Processes("/trove/a"); err != nil || !slices.Equal(pids, []int{12}) {
+		t.Errorf("processes %v, %v; want each once", pids, err)
+	}
+	if groups, err := c.Groups("/trove"); err != nil || !slices.Contains(groups, "a") || !slices.Contains(groups, "b") {
+		t.Errorf("groups %v, %v; want those of all hierarchies", groups, err)
+	}
+}
+
+func TestMissingControllerIsNamed(t *testing.T) {
+	for name, files := range map[string]map[string]string{
+		"unified":     {"cgroup.controllers": "cpu memory\n"},
+		"hierarchies": {"cpu/tasks": "", "memory/tasks": ""},
+	} {
+		if _, err := cgroup.Open(tree(t, files)); err == nil || !strings.Contains(err.Error(), "pids") {
+			t.Errorf("%s: error %v, want one that names pids", name, err)
+		}
+	}
+}
+
+func TestRemoveTakesNestedGroups(t *testing.T) {
+	root := tree(t, map[string]string{"cgroup.controllers": "cpu memory pids\n"})
+	if err := os.MkdirAll(filepath.Join(root, "trove/a/engine/worker"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	c := open(t, root)
+	for range 2 {
+		if err := c.Remove("/trove/a"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if left, err := c.Groups("/trove"); err != nil || len(left) != 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+}
