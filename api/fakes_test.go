@@ -43,6 +43,12 @@ var tokens = map[string]identity.Caller{
 	"admin_other": {UserID: "u-admin-other", ProjectID: projectAdmin, Roles: []string{"admin"}},
 }
 
+// What the wiring hands to the API fits.
+var (
+	_ api.Guests   = (*guestapi.Client)(nil)
+	_ api.Enforcer = (*policy.Enforcer)(nil)
+)
+
 type fakeAuth struct{}
 
 func (fakeAuth) Authenticate(_ context.Context, token trove.Secret) (identity.Caller, error) {

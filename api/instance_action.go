@@ -132,7 +132,8 @@ func hold(ctx context.Context, tx store.Tx, i *trove.Instance, resource string, 
 	return nil
 }
 
-// resetStatus takes an instance out of a task that hangs: its open operation is cancelled, and nothing is believed of the guest until it reports.
+// resetStatus takes an instance out of a task that hangs: its open operation is cancelled, and nothing is believed of the guest until it reports. A
+// deletion goes on: what is left of the instance could not be used any more.
 func (s *server) resetStatus(ctx context.Context, c *call) (any, error) {
 	rule := "instance:reset_status"
 	if c.body.obj("reset_status").has("force_delete") {
@@ -143,14 +144,17 @@ func (s *server) resetStatus(ctx context.Context, c *call) (any, error) {
 	}
 	err := s.cfg.Store.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
 		now := s.cfg.Clock.Now()
+		deleting := false
 		err := tx.UpdateInstance(ctx, c.instance.ID, now, func(i *trove.Instance) error {
-			i.Task = trove.TaskNone
+			if deleting = i.Task == trove.TaskDeleting; !deleting {
+				i.Task = trove.TaskNone
+			}
 			return nil
 		})
 		if err == nil {
 			err = tx.SetServiceStatus(ctx, c.instance.ID, trove.ServiceUnknown, now)
 		}
-		if err != nil {
+		if err != nil || deleting {
 			return err
 		}
 		open, err := tx.OpenOperation(ctx, c.instance.ID)

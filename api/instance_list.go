@@ -11,15 +11,37 @@ import (
 )
 
 func (s *server) listInstances(ctx context.Context, c *call) (any, error) {
-	return s.instancePage(ctx, c, view{})
+	page, err := s.readInstances(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	page.now = s.cfg.Clock.Now()
+	page.versions = make([]trove.DatastoreVersion, len(page.found))
+	for n := range page.found {
+		if page.versions[n], _, err = s.datastoreVersion(ctx, page.found[n].DatastoreVersionID); err != nil {
+			return nil, err
+		}
+	}
+	return page, nil
 }
 
 func (s *server) detailInstances(ctx context.Context, c *call) (any, error) {
-	return s.instancePage(ctx, c, view{detail: true})
+	page, err := s.readInstances(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	out := wire.InstanceList{Instances: make([]wire.Instance, len(page.found)), Links: page.next, InstancesLinks: page.next}
+	for n := range page.found {
+		i := &page.found[n]
+		if out.Instances[n], err = s.viewInstance(ctx, c, i, page.replicas[i.ID], view{detail: true}); err != nil {
+			return nil, err
+		}
+	}
+	return &out, nil
 }
 
-// instancePage reads a page in the order of ids and shows it newest first, as Trove does.
-func (s *server) instancePage(ctx context.Context, c *call, v view) (any, error) {
+// readInstances reads a page in the order of ids and puts the newest first, as Trove does.
+func (s *server) readInstances(ctx context.Context, c *call) (*instancePage, error) {
 	p, err := s.readPage(c, false)
 	if err != nil {
 		return nil, err
@@ -28,24 +50,17 @@ func (s *server) instancePage(ctx context.Context, c *call, v view) (any, error)
 	if err != nil {
 		return nil, fmt.Errorf("list the instances: %w", err)
 	}
-	var out wire.InstanceList
+	out := &instancePage{call: c}
 	if len(found) > p.limit {
 		found = found[:p.limit]
-		out.Links = c.nextLink(found[p.limit-1].ID)
-		out.InstancesLinks = out.Links
+		out.next = c.nextLink(found[p.limit-1].ID)
 	}
-	replicas, err := s.replicasOf(ctx, found)
-	if err != nil {
+	if out.replicas, err = s.replicasOf(ctx, found); err != nil {
 		return nil, err
 	}
 	slices.SortStableFunc(found, func(a, b trove.Instance) int { return b.Created.Compare(a.Created) })
-	out.Instances = make([]wire.Instance, len(found))
-	for n := range found {
-		if out.Instances[n], err = s.viewInstance(ctx, c, &found[n], replicas[found[n].ID], v); err != nil {
-			return nil, err
-		}
-	}
-	return &out, nil
+	out.found = found
+	return out, nil
 }
 
 func (s *server) replicasOf(ctx context.Context, found []trove.Instance) (map[string][]string, error) {

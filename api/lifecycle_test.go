@@ -167,6 +167,18 @@ func TestResetStatus(t *testing.T) {
 	}
 }
 
+// A deletion cannot be reset: parts of the instance are gone.
+func TestResetStatusOfADeletion(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	id := w.built(t)
+	w.must(t, http.StatusAccepted, "member", http.MethodDelete, "/instances/"+id, "", nil)
+	w.must(t, http.StatusAccepted, "admin", http.MethodPost, "/instances/"+id+"/action", `{"reset_status":{}}`, nil)
+	row, open := w.openOperation(t, id)
+	if i := w.instance(t, id); i.Task != trove.TaskDeleting || !open || row.Cancelled {
+		t.Errorf("task %v, operation %+v", i.Task, row.Operation)
+	}
+}
+
 // What an access update leaves out stays as it is.
 func TestAccessIsMerged(t *testing.T) {
 	w := newWorld(t, nil, nil)

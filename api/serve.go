@@ -241,14 +241,20 @@ func (s *server) writeJSON(ctx context.Context, w http.ResponseWriter, status in
 	buf, _ := buffers.Get().(*bytes.Buffer)
 	defer buffers.Put(buf)
 	buf.Reset()
-	enc := json.NewEncoder(buf)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
-		s.cfg.Log.ErrorContext(ctx, "answer could not be encoded", "err", err)
-		w.WriteHeader(http.StatusInternalServerError)
-		return
+	var body []byte
+	if a, ok := v.(appender); ok {
+		body = a.appendJSON(buf.AvailableBuffer())
+		buf.Write(body) // so that the room it needed is kept
+	} else {
+		enc := json.NewEncoder(buf)
+		enc.SetEscapeHTML(false)
+		if err := enc.Encode(v); err != nil {
+			s.cfg.Log.ErrorContext(ctx, "answer could not be encoded", "err", err)
+			w.WriteHeader(http.StatusInternalServerError)
+			return
+		}
+		body = bytes.TrimSuffix(buf.Bytes(), []byte("\n"))
 	}
-	body := bytes.TrimSuffix(buf.Bytes(), []byte("\n"))
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set("Content-Length", strconv.Itoa(len(body)))
