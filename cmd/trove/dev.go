@@ -96,7 +96,18 @@ func (o stateOptions) config() (config.Config, app.StateDir, error) {
 	return c, app.StateDir(state), c.Check()
 }
 
+// needRoot is asked before anything else, so that nothing half-made is left and no other error hides it.
+func needRoot() error {
+	if os.Geteuid() == 0 {
+		return nil
+	}
+	return trove.Errorf(trove.KindForbidden, "This makes sandboxes, volumes and networks on this machine and needs root: run it as root, or with sudo.")
+}
+
 func devRun(ctx context.Context, o stateOptions, readyFD int) (err error) {
+	if err := needRoot(); err != nil {
+		return err
+	}
 	c, _, err := o.config()
 	if err != nil {
 		return err
@@ -119,6 +130,9 @@ func devRun(ctx context.Context, o stateOptions, readyFD int) (err error) {
 
 // devStart starts the service in a session of its own and waits until it says that it is ready, or why it is not.
 func devStart(ctx context.Context, o stateOptions) error {
+	if err := needRoot(); err != nil {
+		return err
+	}
 	c, state, err := o.config()
 	if err != nil {
 		return err
@@ -233,6 +247,9 @@ func devStatus(o stateOptions) error {
 
 // devDestroy lists what there is, asks, stops the service and removes everything.
 func devDestroy(ctx context.Context, o stateOptions, force bool) error {
+	if err := needRoot(); err != nil {
+		return err
+	}
 	c, state, err := o.config()
 	if err != nil {
 		return err
