@@ -273,6 +273,10 @@ func TestHalfMadeIsFinishedOrRemoved(t *testing.T) {
 				t.Fatal(err)
 			}
 		},
+		"a growth that was only booked": func(t *testing.T, id string) {
+			d.volume(t, id)
+			writeFile(t, dir(id, "volume.json"), strings.Replace(record, `"size_gib":1`, `"size_gib":2`, 1))
+		},
 		"a machine's record": func(t *testing.T, id string) {
 			d.volume(t, id)
 			writeFile(t, dir(id, "machine.json"), `{"image_id":"`+imageID+`","flavor":{"ID":"1","Name":"db.tiny","RAM":512,"VCPUs":1}}`)
@@ -293,7 +297,14 @@ func TestHalfMadeIsFinishedOrRemoved(t *testing.T) {
 				}
 				make(t, id)
 				if finish {
-					d.create(t, id, 1)
+					size := 1
+					if strings.Contains(name, "growth") {
+						size = 2
+					}
+					d.create(t, id, size)
+					if v, err := d.FindVolume(ctx, id); err != nil || !v.Ready || v.SizeGiB != size {
+						t.Errorf("finished: %+v, %v", v, err)
+					}
 					if m, err := d.FindMachine(ctx, id); err != nil || m.State != cloud.MachineRunning {
 						t.Errorf("finished: %+v, %v", m, err)
 					}

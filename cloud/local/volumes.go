@@ -57,9 +57,16 @@ func checkVolumeSpec(s cloud.VolumeSpec) error {
 	return checkID(s.Instance)
 }
 
-// makeVolume makes the image file, after its size has been counted against the pool.
+// makeVolume makes the image file, after its size has been counted against the pool, or finishes one that is there.
 func (p *Provider) makeVolume(ctx context.Context, id string, rec volumeRecord, fresh bool) error {
 	size := int64(rec.SizeGiB) * gib
+	if exists(p.paths.image(id)) {
+		if err := p.book(ctx, id, rec); err != nil {
+			return err
+		}
+		// A growth may have been cut off after it was booked.
+		return p.spaceError(volume.Extend(p.paths.image(id), p.paths.in(id, "data"), size, p.reserve()), size)
+	}
 	golden, key, err := p.golden(rec.ImageID, size)
 	if err != nil {
 		return err
@@ -67,18 +74,12 @@ func (p *Provider) makeVolume(ctx context.Context, id string, rec volumeRecord, 
 	if err := p.book(ctx, id, rec); err != nil {
 		return err
 	}
-	if exists(p.paths.image(id)) {
-		return nil
-	}
 	spare := ""
 	if golden != "" {
 		spare = p.shelf.Take(key, golden)
 	}
 	err = volume.Make(ctx, volume.Spec{Image: p.paths.image(id), Size: size, Golden: golden, Spare: spare, Reserve: p.reserve()})
-	if err == nil {
-		return nil
-	}
-	if fresh {
+	if err != nil && fresh {
 		// Nothing was made, so nothing may be counted.
 		_ = os.Remove(p.paths.volumeRecord(id))
 	}
