@@ -72,6 +72,14 @@ func (c *Conn) report(_ *nats.Conn, sub *nats.Subscription, err error) {
 // Connected reports whether the connection is up at the moment.
 func (c *Conn) Connected() bool { return c.nc.IsConnected() }
 
+// Reconnect connects anew, which asks for a new credential and interrupts for about 2 ms. A request that waits for its answer fails.
+func (c *Conn) Reconnect() error {
+	if err := c.nc.ForceReconnect(); err != nil {
+		return fmt.Errorf("connect anew: %w", translate(err))
+	}
+	return nil
+}
+
 // Dropped returns how many messages were lost because handlers were too slow.
 func (c *Conn) Dropped() int {
 	c.mu.Lock()

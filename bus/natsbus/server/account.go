@@ -179,10 +179,7 @@ func (a *accounts) issueGuest(instance, publicKey string, expires time.Time) (st
 // issueController makes the identity of a controller's connection in this process. It has no expiry because its key never
 // leaves the process.
 func (a *accounts) issueController(name, publicKey string) (string, error) {
-	uc := jwt.NewUserClaims(publicKey)
-	uc.Name, uc.IssuerAccount = name, public(a.keys.account)
-	uc.SetScoped(true)
-	return uc.Encode(a.keys.controllerSigner)
+	return a.keys.controller(name, publicKey, time.Time{})
 }
 
 // The events that the broker itself reports.

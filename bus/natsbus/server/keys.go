@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"time"
 
+	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nkeys"
 
 	trove "github.com/trove-dbaas/trove"
@@ -74,4 +76,15 @@ func public(pair nkeys.KeyPair) string {
 		return ""
 	}
 	return s
+}
+
+// controller makes the identity of a controller's connection. The zero time is no expiry.
+func (k *keys) controller(name, publicKey string, expires time.Time) (string, error) {
+	uc := jwt.NewUserClaims(publicKey)
+	uc.Name, uc.IssuerAccount = name, public(k.account)
+	if !expires.IsZero() {
+		uc.Expires = expires.Unix()
+	}
+	uc.SetScoped(true)
+	return uc.Encode(k.controllerSigner)
 }
