@@ -2,7 +2,9 @@
 SHELL := /bin/bash
 GO ?= go
 STATE ?= var/dev
-LDFLAGS := -s -w
+# A release sets it. It is part of the agent's binary and so of every image's id: a version of each commit would build every image anew.
+VERSION ?= devel
+LDFLAGS := -s -w -X main.version=$(VERSION)
 BIN := bin/tools
 LINT := $(BIN)/golangci-lint
 

@@ -73,7 +73,7 @@ func TestBadInputNamesTheFieldAndLeavesNothing(t *testing.T) {
 		"no name":         {`{"instance":{"flavorRef":"1","volume":{"size":1}}}`, 400, "name"},
 		"name of blanks":  {`{"instance":{"name":"  ","flavorRef":"1","volume":{"size":1}}}`, 400, "name"},
 		"volume of 0":     {`{"instance":{"name":"a","flavorRef":"1","volume":{"size":0}}}`, 400, "size"},
-		"volume too big":  {`{"instance":{"name":"a","flavorRef":"1","volume":{"size":100000}}}`, 413, "volume"},
+		"volume too big":  {`{"instance":{"name":"a","flavorRef":"1","volume":{"size":100000}}}`, 413, "size"},
 		"no flavor":       {`{"instance":{"name":"a","flavorRef":"999","volume":{"size":1}}}`, 400, "999"},
 		"no version":      {`{"instance":{"name":"a","flavorRef":"1","volume":{"size":1},"datastore":{"type":"mariadb","version":"1.0"}}}`, 400, "1.0"},
 		"no datastore":    {`{"instance":{"name":"a","flavorRef":"1","volume":{"size":1},"datastore":{"type":"oracle"}}}`, 404, "oracle"},

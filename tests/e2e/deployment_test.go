@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -79,7 +80,7 @@ func freePort() string {
 	if err != nil {
 		panic(err)
 	}
-	defer l.Close()
+	defer func() { _ = l.Close() }()
 	return l.Addr().String()
 }
 
@@ -120,8 +121,8 @@ func (d *deployment) readOpenrc(name string) error {
 }
 
 func (d *deployment) getenv(name string) string {
-	for i := len(d.env) - 1; i >= 0; i-- {
-		if v, ok := strings.CutPrefix(d.env[i], name+"="); ok {
+	for _, e := range slices.Backward(d.env) {
+		if v, ok := strings.CutPrefix(e, name+"="); ok {
 			return v
 		}
 	}
@@ -239,6 +240,7 @@ func open(t testing.TB, i wire.Instance, user, pass, database string) *sql.DB {
 	}
 	cfg := mysql.NewConfig()
 	cfg.User, cfg.Passwd, cfg.Net, cfg.Addr, cfg.DBName = user, pass, "tcp", net.JoinHostPort(i.Addresses[0].Address, "3306"), database
+	cfg.TLSConfig = "skip-verify" // the certificate is the instance's own
 	cfg.Timeout, cfg.ReadTimeout, cfg.WriteTimeout = 5*time.Second, 10*time.Second, 10*time.Second
 	connector, err := mysql.NewConnector(cfg)
 	if err != nil {

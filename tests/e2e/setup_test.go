@@ -87,7 +87,7 @@ func TestATakenPortIsASentence(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
+	defer func() { _ = l.Close() }()
 	before := hostcheck.Take(t.Context(), t)
 	d := &deployment{t: t, state: filepath.Join(t.TempDir(), "state")}
 	_, err = d.try("dev", "start", "--state", d.state, "--listen", l.Addr().String())
@@ -99,7 +99,7 @@ func TestATakenPortIsASentence(t *testing.T) {
 
 func TestWithoutRootOneSentenceSaysSo(t *testing.T) {
 	dir := t.TempDir()
-	if err := os.Chmod(dir, 0o777); err != nil { //nolint:gosec // the unprivileged user of this test writes here
+	if err := os.Chmod(dir, 0o777); err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), binary("trove"), "dev", "run", "--state", filepath.Join(dir, "state"))

@@ -138,7 +138,7 @@ func login(ctx context.Context, i wire.Instance) error {
 		return err
 	}
 	db := sql.OpenDB(connector)
-	defer db.Close()
+	defer func() { _ = db.Close() }()
 	var one int
 	return db.QueryRowContext(ctx, "SELECT 1").Scan(&one)
 }

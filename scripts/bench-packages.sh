@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# The benchmarks behind docs/performance.md, three times each; the result goes to docs/evidence.
+source "$(dirname "$0")/lib.sh"
+mkdir -p docs/evidence
+{
+	echo "# Benchmarks of the packages"
+	echo
+	echo "Command: \`scripts/bench-packages.sh\`. Commit $(git rev-parse --short HEAD), $(date -u +%F), $(nproc) cores, kernel $(uname -r)."
+	echo
+	echo '```'
+	go test -run '^$' -bench 'DurableStep|Enqueue|InstancesPage|Creates|Heartbeat|EnsureInstance|List|Show' -count 3 -benchtime 1s \
+		./store/sqlstore ./internal/workflow ./taskmanager ./conductor ./api ./cloud/local/hostnet ./bus/natsbus/...
+	echo '```'
+} | tee var/bench-packages.md
+mv var/bench-packages.md docs/evidence/bench-packages.md

@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# What is too long for CI, with results under docs/evidence: provisioning 50 times, the figures of the whole service, benchmarks of the packages, each fuzz
+# target for two minutes.
+source "$(dirname "$0")/lib.sh"
+source scripts/parts.sh
+need_root
+part "packages" scripts/install-packages.sh test
+part "provisioning" scripts/bench-provision.sh
+part "the whole service" scripts/bench-service.sh
+part "benchmarks" scripts/bench-packages.sh
+part "fuzzing" scripts/fuzz.sh "${FUZZ_TIME:-2m}"
+parts_summary
