@@ -1,0 +1,27 @@
+package hostnet
+
+import (
+	"net/netip"
+	"path/filepath"
+
+	trove "github.com/trove-dbaas/trove"
+)
+
+// Known is what is written down of a deployment's network.
+type Known struct {
+	HostAddress  netip.Addr   // as Net.HostAddress
+	TenantSubnet netip.Prefix // as Net.TenantSubnet
+}
+
+// ReadKnown returns what is written down, without a change to the machine: for processes that use the network and do not make it. It is Unavailable
+// before the first Open.
+func ReadKnown(state string) (Known, error) {
+	r, err := readRanges(deployment{state: filepath.Clean(state)}.rangesFile())
+	if err != nil {
+		return Known{}, err
+	}
+	if !r.Management.IsValid() || !r.Tenant.IsValid() {
+		return Known{}, trove.Errorf(trove.KindUnavailable, "The networks of %s are not there yet: trove-taskmanager makes them when it is started.", state)
+	}
+	return Known{HostAddress: side{prefix: r.Management}.host(), TenantSubnet: r.Tenant}, nil
+}

@@ -1,0 +1,66 @@
+package local
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"slices"
+
+	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/cloud"
+)
+
+// Catalog tells what can be asked for of the local cloud, in a process that makes nothing there.
+type Catalog struct {
+	provider Provider // only what reads the configuration is used
+	tenant   func() (netip.Prefix, error)
+}
+
+var _ cloud.Catalog = (*Catalog)(nil)
+
+// OpenCatalog returns the catalogue of a state directory, which must be there. It changes nothing on the machine and needs no Close. Of the
+// configuration State, Images and Flavors count. tenant returns the range of the tenant network, which another process makes and may change.
+func OpenCatalog(c Config, tenant func() (netip.Prefix, error)) (*Catalog, error) {
+	state, err := filepath.Abs(c.State)
+	if err == nil {
+		state, err = filepath.EvalSymlinks(state)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open the catalogue of the local cloud: %w", err)
+	}
+	if len(c.Flavors) == 0 {
+		c.Flavors = DefaultFlavors()
+	}
+	c.Flavors = slices.Clone(c.Flavors)
+	return &Catalog{provider: Provider{config: c, paths: newPaths(state)}, tenant: tenant}, nil
+}
+
+// Flavors is cloud.Catalog.Flavors.
+func (c *Catalog) Flavors(ctx context.Context) ([]trove.Flavor, error) { return c.provider.Flavors(ctx) }
+
+// Flavor is cloud.Catalog.Flavor.
+func (c *Catalog) Flavor(ctx context.Context, id string) (trove.Flavor, error) {
+	return c.provider.Flavor(ctx, id)
+}
+
+// VolumeTypes is cloud.Catalog.VolumeTypes.
+func (c *Catalog) VolumeTypes(ctx context.Context) ([]cloud.VolumeType, error) {
+	return c.provider.VolumeTypes(ctx)
+}
+
+// ImageExists is cloud.Catalog.ImageExists.
+func (c *Catalog) ImageExists(ctx context.Context, id string) error {
+	return c.provider.ImageExists(ctx, id)
+}
+
+// TenantNetworks is cloud.Catalog.TenantNetworks.
+func (c *Catalog) TenantNetworks(context.Context, string) ([]cloud.TenantNetwork, error) {
+	subnet, err := c.tenant()
+	if err != nil {
+		return nil, err
+	}
+	return []cloud.TenantNetwork{{
+		ID: c.provider.networkID(), Name: "local", Subnets: []cloud.Subnet{{ID: c.provider.subnetID(), CIDR: subnet.String()}},
+	}}, nil
+}
