@@ -45,7 +45,7 @@ func inTx(t testing.TB, st *sqlstore.Store, fn func(ctx context.Context, tx stor
 
 func loadDatastores(st *sqlstore.Store) error {
 	caps := trove.Capabilities{
-		Port: 3306, Volume: true, Databases: true, Users: true, Root: true, UserHosts: true,
+		Port: 3306, Volume: true, Databases: true, Users: true, Root: true, Replication: true, UserHosts: true,
 		ReservedUsers: []string{"os_admin", "root"}, ReservedDatabases: []string{"mysql", "information_schema", "performance_schema", "sys"},
 		MaxUserName: 16, MaxDatabaseName: 64,
 		CharacterSets: map[string][]string{"utf8": {"utf8_general_ci", "utf8_bin"}, "latin1": {"latin1_swedish_ci"}},

@@ -19,7 +19,7 @@ type appender interface {
 type instancePage struct {
 	call     *call
 	found    []trove.Instance
-	versions []trove.DatastoreVersion // of the instances; the zero value where it is gone
+	versions map[string]trove.DatastoreVersion // of the instances, by id; the zero value where it is gone
 	replicas map[string][]string
 	next     []wire.Link
 	now      time.Time
@@ -31,7 +31,8 @@ func (p *instancePage) appendJSON(b []byte) []byte {
 		if n > 0 {
 			b = append(b, ',')
 		}
-		b = p.appendInstance(b, &p.found[n], &p.versions[n])
+		v := p.versions[p.found[n].DatastoreVersionID]
+		b = p.appendInstance(b, &p.found[n], &v)
 	}
 	b = append(b, ']')
 	for _, key := range []string{"links", "instances_links"} {

@@ -40,13 +40,12 @@ func TestAppendedLikeMarshalled(t *testing.T) {
 	s.versions.byID = map[string]trove.DatastoreVersion{"v": {ID: "v", DatastoreName: "mariadb", Name: "10.11"}, "gone": {}}
 	rapid.Check(t, func(t *rapid.T) {
 		c := &call{project: "p", base: "https://db.example", admin: rapid.Bool().Draw(t, "admin")}
-		p := instancePage{call: c, now: now, replicas: map[string][]string{}}
+		p := instancePage{call: c, now: now, versions: s.versions.byID, replicas: map[string][]string{}}
 		want := wire.InstanceList{Instances: []wire.Instance{}}
 		for range rapid.IntRange(0, 3).Draw(t, "instances") {
 			i := anyInstance(t)
 			p.replicas[i.ID] = rapid.SliceOfN(rapid.String(), 0, 2).Draw(t, "replicas")
 			p.found = append(p.found, i)
-			p.versions = append(p.versions, s.versions.byID[i.DatastoreVersionID])
 			v, err := s.viewInstance(t.Context(), c, &i, p.replicas[i.ID], view{})
 			if err != nil {
 				t.Fatal(err)

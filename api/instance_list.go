@@ -16,13 +16,30 @@ func (s *server) listInstances(ctx context.Context, c *call) (any, error) {
 		return nil, err
 	}
 	page.now = s.cfg.Clock.Now()
-	page.versions = make([]trove.DatastoreVersion, len(page.found))
-	for n := range page.found {
-		if page.versions[n], _, err = s.datastoreVersion(ctx, page.found[n].DatastoreVersionID); err != nil {
-			return nil, err
+	return page, nil
+}
+
+// addVersions adds the datastore versions of the instances, and the replicas of those whose version can have any.
+func (s *server) addVersions(ctx context.Context, page *instancePage, found []trove.Instance) error {
+	page.versions = make(map[string]trove.DatastoreVersion, 1)
+	var primaries []trove.Instance
+	for n := range found {
+		id := found[n].DatastoreVersionID
+		v, seen := page.versions[id]
+		if !seen {
+			var err error
+			if v, _, err = s.datastoreVersion(ctx, id); err != nil {
+				return err
+			}
+			page.versions[id] = v
+		}
+		if v.ID == "" || v.Capabilities.Replication {
+			primaries = append(primaries, found[n])
 		}
 	}
-	return page, nil
+	var err error
+	page.replicas, err = s.replicasOf(ctx, primaries)
+	return err
 }
 
 func (s *server) detailInstances(ctx context.Context, c *call) (any, error) {
@@ -55,7 +72,7 @@ func (s *server) readInstances(ctx context.Context, c *call) (*instancePage, err
 		found = found[:p.limit]
 		out.next = c.nextLink(found[p.limit-1].ID)
 	}
-	if out.replicas, err = s.replicasOf(ctx, found); err != nil {
+	if err := s.addVersions(ctx, out, found); err != nil {
 		return nil, err
 	}
 	slices.SortStableFunc(found, func(a, b trove.Instance) int { return b.Created.Compare(a.Created) })
