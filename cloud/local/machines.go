@@ -35,11 +35,18 @@ func (p *Provider) EnsureMachine(ctx context.Context, s cloud.MachineSpec) (clou
 	}
 	defer unlock(false)
 	rec, err := readRecord[machineRecord](p.paths.machineRecord(s.Instance))
-	switch {
-	case errors.Is(err, os.ErrNotExist):
+	fresh := errors.Is(err, os.ErrNotExist)
+	if fresh {
 		if err := p.checkMachine(ctx, s); err != nil {
 			return cloud.Machine{}, err
 		}
+	}
+	net, netErr := p.findNet(ctx, s.Instance)
+	if netErr != nil {
+		return cloud.Machine{}, netErr
+	}
+	switch {
+	case fresh:
 		rec = machineRecord{Project: s.Project, Name: s.Name, ImageID: s.ImageID, Flavor: s.Flavor, Zone: s.Zone, BootData: s.BootData}
 		err = writeRecord(p.paths.machineRecord(s.Instance), rec)
 	case err == nil && rec.Stopped:
@@ -49,7 +56,7 @@ func (p *Provider) EnsureMachine(ctx context.Context, s cloud.MachineSpec) (clou
 	if err != nil {
 		return cloud.Machine{}, fmt.Errorf("machine of instance %s: %w", s.Instance, err)
 	}
-	if err := p.startMachine(ctx, s.Instance, rec); err != nil {
+	if err := p.startMachine(ctx, s.Instance, rec, net); err != nil {
 		return cloud.Machine{}, err
 	}
 	return p.findMachine(s.Instance)
@@ -70,12 +77,16 @@ func (p *Provider) checkMachine(ctx context.Context, s cloud.MachineSpec) error 
 	} else if err != nil {
 		return err
 	}
-	if _, err := p.config.Net.FindInstance(ctx, s.Instance); trove.IsNotFound(err) {
-		return bad("Instance %s has no network that its machine could be attached to.", s.Instance)
-	} else if err != nil {
-		return err
-	}
 	return nil
+}
+
+// findNet returns the instance's attachment, without which no machine starts.
+func (p *Provider) findNet(ctx context.Context, id string) (NetInstance, error) {
+	net, err := p.config.Net.FindInstance(ctx, id)
+	if trove.IsNotFound(err) {
+		return NetInstance{}, bad("Instance %s has no network that its machine could be attached to.", id)
+	}
+	return net, err
 }
 
 func checkFlavor(f trove.Flavor) error {
@@ -155,7 +166,11 @@ func (p *Provider) RebootMachine(ctx context.Context, instance string) error {
 				return err
 			}
 		}
-		return p.startMachine(ctx, instance, rec)
+		net, err := p.findNet(ctx, instance)
+		if err != nil {
+			return err
+		}
+		return p.startMachine(ctx, instance, rec, net)
 	})
 }
 

@@ -15,15 +15,11 @@ import (
 )
 
 // startMachine starts the sandbox if it does not run. The caller has the instance's lock.
-func (p *Provider) startMachine(ctx context.Context, id string, rec machineRecord) error {
+func (p *Provider) startMachine(ctx context.Context, id string, rec machineRecord, net NetInstance) error {
 	if _, err := p.runtime.Find(id); err == nil {
 		return nil
 	} else if !errors.Is(err, sandbox.ErrNotRunning) {
 		return err
-	}
-	net, err := p.config.Net.FindInstance(ctx, id)
-	if err != nil {
-		return fmt.Errorf("start instance %s: %w", id, err)
 	}
 	if err := p.attachVolume(ctx, id); err != nil {
 		return err
