@@ -4,7 +4,6 @@
 source "$(dirname "$0")/lib.sh"
 need_root
 scripts/install-packages.sh test
-command -v hyperfine >/dev/null || apt-get install -y -q hyperfine >/dev/null
 state=$PWD/var/bench-service listen=${BENCH_LISTEN:-127.0.0.1:18780}
 make -s build
 go build -o var/fillstore ./tests/fillstore
