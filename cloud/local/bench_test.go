@@ -37,7 +37,7 @@ func BenchmarkCreate(b *testing.B) {
 			b.Fatal(err)
 		}
 		lap("machine")
-		d.awaitAgent(b, id)
+		d.awaitLine(b, id, "agent starts")
 		lap("agent")
 		b.StopTimer()
 		at = time.Now()

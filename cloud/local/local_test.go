@@ -161,10 +161,15 @@ func (d *deployment) create(tb testing.TB, id string, sizeGiB int) cloud.Machine
 
 func (d *deployment) awaitAgent(tb testing.TB, id string) {
 	tb.Helper()
+	d.awaitLine(tb, id, "agent is up")
+}
+
+func (d *deployment) awaitLine(tb testing.TB, id, line string) {
+	tb.Helper()
 	deadline := time.Now().Add(10 * time.Second)
 	for {
 		out := d.console(id)
-		if strings.Contains(out, "agent is up") {
+		if strings.Contains(out, line) {
 			return
 		}
 		if time.Now().After(deadline) {

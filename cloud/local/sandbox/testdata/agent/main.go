@@ -27,6 +27,7 @@ type Facts struct {
 }
 
 func main() {
+	fmt.Println("agent starts")
 	end := make(chan os.Signal, 1)
 	signal.Notify(end, syscall.SIGTERM)
 	f := Facts{PID: os.Getpid(), UID: os.Getuid(), Status: map[string]string{}, Owners: map[string]int{}}
