@@ -125,8 +125,19 @@ func encode(in any) ([]byte, error) {
 
 func (c *Client) send(ctx context.Context, s session, method, path string, body []byte, out any) error {
 	header := http.Header{wire.HeaderToken: {s.Token}}
-	_, err := c.roundTrip(ctx, method, strings.TrimSuffix(s.Endpoint, "/")+path, header, body, out)
+	answer, err := c.roundTrip(ctx, method, strings.TrimSuffix(s.Endpoint, "/")+path, header, body, out)
+	if id, ok := ctx.Value(beganKey{}).(*string); ok && answer.Get(wire.HeaderOperation) != "" {
+		*id = answer.Get(wire.HeaderOperation)
+	}
 	return err
+}
+
+type beganKey struct{}
+
+// Began returns a context for one call that asks for long work: the call sets *id to the operation that it began and leaves it alone if it
+// began none.
+func Began(ctx context.Context, id *string) context.Context {
+	return context.WithValue(ctx, beganKey{}, id)
 }
 
 // roundTrip sends one request and returns the answer's header.

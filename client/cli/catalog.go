@@ -7,7 +7,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/api/wire"
 	"github.com/trove-dbaas/trove/client"
 )
@@ -32,7 +31,7 @@ func (a *app) datastoreCmd() *cobra.Command {
 		}),
 	}
 	show := &cobra.Command{
-		Use: "show DATASTORE", Short: "Show a datastore by name or id", Args: cobra.ExactArgs(1),
+		Use: "show DATASTORE", Short: "Show a datastore by name or id", Args: cobra.ExactArgs(1), ValidArgsFunction: a.complete(datastoreNames),
 		RunE: a.run(func(ctx context.Context, c *client.Client, args []string) error {
 			d, err := c.Datastore(ctx, args[0])
 			if err != nil {
@@ -42,7 +41,7 @@ func (a *app) datastoreCmd() *cobra.Command {
 		}),
 	}
 	versions := &cobra.Command{
-		Use: "list DATASTORE", Short: "List the versions of a datastore", Args: cobra.ExactArgs(1),
+		Use: "list DATASTORE", Short: "List the versions of a datastore", Args: cobra.ExactArgs(1), ValidArgsFunction: a.complete(datastoreNames),
 		RunE: a.run(func(ctx context.Context, c *client.Client, args []string) error {
 			d, err := c.Datastore(ctx, args[0])
 			if err != nil {
@@ -56,7 +55,7 @@ func (a *app) datastoreCmd() *cobra.Command {
 		}),
 	}
 	version := &cobra.Command{
-		Use: "show DATASTORE VERSION", Short: "Show a version by name or id", Args: cobra.ExactArgs(2),
+		Use: "show DATASTORE VERSION", Short: "Show a version by name or id", Args: cobra.ExactArgs(2), ValidArgsFunction: a.complete(datastoreNames),
 		RunE: a.run(func(ctx context.Context, c *client.Client, args []string) error {
 			v, err := c.DatastoreVersion(ctx, args[0], args[1])
 			if err != nil {
@@ -88,7 +87,7 @@ func (a *app) flavorCmd() *cobra.Command {
 		}),
 	}
 	show := &cobra.Command{
-		Use: "show FLAVOR", Short: "Show a flavor by name or id", Args: cobra.ExactArgs(1), ValidArgsFunction: a.flavorNames,
+		Use: "show FLAVOR", Short: "Show a flavor by name or id", Args: cobra.ExactArgs(1), ValidArgsFunction: a.complete(flavorNames),
 		RunE: a.run(func(ctx context.Context, c *client.Client, args []string) error {
 			f, err := findFlavor(ctx, c, args[0])
 			if err != nil {
@@ -167,7 +166,7 @@ func (a *app) quotaCmd() *cobra.Command {
 		RunE: a.run(func(ctx context.Context, c *client.Client, args []string) error {
 			limit, err := strconv.Atoi(args[2])
 			if err != nil {
-				return trove.Errorf(trove.KindBadRequest, "LIMIT: %q is not a whole number.", args[2])
+				return usagef("LIMIT: %q is not a whole number.", args[2])
 			}
 			return c.SetQuotas(ctx, args[0], map[string]int{args[1]: limit})
 		}),

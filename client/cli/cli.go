@@ -1,14 +1,16 @@
 // Package cli is the verbs for people and scripts. It can do what the REST API can, and nothing else.
 //
 // Results go to the standard output in the chosen format, progress and questions to the standard error output. Errors come back from Execute of
-// the command; the caller prints them and chooses the exit code.
+// the command; Explain turns them into a message and an exit code.
 package cli
 
 import (
 	"context"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -29,6 +31,8 @@ type Env struct {
 	Exec func(path string, args []string) error
 	// LookPath finds a program.
 	LookPath func(name string) (string, error)
+	// HTTP sends the requests; nil for a client of its own.
+	HTTP *http.Client
 }
 
 // app is what one run of a command shares.
@@ -40,7 +44,8 @@ type app struct {
 	made   *client.Client
 }
 
-// AddCommands adds the client verbs to a root command.
+// AddCommands adds the client verbs to a root command. What is below the root already also gets errors that say how a command is called right:
+// *UsageError.
 func AddCommands(root *cobra.Command, env Env) {
 	a := &app{env: env}
 	groups := []*cobra.Command{
@@ -55,6 +60,8 @@ func AddCommands(root *cobra.Command, env Env) {
 	}
 	root.AddGroup(&cobra.Group{ID: "client", Title: "Databases (these talk to the API; `. openrc` first):"})
 	root.AddCommand(groups...)
+	root.SetFlagErrorFunc(flagError)
+	explain(root)
 }
 
 // client returns the API client, from --os-cloud, OS_CLOUD or the OS_* variables.
@@ -67,7 +74,7 @@ func (a *app) client() (*client.Client, error) {
 		AuthURL: get("OS_AUTH_URL"), Username: get("OS_USERNAME"), Password: trove.Secret(get("OS_PASSWORD")),
 		Project: get("OS_PROJECT_NAME"), ProjectID: get("OS_PROJECT_ID"), Domain: get("OS_USER_DOMAIN_NAME"),
 		Region: get("OS_REGION_NAME"), Token: trove.Secret(get("OS_TOKEN")), Endpoint: get("OS_ENDPOINT"),
-		Interface: get("OS_INTERFACE"), Cache: a.cacheDir(),
+		Interface: get("OS_INTERFACE"), Cache: a.cacheDir(), HTTP: a.env.HTTP,
 	}
 	name := a.cloud
 	if name == "" {
@@ -107,26 +114,6 @@ func (a *app) run(f func(ctx context.Context, c *client.Client, args []string) e
 	}
 }
 
-// instances completes the names of instances.
-func (a *app) instances(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	if len(args) > 0 {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	c, err := a.client()
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveError
-	}
-	all, err := c.AllInstances(cmd.Context())
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveError
-	}
-	names := make([]string, 0, len(all))
-	for _, i := range all {
-		names = append(names, i.Name)
-	}
-	return names, cobra.ShellCompDirectiveNoFileComp
-}
-
 // group makes a command that only has sub-commands.
 func group(use, short string, subs ...*cobra.Command) *cobra.Command {
 	c := &cobra.Command{Use: use, Short: short, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
@@ -134,29 +121,35 @@ func group(use, short string, subs ...*cobra.Command) *cobra.Command {
 	return c
 }
 
-// password returns a password from a file ("-" is the standard input) or by asking; "" when there is neither a file nor a terminal.
+// maxPassword bounds what is read of a password's source, in bytes.
+const maxPassword = 4096
+
+// password returns a password from a file ("-" is the standard input) or by asking; "" when there is neither a file nor a terminal, or when
+// nothing was typed. A file without a password is an error: to make one up would hide the mistake.
 func (a *app) password(file, prompt string) (trove.Secret, error) {
 	switch {
 	case file == "-":
-		data, err := io.ReadAll(io.LimitReader(a.env.Stdin, 4096))
-		return firstLine(data), err
+		data, err := io.ReadAll(io.LimitReader(a.env.Stdin, maxPassword))
+		if err != nil {
+			return "", trove.Wrap(trove.KindBadRequest, err, "The password cannot be read from the standard input.")
+		}
+		return firstLine(data, "the standard input")
 	case file != "":
 		data, err := os.ReadFile(file)
 		if err != nil {
 			return "", trove.Wrap(trove.KindBadRequest, err, "The password file %s cannot be read.", file)
 		}
-		return firstLine(data), nil
+		return firstLine(data, file)
 	case a.env.ReadPassword != nil:
 		return a.env.ReadPassword(prompt)
 	}
 	return "", nil
 }
 
-func firstLine(data []byte) trove.Secret {
-	for i, c := range data {
-		if c == '\n' || c == '\r' {
-			return trove.Secret(data[:i])
-		}
+func firstLine(data []byte, source string) (trove.Secret, error) {
+	line, _, _ := strings.Cut(string(data), "\n")
+	if line = strings.TrimSuffix(line, "\r"); line == "" {
+		return "", trove.Errorf(trove.KindBadRequest, "The first line of %s is empty: it should be the password.", source)
 	}
-	return trove.Secret(data)
+	return trove.Secret(line), nil
 }

@@ -11,17 +11,18 @@ import (
 
 // engineClient is how an engine's own client is called.
 type engineClient struct {
-	program string
-	args    func(host, user, database string) []string
+	program    string
+	optionFile bool // it reads --defaults-extra-file
+	args       func(host, user, database string) []string
 }
 
 // clients are the engines' own clients by the name of the datastore. Each asks for the password itself, so that none is on a command line.
 var clients = map[string]engineClient{
-	"mariadb":    {"mariadb", mysqlArgs},
-	"mysql":      {"mysql", mysqlArgs},
-	"postgresql": {"psql", psqlArgs},
-	"redis":      {"redis-cli", redisArgs},
-	"valkey":     {"valkey-cli", redisArgs},
+	"mariadb":    {"mariadb", true, mysqlArgs},
+	"mysql":      {"mysql", true, mysqlArgs},
+	"postgresql": {"psql", false, psqlArgs},
+	"redis":      {"redis-cli", false, redisArgs},
+	"valkey":     {"valkey-cli", false, redisArgs},
 }
 
 func mysqlArgs(host, user, database string) []string {
@@ -50,7 +51,7 @@ func orElse(s, d string) string {
 func (a *app) instanceConnect() *cobra.Command {
 	var user, database, defaults string
 	cmd := &cobra.Command{
-		Use: "connect INSTANCE", Short: "Open the engine's own client on an instance", Args: cobra.ExactArgs(1), ValidArgsFunction: a.instances,
+		Use: "connect INSTANCE", Short: "Open the engine's own client on an instance", Args: cobra.ExactArgs(1), ValidArgsFunction: a.complete(instanceNames),
 		Long:    "Open the engine's own client on an instance. The client asks for the password; --defaults-file names a file of the client's that holds it.",
 		Example: "  trove instance connect shop --user app --database shop",
 		RunE: a.run(func(ctx context.Context, c *client.Client, args []string) error {
@@ -63,6 +64,9 @@ func (a *app) instanceConnect() *cobra.Command {
 			if !ok {
 				return trove.Errorf(trove.KindNotImplemented, "No client is known for the datastore %q; connect to %v with one of your own.", store, addresses(i))
 			}
+			if defaults != "" && !ec.optionFile {
+				return usagef("--defaults-file is for mariadb and mysql: %s takes none.", ec.program)
+			}
 			if len(i.Addresses) == 0 {
 				return trove.Errorf(trove.KindConflict, "%s has no address yet: its status is %s.", i.Name, i.Status)
 			}
@@ -72,14 +76,14 @@ func (a *app) instanceConnect() *cobra.Command {
 			}
 			argv := ec.args(i.Addresses[0].Address, user, database)
 			if defaults != "" {
-				argv = append([]string{"--defaults-extra-file=" + defaults, argv[0]}, removePassword(argv[1:])...)
+				argv = append([]string{"--defaults-extra-file=" + defaults}, removePassword(argv)...) // it has to be the first
 			}
 			return a.env.Exec(path, append([]string{ec.program}, argv...))
 		}),
 	}
 	cmd.Flags().StringVarP(&user, "user", "u", "root", "database user")
 	cmd.Flags().StringVarP(&database, "database", "d", "", "database to use")
-	cmd.Flags().StringVar(&defaults, "defaults-file", "", "option file of the mariadb client, with the password")
+	cmd.Flags().StringVar(&defaults, "defaults-file", "", "option file of mariadb or mysql, with the password")
 	return cmd
 }
 

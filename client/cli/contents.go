@@ -13,7 +13,7 @@ import (
 
 // onInstance makes a command whose first argument is an instance.
 func (a *app) onInstance(cmd *cobra.Command, f func(ctx context.Context, c *client.Client, instance string, args []string) error) *cobra.Command {
-	cmd.ValidArgsFunction = a.instances
+	cmd.ValidArgsFunction = a.complete(instanceNames)
 	cmd.RunE = a.run(func(ctx context.Context, c *client.Client, args []string) error {
 		i, err := c.FindInstance(ctx, args[0])
 		if err != nil {
@@ -157,7 +157,7 @@ func (a *app) userUpdate() *cobra.Command {
 				change.Password = &text
 			}
 			if change == (wire.UserUpdate{}) {
-				return trove.Errorf(trove.KindBadRequest, "Nothing to change: give --name, --host, --password or --password-file.")
+				return usagef("Nothing to change: give --name, --host, --password or --password-file.")
 			}
 			name, host := user(args[0])
 			return c.UpdateUser(ctx, instance, name, host, change)

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -45,7 +46,8 @@ func (a *app) instanceCreate() *cobra.Command {
 	f.StringSliceVar(&o.cidrs, "allowed-cidr", nil, "address range that may connect (may be repeated)")
 	waitFlag(cmd, &o.wait, "return when a client can connect, and show what goes on")
 	_ = cmd.MarkFlagRequired("flavor")
-	_ = cmd.RegisterFlagCompletionFunc("flavor", a.flavorNames)
+	_ = cmd.RegisterFlagCompletionFunc("flavor", a.completeMany(flavorNames))
+	_ = cmd.RegisterFlagCompletionFunc("datastore", a.completeMany(datastoreNames))
 	return cmd
 }
 
@@ -75,23 +77,32 @@ func (a *app) create(ctx context.Context, c *client.Client, name string, o creat
 	if err != nil {
 		return err
 	}
-	i, err := c.CreateInstance(ctx, spec)
+	var op string
+	i, err := c.CreateInstance(client.Began(ctx, &op), spec)
 	if err != nil {
 		return err
-	}
-	if o.wait {
-		if err := a.wait(ctx, c, i); err != nil {
-			return err
-		}
-		if i, err = c.Instance(ctx, i.ID); err != nil {
-			return err
-		}
 	}
 	var extra []any
 	if made != "" {
 		extra = []any{"password", made.Reveal()}
 	}
-	return a.showInstance(i, extra...)
+	if !o.wait {
+		return a.showInstance(i, extra...)
+	}
+	if err := a.wait(ctx, c, i, op); err != nil {
+		if _, failed := errors.AsType[*failedError](err); !failed && made != "" {
+			return errors.Join(err, a.showInstance(i, extra...)) // the instance may well come to be, and nobody else knows the password
+		}
+		return err
+	}
+	err = a.patiently(ctx, &liveLine{env: a.env}, func() error {
+		now, err := c.Instance(ctx, i.ID)
+		if err == nil {
+			i = now
+		}
+		return err
+	})
+	return errors.Join(err, a.showInstance(i, extra...))
 }
 
 // createUsers puts databases and users into the request. It returns the password if it had to make one.
@@ -114,7 +125,7 @@ func (a *app) createUsers(spec *wire.InstanceCreate, o createOptions) (trove.Sec
 		password = made
 	}
 	for _, u := range o.users {
-		name, host, _ := strings.Cut(u, "@")
+		name, host := user(u)
 		spec.Users = append(spec.Users, wire.UserCreate{Name: name, Host: host, Password: password.Reveal(), Databases: dbs})
 	}
 	return made, nil
@@ -132,20 +143,4 @@ func newPassword() trove.Secret {
 		}
 	}
 	return trove.Secret(out.String())
-}
-
-func (a *app) flavorNames(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-	c, err := a.client()
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveError
-	}
-	all, err := c.Flavors(cmd.Context())
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveError
-	}
-	names := make([]string, 0, len(all))
-	for _, f := range all {
-		names = append(names, f.Name)
-	}
-	return names, cobra.ShellCompDirectiveNoFileComp
 }

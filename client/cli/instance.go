@@ -2,7 +2,7 @@ package cli
 
 import (
 	"context"
-	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -84,7 +84,7 @@ func stamp(t *wire.Time) string {
 
 func (a *app) instanceShow() *cobra.Command {
 	return &cobra.Command{
-		Use: "show INSTANCE", Short: "Show an instance by name or id", Args: cobra.ExactArgs(1), ValidArgsFunction: a.instances,
+		Use: "show INSTANCE", Short: "Show an instance by name or id", Args: cobra.ExactArgs(1), ValidArgsFunction: a.complete(instanceNames),
 		RunE: a.run(func(ctx context.Context, c *client.Client, args []string) error {
 			i, err := c.FindInstance(ctx, args[0])
 			if err != nil {
@@ -120,18 +120,19 @@ func (a *app) showInstance(i wire.Instance, extra ...any) error {
 func (a *app) instanceDelete() *cobra.Command {
 	var wait bool
 	cmd := &cobra.Command{
-		Use: "delete INSTANCE...", Short: "Delete instances with all their data", Args: cobra.MinimumNArgs(1), ValidArgsFunction: a.instances,
+		Use: "delete INSTANCE...", Short: "Delete instances with all their data", Args: cobra.MinimumNArgs(1), ValidArgsFunction: a.completeMany(instanceNames),
 		RunE: a.run(func(ctx context.Context, c *client.Client, args []string) error {
 			for _, arg := range args {
 				i, err := c.FindInstance(ctx, arg)
 				if err != nil {
 					return err
 				}
-				if err := c.DeleteInstance(ctx, i.ID); err != nil {
+				var op string
+				if err := c.DeleteInstance(client.Began(ctx, &op), i.ID); err != nil {
 					return err
 				}
 				if wait {
-					if err := a.waitGone(ctx, c, i); err != nil {
+					if err := a.waitGone(ctx, c, i, op); err != nil {
 						return err
 					}
 				}
@@ -150,16 +151,19 @@ func waitFlag(cmd *cobra.Command, wait *bool, usage string) {
 // act makes a command that asks for something long on one instance and may wait for it.
 func (a *app) act(cmd *cobra.Command, ask func(ctx context.Context, c *client.Client, i wire.Instance, args []string) error) *cobra.Command {
 	var wait bool
-	cmd.ValidArgsFunction = a.instances
+	if cmd.ValidArgsFunction == nil {
+		cmd.ValidArgsFunction = a.complete(instanceNames)
+	}
 	cmd.RunE = a.run(func(ctx context.Context, c *client.Client, args []string) error {
 		i, err := c.FindInstance(ctx, args[0])
 		if err != nil {
 			return err
 		}
-		if err := ask(ctx, c, i, args[1:]); err != nil || !wait {
+		var op string
+		if err := ask(client.Began(ctx, &op), c, i, args[1:]); err != nil || !wait {
 			return err
 		}
-		return a.wait(ctx, c, i)
+		return a.wait(ctx, c, i, op)
 	})
 	waitFlag(cmd, &wait, "return when it is done, and show what goes on")
 	return cmd
@@ -173,7 +177,7 @@ func (a *app) instanceRestart() *cobra.Command {
 }
 
 func (a *app) instanceResize() *cobra.Command {
-	flavor := a.act(&cobra.Command{Use: "flavor INSTANCE FLAVOR", Short: "Give the instance another flavor", Args: cobra.ExactArgs(2)},
+	flavor := a.act(&cobra.Command{Use: "flavor INSTANCE FLAVOR", Short: "Give the instance another flavor", Args: cobra.ExactArgs(2), ValidArgsFunction: a.complete(instanceNames, flavorNames)},
 		func(ctx context.Context, c *client.Client, i wire.Instance, args []string) error {
 			f, err := findFlavor(ctx, c, args[0])
 			if err != nil {
@@ -183,9 +187,9 @@ func (a *app) instanceResize() *cobra.Command {
 		})
 	volume := a.act(&cobra.Command{Use: "volume INSTANCE GIB", Short: "Grow the data volume, online", Args: cobra.ExactArgs(2)},
 		func(ctx context.Context, c *client.Client, i wire.Instance, args []string) error {
-			var gib int
-			if _, err := fmt.Sscanf(args[0], "%d", &gib); err != nil {
-				return trove.Errorf(trove.KindBadRequest, "GIB: %q is not a whole number.", args[0])
+			gib, err := strconv.Atoi(args[0])
+			if err != nil {
+				return usagef("GIB: %q is not a whole number.", args[0])
 			}
 			return c.ResizeVolume(ctx, i.ID, gib)
 		})
@@ -194,7 +198,7 @@ func (a *app) instanceResize() *cobra.Command {
 
 func (a *app) instanceResetStatus() *cobra.Command {
 	return &cobra.Command{
-		Use: "reset-status INSTANCE", Short: "Clear a task that is stuck (administrators)", Args: cobra.ExactArgs(1), ValidArgsFunction: a.instances,
+		Use: "reset-status INSTANCE", Short: "Clear a task that is stuck (administrators)", Args: cobra.ExactArgs(1), ValidArgsFunction: a.complete(instanceNames),
 		RunE: a.run(func(ctx context.Context, c *client.Client, args []string) error {
 			i, err := c.FindInstance(ctx, args[0])
 			if err != nil {
@@ -230,7 +234,7 @@ func (a *app) instanceUpdate() *cobra.Command {
 			}
 		}
 		if change == (wire.InstanceUpdate{}) {
-			return trove.Errorf(trove.KindBadRequest, "Nothing to change: give --name, --is-public, --is-private or --allowed-cidr.")
+			return usagef("Nothing to change: give --name, --is-public, --is-private or --allowed-cidr.")
 		}
 		return c.UpdateInstance(ctx, i.ID, change)
 	})

@@ -10,8 +10,6 @@ import (
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
 	"go.yaml.in/yaml/v3"
-
-	trove "github.com/trove-dbaas/trove"
 )
 
 // row is one line of a result: the cells by column. A cell is a string, a number, a bool, nil or a list of strings.
@@ -21,7 +19,7 @@ func (a *app) checkFormat() error {
 	if slices.Contains([]string{"table", "json", "yaml", "csv", "value"}, a.format) {
 		return nil
 	}
-	return trove.Errorf(trove.KindBadRequest, "--format: %q is none of table, json, yaml, csv, value.", a.format)
+	return usagef("--format: %q is none of table, json, yaml, csv, value.", a.format)
 }
 
 // choose keeps the columns that --column names, in that order; names compare without regard to case, and "_" and " " are the same.
@@ -33,7 +31,7 @@ func (a *app) choose(columns []string, rows []row) ([]string, []row, error) {
 	for _, want := range a.column {
 		i := slices.IndexFunc(columns, func(c string) bool { return normal(c) == normal(want) })
 		if i < 0 {
-			return nil, nil, trove.Errorf(trove.KindBadRequest, "--column: there is no column %q; there are %s.", want, strings.Join(columns, ", "))
+			return nil, nil, usagef("--column: there is no column %q; there are %s.", want, strings.Join(columns, ", "))
 		}
 		index = append(index, i)
 	}
@@ -78,7 +76,7 @@ func (a *app) list(columns []string, rows []row) error {
 		}
 		return nil
 	}
-	a.table(columns, rows)
+	a.table(columns, rows, alignments(rows))
 	return nil
 }
 
@@ -104,7 +102,7 @@ func (a *app) show(columns []string, r row) error {
 	for i, c := range columns {
 		fields = append(fields, row{c, r[i]})
 	}
-	a.table([]string{"Field", "Value"}, fields)
+	a.table([]string{"Field", "Value"}, fields, nil)
 	return nil
 }
 
@@ -134,7 +132,11 @@ func (a *app) csv(columns []string, rows []row) error {
 	for _, r := range rows {
 		cells := make([]string, 0, len(r))
 		for _, c := range r {
-			cells = append(cells, cellText(c))
+			text := cellText(c)
+			if c == nil {
+				text = ""
+			}
+			cells = append(cells, text)
 		}
 		_ = w.Write(cells)
 	}
@@ -150,12 +152,32 @@ func (a *app) value(r row) {
 	fmt.Fprintln(a.env.Stdout, strings.Join(cells, " "))
 }
 
-// table draws what the openstack client draws.
-func (a *app) table(columns []string, rows []row) {
+// alignments are those of the openstack client: a column of numbers, by its first cell, goes to the right.
+func alignments(rows []row) []table.ColumnConfig {
+	var all []table.ColumnConfig
+	if len(rows) == 0 {
+		return nil
+	}
+	for n, cell := range rows[0] {
+		switch cell.(type) {
+		case int, int64, float64:
+			all = append(all, table.ColumnConfig{Number: n + 1, Align: text.AlignRight, AlignHeader: text.AlignRight})
+		}
+	}
+	return all
+}
+
+// table draws what the openstack client draws, which is an empty line where there is nothing.
+func (a *app) table(columns []string, rows []row, align []table.ColumnConfig) {
+	if len(rows) == 0 {
+		fmt.Fprintln(a.env.Stdout)
+		return
+	}
 	t := table.NewWriter()
 	style := table.StyleDefault
 	style.Format.Header = text.FormatDefault
 	t.SetStyle(style)
+	t.SetColumnConfigs(align)
 	t.SetOutputMirror(a.env.Stdout)
 	header := make(table.Row, 0, len(columns))
 	for _, c := range columns {
@@ -172,10 +194,11 @@ func (a *app) table(columns []string, rows []row) {
 	t.Render()
 }
 
+// cellText is a cell as Python prints it, so that scripts may change from one client to the other.
 func cellText(cell any) string {
 	switch v := cell.(type) {
 	case nil:
-		return ""
+		return "None"
 	case string:
 		return v
 	case []string:
