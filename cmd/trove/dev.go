@@ -55,7 +55,7 @@ func devCommand() *cobra.Command {
 			RunE: func(cmd *cobra.Command, _ []string) error { return devStart(cmd.Context(), o) },
 		},
 		&cobra.Command{
-			Use: "stop", Short: "Stop what start started; databases go on", Args: cobra.NoArgs,
+			Use: "stop", Short: "Stop it, whoever started it; databases go on", Args: cobra.NoArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error { return devStop(cmd.Context(), o) },
 		},
 		&cobra.Command{
@@ -67,7 +67,7 @@ func devCommand() *cobra.Command {
 }
 
 // stateOptions are the flags of every command that works on a state directory.
-type stateOptions struct{ state, file, listen string }
+type stateOptions struct{ state, file, listen, metrics string }
 
 func (o *stateOptions) flags(cmd *cobra.Command) {
 	f := cmd.PersistentFlags()
@@ -92,6 +92,9 @@ func (o stateOptions) config() (config.Config, app.StateDir, error) {
 	c.State = state
 	if o.listen != "" {
 		c.API.Listen = o.listen
+	}
+	if o.metrics != "" {
+		c.Metrics.Listen = o.metrics
 	}
 	return c, app.StateDir(state), c.Check()
 }
@@ -125,7 +128,7 @@ func devRun(ctx context.Context, o stateOptions, readyFD int) (err error) {
 			}
 		}()
 	}
-	return app.Run(ctx, c, ready)
+	return app.Run(ctx, c, app.AllComponents, ready)
 }
 
 // devStart starts the service in a session of its own and waits until it says that it is ready, or why it is not.
@@ -140,9 +143,9 @@ func devStart(ctx context.Context, o stateOptions) error {
 	if err := state.Make(); err != nil {
 		return err
 	}
-	if pid, err := state.Holder(); err != nil || pid != 0 {
+	if running, err := state.Running(); err != nil || running.All != 0 { // single components are in the way: the service itself says so
 		if err == nil {
-			fmt.Fprintf(os.Stderr, "it runs already (process %d)\n", pid)
+			fmt.Fprintf(os.Stderr, "it runs already (process %d)\n", running.All)
 		}
 		return err
 	}
@@ -206,25 +209,28 @@ func devStop(ctx context.Context, o stateOptions) error {
 	if err != nil {
 		return err
 	}
-	pid, err := state.Holder()
+	running, err := state.Running()
 	if err != nil {
 		return err
 	}
-	if pid == 0 {
+	pids := running.Processes()
+	if len(pids) == 0 {
 		fmt.Fprintln(os.Stderr, "it does not run")
 		return nil
 	}
-	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
-		return fmt.Errorf("end process %d: %w", pid, err)
+	for _, pid := range pids {
+		if err := syscall.Kill(pid, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return fmt.Errorf("end process %d: %w", pid, err)
+		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
 	defer cancel()
 	for {
-		if holder, err := state.Holder(); err != nil || holder == 0 {
+		if running, err = state.Running(); err != nil || len(running.Processes()) == 0 {
 			return err
 		}
 		if err := clock.Sleep(ctx, 20*time.Millisecond); err != nil {
-			return trove.Errorf(trove.KindUnavailable, "Process %d did not end within %s; its log is %s.", pid, stopTimeout, state.LogFile())
+			return trove.Errorf(trove.KindUnavailable, "It did not end within %s (%s); its log is %s.", stopTimeout, running, state.LogFile())
 		}
 	}
 }
@@ -234,14 +240,16 @@ func devStatus(o stateOptions) error {
 	if err != nil {
 		return err
 	}
-	pid, err := state.Holder()
-	switch {
+	running, err := state.Running()
+	switch missing := strings.Join(running.Missing(), ", "); {
 	case err != nil:
 		return err
-	case pid == 0:
+	case len(running.Processes()) == 0:
 		return trove.Errorf(trove.KindUnavailable, "It does not run from %s.", state)
+	case missing != "":
+		return trove.Errorf(trove.KindUnavailable, "It runs only in part from %s (%s); missing: %s.", state, running, missing)
 	}
-	fmt.Fprintf(os.Stdout, "it runs from %s (process %d), API http://%s\n", state, pid, c.API.Listen)
+	fmt.Fprintf(os.Stdout, "it runs from %s (%s), API http://%s\n", state, running, c.API.Listen)
 	return nil
 }
 

@@ -14,17 +14,15 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"golang.org/x/sync/errgroup"
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/api"
 	"github.com/trove-dbaas/trove/bus"
 	"github.com/trove-dbaas/trove/bus/natsbus/server"
+	"github.com/trove-dbaas/trove/cloud"
 	"github.com/trove-dbaas/trove/cloud/local"
 	"github.com/trove-dbaas/trove/cloud/local/hostnet"
 	"github.com/trove-dbaas/trove/conductor"
@@ -39,9 +37,10 @@ import (
 	"github.com/trove-dbaas/trove/taskmanager"
 )
 
-// controllers is everything that runs in the process.
+// controllers is everything that runs in the process. What belongs to a component that runs in another is nil.
 type controllers struct {
 	cfg     config.Config
+	runs    Components
 	state   StateDir
 	log     *slog.Logger
 	clock   clock.Clock
@@ -51,46 +50,54 @@ type controllers struct {
 	sealer   *secretsfile.Sealer
 	net      *hostnet.Net
 	cloud    *local.Provider
+	catalog  cloud.Catalog
 	bus      *server.Server
-	requests bus.Conn
-	reports  bus.Conn
-	guests   *guestapi.Client
+	requests bus.Conn // of the API and the taskmanager
+	reports  bus.Conn // of the conductor
 
 	taskmanager *taskmanager.Manager
 	conductor   *conductor.Conductor
 	handler     http.Handler
 
+	apiListener, metricsListener net.Listener // nil: there is none
+
 	closers []func() error // in the order in which things were opened
 }
 
-// Run runs the service from a state directory until ctx ends. It calls ready with the API's address when everything answers.
-func Run(ctx context.Context, cfg config.Config, ready func(url string)) (err error) {
-	c := &controllers{cfg: cfg, state: StateDir(cfg.State), clock: clock.System{}, metrics: prometheus.NewRegistry()}
+// Run runs components of the service from a state directory until ctx ends. It calls ready when everything in this process has begun, with the API's
+// address if the API is among it. Components in other processes may be started before or later.
+func Run(ctx context.Context, cfg config.Config, runs Components, ready func(url string)) (err error) {
+	c := &controllers{cfg: cfg, runs: runs, state: StateDir(cfg.State), clock: clock.System{}, metrics: prometheus.NewRegistry()}
 	if c.log, err = logger(cfg.Log); err != nil {
 		return err
 	}
 	if os.Geteuid() != 0 { // before anything is made
-		return trove.Errorf(trove.KindForbidden, "The service makes sandboxes, volumes and networks on this machine and needs root: run it as root, or with sudo.")
+		return needsRoot(runs)
 	}
+	defer func() { err = errors.Join(err, c.close()) }()
 	// A port that is taken must be known before anything is made, too.
-	listener, err := listen(ctx, cfg.API.Listen)
-	if err != nil {
+	if err := c.listen(ctx); err != nil {
 		return err
 	}
-	defer func() { _ = listener.Close() }() // the server has closed it when it was started
 	if err := c.state.Make(); err != nil {
 		return err
 	}
-	lock, err := c.state.Lock()
+	lock, err := c.state.Lock(ctx, runs)
 	if err != nil {
 		return err
 	}
-	defer lock.Close()
-	defer func() { err = errors.Join(err, c.close()) }()
+	c.closing(lock.Close)
 	if err := c.open(ctx); err != nil {
 		return err
 	}
-	return c.serve(ctx, listener, ready)
+	return c.serve(ctx, ready)
+}
+
+func needsRoot(runs Components) error {
+	if runs.Taskmanager {
+		return trove.Errorf(trove.KindForbidden, "The service makes sandboxes, volumes and networks on this machine and needs root: run it as root, or with sudo.")
+	}
+	return trove.Errorf(trove.KindForbidden, "Keys and store of the service belong to root: run it as root, or with sudo.")
 }
 
 func logger(cfg config.Log) (*slog.Logger, error) {
@@ -101,11 +108,27 @@ func logger(cfg config.Log) (*slog.Logger, error) {
 	return telemetry.NewLogger(os.Stderr, cfg.Format, level), nil
 }
 
-func listen(ctx context.Context, address string) (net.Listener, error) {
+// listen opens the ports that are told to clients of this machine: the API's, or in a process without the API the one for metrics.
+func (c *controllers) listen(ctx context.Context) (err error) {
+	switch {
+	case c.runs.API:
+		c.apiListener, err = c.listenOn(ctx, c.cfg.API.Listen, "The API", "--listen or api.listen")
+	case c.cfg.Metrics.Listen != "":
+		c.metricsListener, err = c.listenOn(ctx, c.cfg.Metrics.Listen, "The endpoint for metrics", "--metrics-listen or metrics.listen")
+	}
+	return err
+}
+
+func (c *controllers) listenOn(ctx context.Context, address, who, setting string) (net.Listener, error) {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 	if err != nil {
-		return nil, trove.Wrap(trove.KindConflict, err, "The API cannot listen on %s: %v. Another service may have the port; choose one with --listen or api.listen.", address, cause(err))
+		return nil, trove.Wrap(trove.KindConflict, err, "%s cannot listen on %s: %v. Another service may have the port; choose one with %s.",
+			who, address, cause(err), setting)
 	}
+	c.closing(func() error {
+		_ = l.Close() // a server has closed it when it was started
+		return nil
+	})
 	return l, nil
 }
 
@@ -138,56 +161,80 @@ func (c *controllers) open(ctx context.Context) (err error) {
 		return err
 	}
 	c.closing(c.store.Close)
-	if c.sealer, err = secretsfile.Open(filepath.Join(c.state.Keys(), "master.key")); err != nil {
-		return err
+	if c.runs.API || c.runs.Taskmanager {
+		if c.sealer, err = secretsfile.Open(filepath.Join(c.state.Keys(), "master.key")); err != nil {
+			return err
+		}
 	}
-	if err := registerImages(ctx, c.store, c.state.Images()); err != nil {
-		return err
+	if c.runs.Taskmanager {
+		if err := registerImages(ctx, c.store, c.state.Images()); err != nil {
+			return err
+		}
+		if err := c.openCloud(ctx); err != nil {
+			return err
+		}
+		if err := c.startBroker(ctx); err != nil {
+			return err
+		}
 	}
-	if err := c.openCloud(ctx); err != nil {
-		return err
+	if c.runs.API || c.runs.Taskmanager {
+		if c.requests, err = c.connect(ctx, "requests"); err != nil {
+			return err
+		}
 	}
-	if err := c.openBus(ctx); err != nil {
-		return err
+	if c.runs.Taskmanager {
+		if err := c.openTaskmanager(ctx); err != nil {
+			return err
+		}
 	}
+	if c.runs.Conductor {
+		if err := c.openConductor(ctx); err != nil {
+			return err
+		}
+	}
+	if c.runs.API {
+		return c.openAPI(ctx)
+	}
+	return nil
+}
+
+func (c *controllers) openTaskmanager(ctx context.Context) (err error) {
 	if c.taskmanager, err = taskmanager.New(taskmanager.Config{ //nolint:contextcheck // its gauges ask the store when they are scraped
-		Store: c.store, Cloud: c.cloud, Guests: c.guests, Issuer: c.bus, Enrolment: c.bus, Sealer: c.sealer,
+		Store: c.store, Cloud: c.cloud, Guests: guestapi.NewClient(c.requests), Issuer: c.bus, Enrolment: c.bus, Sealer: c.sealer,
 		Clock: c.clock, Log: c.log, Metrics: c.metrics, Workers: c.cfg.Workers.Operations,
 	}); err != nil {
 		return err
 	}
-	if c.conductor, err = conductor.New(conductor.Config{
-		Store: c.store, Conn: c.reports, Clock: c.clock, Log: c.log, Metrics: c.metrics, Wake: c.taskmanager.Wake,
-	}); err != nil {
+	if c.runs == AllComponents {
+		return nil
+	}
+	return c.hearWakes(ctx)
+}
+
+func (c *controllers) openConductor(ctx context.Context) (err error) {
+	if c.reports, err = c.connect(ctx, "reports"); err != nil {
 		return err
 	}
-	return c.openAPI(ctx)
+	var wake func() // nil: over the bus
+	if c.taskmanager != nil {
+		wake = c.taskmanager.Wake
+	}
+	c.conductor, err = conductor.New(conductor.Config{
+		Store: c.store, Conn: c.reports, Clock: c.clock, Log: c.log, Metrics: c.metrics, Wake: wake,
+	})
+	return err
 }
 
 func quotas(q config.Quota) map[string]int {
 	return map[string]int{trove.QuotaInstances: q.Instances, trove.QuotaRAM: q.RAM, trove.QuotaVolumes: q.Volumes, trove.QuotaBackups: q.Backups}
 }
 
-func (c *controllers) openBus(ctx context.Context) (err error) {
-	host := c.net.HostAddress().String()
-	if c.bus, err = server.Start(ctx, server.Config{
-		KeysDir: c.state.Keys(), Listen: net.JoinHostPort(host, fmt.Sprint(c.cfg.Bus.Port)), EnrolListen: net.JoinHostPort(host, fmt.Sprint(c.cfg.Bus.EnrolPort)),
-		Repository: revocations{c.store}, Guests: enrolments{c.store, c.clock}, Log: c.log, Clock: c.clock, Metrics: c.metrics,
-	}); err != nil {
-		return err
-	}
-	c.closing(c.bus.Close)
-	if c.requests, err = c.bus.Conn(ctx, "requests"); err != nil {
-		return err
-	}
-	if c.reports, err = c.bus.Conn(ctx, "reports"); err != nil {
-		return err
-	}
-	c.guests = guestapi.NewClient(c.requests)
-	return nil
-}
-
 func (c *controllers) openAPI(ctx context.Context) error {
+	if c.catalog == nil {
+		if err := c.openCatalog(); err != nil {
+			return err
+		}
+	}
 	url := c.cfg.API.PublicURL
 	if url == "" {
 		url = "http://" + c.cfg.API.Listen
@@ -205,8 +252,8 @@ func (c *controllers) openAPI(ctx context.Context) error {
 		return err
 	}
 	handler, err := api.New(api.Config{
-		Store: c.store, Auth: id, Policy: rules, Guests: c.guests, Catalog: c.cloud, Sealer: c.sealer, Clock: c.clock, Log: c.log,
-		Metrics: c.metrics, Wake: func(context.Context) { c.taskmanager.Wake() },
+		Store: c.store, Auth: id, Policy: rules, Guests: guestapi.NewClient(c.requests), Catalog: c.catalog, Sealer: c.sealer, Clock: c.clock, Log: c.log,
+		Metrics: c.metrics, Wake: c.wake,
 		Region: c.cfg.Region, DefaultDatastore: datastore, PublicEndpoint: url, MaxVolumeSize: c.cfg.API.MaxVolumeSize,
 		Rates: rates(c.cfg.API.RateLimit), NoRateLimit: c.cfg.API.RateLimit == 0,
 	})
@@ -217,7 +264,7 @@ func (c *controllers) openAPI(ctx context.Context) error {
 	mux.Handle("/", handler)
 	mux.Handle("/identity", id)
 	mux.Handle("/identity/", id)
-	mux.Handle("GET /metrics", localOnly(metricsHandler(c.metrics)))
+	c.handleMetrics(mux)
 	c.handler = mux
 	return nil
 }
@@ -257,82 +304,4 @@ func binDir() string {
 		return ""
 	}
 	return filepath.Dir(self)
-}
-
-// serve runs the services until ctx ends, then stops them in the reverse order of need: first the API, so that nothing new is accepted.
-func (c *controllers) serve(ctx context.Context, listener net.Listener, ready func(url string)) error {
-	background, stop := context.WithCancel(context.WithoutCancel(ctx))
-	defer stop()
-	var g errgroup.Group
-	run := func(name string, f func(context.Context) error) {
-		g.Go(func() error {
-			defer stop() // one that ends takes the others along
-			if err := f(background); err != nil {
-				return fmt.Errorf("%s: %w", name, err)
-			}
-			return nil
-		})
-	}
-	run("conductor", c.conductor.Run)
-	run("taskmanager", c.taskmanager.Run)
-	run("images", c.watchImages)
-	h := &http.Server{
-		Handler: c.handler, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, WriteTimeout: 2 * time.Minute, IdleTimeout: 2 * time.Minute,
-		MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(c.log.Handler(), slog.LevelDebug),
-	}
-	run("api", func(context.Context) error {
-		if err := h.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			return err //nolint:wrapcheck // wrapped with the service's name above
-		}
-		return nil
-	})
-	c.log.InfoContext(ctx, "service started", "api", listener.Addr().String())
-	ready("http://" + listener.Addr().String())
-	select {
-	case <-ctx.Done():
-	case <-background.Done():
-	}
-	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.cfg.API.Drain)
-	defer cancel()
-	if err := h.Shutdown(drain); err != nil {
-		_ = h.Close() // long polls are cut; clients ask again
-	}
-	stop()
-	err := g.Wait()
-	c.log.Info("service stopped")
-	return err
-}
-
-// imagePoll is how often the images directory is looked at: an image that was built meanwhile becomes a datastore version without a restart.
-const imagePoll = 2 * time.Second
-
-func (c *controllers) watchImages(ctx context.Context) error {
-	var last time.Time
-	tick := time.NewTicker(imagePoll)
-	defer tick.Stop()
-	for {
-		if info, err := os.Stat(c.state.Images()); err == nil && info.ModTime().After(last) {
-			last = info.ModTime()
-			if err := registerImages(ctx, c.store, c.state.Images()); err != nil && ctx.Err() == nil {
-				c.log.WarnContext(ctx, "images were not registered", "err", err)
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-	}
-}
-
-// localOnly lets requests through that come from this machine.
-func localOnly(h http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		host, _, err := net.SplitHostPort(r.RemoteAddr)
-		if ip := net.ParseIP(strings.TrimSpace(host)); err != nil || ip == nil || !ip.IsLoopback() {
-			http.NotFound(w, r)
-			return
-		}
-		h.ServeHTTP(w, r)
-	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/netip"
 	"os"
 	"strings"
 
@@ -55,7 +56,19 @@ func (c *controllers) openCloud(ctx context.Context) (err error) {
 	}
 	c.closing(c.net.Close)
 	c.closing(c.cloud.Close)
+	c.catalog = c.cloud
 	return nil
+}
+
+// openCatalog opens what trove-api needs of the cloud where the taskmanager runs in another process.
+func (c *controllers) openCatalog() (err error) {
+	c.catalog, err = local.OpenCatalog(local.Config{
+		State: c.cfg.State, Images: c.state.Images(), Flavors: c.cfg.Local.TroveFlavors(),
+	}, func() (netip.Prefix, error) {
+		known, err := hostnet.ReadKnown(c.cfg.State)
+		return known.TenantSubnet, err
+	})
+	return err
 }
 
 // openLocal opens the local cloud of a state directory; before, if not nil, is called with its configuration first.
@@ -118,11 +131,11 @@ func Instances(ctx context.Context, cfg config.Config) ([]trove.Instance, error)
 func Destroy(ctx context.Context, cfg config.Config) error {
 	// The ranges are those that the deployment has: a destroy must not fail because a configured one has become impossible.
 	cfg.Local.ManagementCIDR, cfg.Local.TenantCIDR = "", ""
-	lock, err := StateDir(cfg.State).Lock()
+	lock, err := StateDir(cfg.State).Lock(ctx, AllComponents)
 	if err != nil {
 		return err
 	}
-	defer lock.Close()
+	defer func() { _ = lock.Close() }()
 	_, p, err := openLocal(ctx, cfg, slog.New(slog.DiscardHandler), nil)
 	if err != nil {
 		return err

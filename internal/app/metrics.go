@@ -4,15 +4,15 @@ import (
 	"context"
 	"net/http"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/trove-dbaas/trove/bus/natsbus/server"
 	"github.com/trove-dbaas/trove/store/sqlstore"
 )
 
-func metricsHandler(r *prometheus.Registry) http.Handler {
-	return promhttp.HandlerFor(r, promhttp.HandlerOpts{MaxRequestsInFlight: 2})
+// handleMetrics serves the metrics of this process, to this machine only.
+func (c *controllers) handleMetrics(mux *http.ServeMux) {
+	mux.Handle("GET /metrics", localOnly(promhttp.HandlerFor(c.metrics, promhttp.HandlerOpts{MaxRequestsInFlight: 2})))
 }
 
 // revocations is the broker's repository over the store.

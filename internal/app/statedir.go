@@ -5,9 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"syscall"
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/internal/atomicfile"
@@ -41,57 +39,6 @@ func (s StateDir) Make() error {
 		}
 	}
 	return nil
-}
-
-// lockFile holds the process id of the control plane that runs from the directory; the lock on it is what counts.
-func (s StateDir) lockFile() string { return s.Path("trove.pid") }
-
-// Lock makes this process the one control plane of the directory until it ends or closes the file. A second one is a Conflict that names the first.
-func (s StateDir) Lock() (*os.File, error) {
-	f, err := os.OpenFile(s.lockFile(), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("open the lock of the state directory: %w", err)
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		_ = f.Close()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, trove.Errorf(trove.KindConflict, "A control plane already runs from %s (process %d); `trove dev stop --state %s` stops it.", s, s.holder(), s)
-		}
-		return nil, fmt.Errorf("lock the state directory: %w", err)
-	}
-	if err := f.Truncate(0); err != nil {
-		return nil, fmt.Errorf("write the lock of the state directory: %w", err)
-	}
-	if _, err := f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0); err != nil {
-		return nil, fmt.Errorf("write the lock of the state directory: %w", err)
-	}
-	return f, nil
-}
-
-func (s StateDir) holder() int {
-	data, err := os.ReadFile(s.lockFile())
-	if err != nil {
-		return 0
-	}
-	pid, _ := strconv.Atoi(strings.TrimSpace(string(data)))
-	return pid
-}
-
-// Holder returns the process id of the control plane that runs from the directory, 0 if none does.
-func (s StateDir) Holder() (int, error) {
-	f, err := os.OpenFile(s.lockFile(), os.O_RDWR, 0o600)
-	if os.IsNotExist(err) {
-		return 0, nil
-	}
-	if err != nil {
-		return 0, fmt.Errorf("open the lock of the state directory: %w", err)
-	}
-	defer f.Close()
-	err = syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB)
-	if errors.Is(err, syscall.EWOULDBLOCK) {
-		return s.holder(), nil
-	}
-	return 0, err //nolint:wrapcheck // flock fails for no reason that a user could mend
 }
 
 // secretFile returns the first line of a file of mode 0600 below the directory, made with a new random text if it is not there.

@@ -24,6 +24,7 @@ type Config struct {
 	Local   Local   `yaml:"local"`
 	Quota   Quota   `yaml:"quota"`
 	Log     Log     `yaml:"log"`
+	Metrics Metrics `yaml:"metrics"`
 	Workers Workers `yaml:"workers"`
 }
 
@@ -72,6 +73,11 @@ type Quota struct {
 type Log struct {
 	Format string `yaml:"format" doc:"json or text."`
 	Level  string `yaml:"level" doc:"debug, info, warn or error."`
+}
+
+// Metrics configures where metrics are told.
+type Metrics struct {
+	Listen string `yaml:"listen" doc:"Loopback address and port of /metrics in a process without the API, which tells its own; one for each such process; empty: none."`
 }
 
 // Workers configures how much is done at once.
@@ -130,6 +136,9 @@ func Load(path string, environ []string) (Config, error) {
 func (c Config) Check() error {
 	if _, err := netip.ParseAddrPort(c.API.Listen); err != nil {
 		return fmt.Errorf("api.listen: %q is not an address with a port", c.API.Listen)
+	}
+	if m, err := netip.ParseAddrPort(c.Metrics.Listen); c.Metrics.Listen != "" && (err != nil || !m.Addr().IsLoopback()) {
+		return fmt.Errorf("metrics.listen: %q is not a loopback address with a port", c.Metrics.Listen)
 	}
 	for name, cidr := range map[string]string{"local.management_cidr": c.Local.ManagementCIDR, "local.tenant_cidr": c.Local.TenantCIDR} {
 		if cidr == "" {

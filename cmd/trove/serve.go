@@ -1,0 +1,52 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/trove-dbaas/trove/internal/app"
+)
+
+const serveHelp = `Run one or more controllers of the service in the foreground until SIGINT or SIGTERM; databases go on. Together api, taskmanager and
+conductor do what "trove dev run" does in one process, from the same state directory on the same machine:
+
+  api          answers clients; the only one of them with a port for others
+  taskmanager  carries operations out; the message bus and the cloud of this machine live in its process
+  conductor    writes down what databases report
+
+They may be started, stopped and killed in any order. Each component runs once for a state directory, and not beside "trove dev".
+
+The names trove-api, trove-taskmanager and trove-conductor are short for this command with that component.`
+
+func serveCommand() *cobra.Command {
+	var o stateOptions
+	serve := &cobra.Command{
+		Use: "serve COMPONENT...", Short: "Run the api, the taskmanager or the conductor in a process of its own (root)", Long: serveHelp,
+		ValidArgs: app.AllComponents.Names(),
+		RunE:      func(cmd *cobra.Command, names []string) error { return serve(cmd.Context(), o, names) },
+	}
+	o.flags(serve)
+	serve.Flags().StringVar(&o.metrics, "metrics-listen", "", "loopback address and port of /metrics, for a process without the api")
+	return serve
+}
+
+func serve(ctx context.Context, o stateOptions, names []string) error {
+	runs, err := app.ParseComponents(names)
+	if err != nil {
+		return err
+	}
+	c, _, err := o.config()
+	if err != nil {
+		return err
+	}
+	return app.Run(ctx, c, runs, func(url string) {
+		if url == "" {
+			fmt.Fprintln(os.Stderr, "it runs from", c.State)
+			return
+		}
+		fmt.Fprintf(os.Stderr, "the API answers on %s; `. %s/openrc`\n", url, c.State)
+	})
+}

@@ -1,0 +1,69 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strconv"
+
+	"github.com/trove-dbaas/trove/bus"
+	"github.com/trove-dbaas/trove/bus/natsbus/server"
+	"github.com/trove-dbaas/trove/cloud/local/hostnet"
+	"github.com/trove-dbaas/trove/guestapi"
+)
+
+// startBroker starts the broker, which lives in the taskmanager's process.
+func (c *controllers) startBroker(ctx context.Context) (err error) {
+	host := c.net.HostAddress().String()
+	c.bus, err = server.Start(ctx, server.Config{
+		KeysDir: c.state.Keys(), Listen: net.JoinHostPort(host, strconv.Itoa(c.cfg.Bus.Port)),
+		EnrolListen: net.JoinHostPort(host, strconv.Itoa(c.cfg.Bus.EnrolPort)),
+		Repository:  revocations{c.store}, Guests: enrolments{c.store, c.clock}, Log: c.log, Clock: c.clock, Metrics: c.metrics,
+	})
+	if err == nil {
+		c.closing(c.bus.Close)
+	}
+	return err
+}
+
+// connect opens a connection to the bus: inside the process where the broker is in it, else as soon as it can be reached.
+func (c *controllers) connect(ctx context.Context, name string) (bus.Conn, error) {
+	if c.bus != nil {
+		return c.bus.Conn(ctx, name)
+	}
+	conn, err := server.DialController(ctx, server.ControllerConfig{
+		KeysDir: c.state.Keys(), Address: c.busAddress, Name: name, Log: c.log, Clock: c.clock, Metrics: c.metrics,
+	})
+	if err != nil {
+		return nil, err
+	}
+	c.closing(conn.Close)
+	return conn, nil
+}
+
+func (c *controllers) busAddress() (string, error) {
+	known, err := hostnet.ReadKnown(c.cfg.State)
+	if err != nil {
+		return "", err
+	}
+	return net.JoinHostPort(known.HostAddress.String(), strconv.Itoa(c.cfg.Bus.Port)), nil
+}
+
+// wake tells the taskmanager that an operation may be due: by a call where it is in this process, else over the bus. It looks every second by itself.
+func (c *controllers) wake(ctx context.Context) {
+	if c.taskmanager != nil {
+		c.taskmanager.Wake()
+		return
+	}
+	if err := c.requests.Publish(ctx, guestapi.WakeSubject, nil); err != nil {
+		c.log.DebugContext(ctx, "taskmanager was not woken", "err", err)
+	}
+}
+
+// hearWakes wakes the taskmanager when controllers of other processes say so. Every taskmanager hears it: the one that has room takes the work.
+func (c *controllers) hearWakes(ctx context.Context) error {
+	if _, err := c.requests.Subscribe(ctx, guestapi.WakeSubject, "", func(context.Context, bus.Message) { c.taskmanager.Wake() }); err != nil {
+		return fmt.Errorf("listen for new operations: %w", err)
+	}
+	return nil
+}

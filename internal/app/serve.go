@@ -1,0 +1,117 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// serve runs the components until ctx ends, then stops them in the reverse order of need: first the API, so that nothing new is accepted.
+func (c *controllers) serve(ctx context.Context, ready func(url string)) error {
+	background, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	var g errgroup.Group
+	run := func(name string, f func(context.Context) error) {
+		g.Go(func() error {
+			defer stop() // one that ends takes the others along
+			if err := f(background); err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
+			return nil
+		})
+	}
+	if c.runs.Conductor {
+		run("conductor", c.conductor.Run)
+	}
+	if c.runs.Taskmanager {
+		run("taskmanager", c.taskmanager.Run)
+		run("images", c.watchImages)
+	}
+	url, stopHTTP := c.serveHTTP(run)
+	c.log.InfoContext(ctx, "service started", "components", c.runs.Names(), "api", url)
+	ready(url)
+	select {
+	case <-ctx.Done():
+	case <-background.Done():
+	}
+	stopHTTP(context.WithoutCancel(ctx))
+	stop()
+	err := g.Wait()
+	c.log.Info("service stopped")
+	return err
+}
+
+// serveHTTP serves the API, or the metrics alone in a process without it. It returns the API's address and what stops the server.
+func (c *controllers) serveHTTP(run func(name string, f func(context.Context) error)) (url string, stop func(context.Context)) {
+	h := &http.Server{
+		Handler: c.handler, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, WriteTimeout: 2 * time.Minute, IdleTimeout: 2 * time.Minute,
+		MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(c.log.Handler(), slog.LevelDebug),
+	}
+	name, listener := "api", c.apiListener
+	switch {
+	case listener != nil:
+		url = "http://" + listener.Addr().String()
+	case c.metricsListener != nil:
+		name, listener = "metrics", c.metricsListener
+		mux := http.NewServeMux()
+		c.handleMetrics(mux)
+		h.Handler = mux
+	default:
+		return "", func(context.Context) {}
+	}
+	run(name, func(context.Context) error {
+		if err := h.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			return err //nolint:wrapcheck // wrapped with the service's name above
+		}
+		return nil
+	})
+	return url, func(ctx context.Context) {
+		ctx, cancel := context.WithTimeout(ctx, c.cfg.API.Drain)
+		defer cancel()
+		if err := h.Shutdown(ctx); err != nil {
+			_ = h.Close() // long polls are cut; clients ask again
+		}
+	}
+}
+
+// imagePoll is how often the images directory is looked at: an image that was built meanwhile becomes a datastore version without a restart.
+const imagePoll = 2 * time.Second
+
+func (c *controllers) watchImages(ctx context.Context) error {
+	var last time.Time
+	tick := time.NewTicker(imagePoll)
+	defer tick.Stop()
+	for {
+		if info, err := os.Stat(c.state.Images()); err == nil && info.ModTime().After(last) {
+			last = info.ModTime()
+			if err := registerImages(ctx, c.store, c.state.Images()); err != nil && ctx.Err() == nil {
+				c.log.WarnContext(ctx, "images were not registered", "err", err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// localOnly lets requests through that come from this machine.
+func localOnly(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host, _, err := net.SplitHostPort(r.RemoteAddr)
+		if ip := net.ParseIP(strings.TrimSpace(host)); err != nil || ip == nil || !ip.IsLoopback() {
+			http.NotFound(w, r)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+}
