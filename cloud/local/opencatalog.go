@@ -37,7 +37,9 @@ func OpenCatalog(c Config, tenant func() (netip.Prefix, error)) (*Catalog, error
 }
 
 // Flavors is cloud.Catalog.Flavors.
-func (c *Catalog) Flavors(ctx context.Context) ([]trove.Flavor, error) { return c.provider.Flavors(ctx) }
+func (c *Catalog) Flavors(ctx context.Context) ([]trove.Flavor, error) {
+	return c.provider.Flavors(ctx)
+}
 
 // Flavor is cloud.Catalog.Flavor.
 func (c *Catalog) Flavor(ctx context.Context, id string) (trove.Flavor, error) {

@@ -37,6 +37,8 @@ func TestErrorsNameTheKey(t *testing.T) {
 		{"bus:\n  port: 4223\n", "", "bus.enrol_port"},
 		{"local:\n  tenant_cidr: 10.0.0.0/30\n", "", "local.tenant_cidr"},
 		{"local:\n  overcommit: 0.5\n", "", "local.overcommit"},
+		{"metrics:\n  listen: 0.0.0.0:9100\n", "", "metrics.listen"},
+		{"", "TROVE_METRICS_LISTEN=9100", "metrics.listen"},
 		{"local:\n  flavors: [{id: '1', name: a, ram: 512, vcpus: 1}, {id: '1', name: b, ram: 512, vcpus: 1}]\n", "", "local.flavors"},
 	} {
 		_, err := load(t, c.text, c.env)
