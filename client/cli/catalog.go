@@ -161,17 +161,33 @@ func (a *app) quotaCmd() *cobra.Command {
 			return a.list([]string{"Resource", "In Use", "Reserved", "Limit"}, rows)
 		}),
 	}
-	update := &cobra.Command{
-		Use: "update PROJECT_ID RESOURCE LIMIT", Short: "Change a limit of a project, -1 for none (administrators)", Args: cobra.ExactArgs(3),
+	return group("quota", "Quotas of projects", show, a.quotaUpdate())
+}
+
+func (a *app) quotaUpdate() *cobra.Command {
+	var none bool
+	cmd := &cobra.Command{
+		Use: "update PROJECT_ID RESOURCE LIMIT", Short: "Change a limit of a project, -1 for none (administrators)",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if none {
+				return cobra.ExactArgs(2)(cmd, args)
+			}
+			return cobra.ExactArgs(3)(cmd, args)
+		},
 		RunE: a.run(func(ctx context.Context, c *client.Client, args []string) error {
-			limit, err := strconv.Atoi(args[2])
-			if err != nil {
-				return usagef("LIMIT: %q is not a whole number.", args[2])
+			limit := -1
+			if !none {
+				var err error
+				if limit, err = strconv.Atoi(args[2]); err != nil {
+					return usagef("LIMIT: %q is not a whole number.", args[2])
+				}
 			}
 			return c.SetQuotas(ctx, args[0], map[string]int{args[1]: limit})
 		}),
 	}
-	return group("quota", "Quotas of projects", show, update)
+	// A negative number looks like a flag, so it is one.
+	cmd.Flags().BoolVarP(&none, "unlimited", "1", false, "no limit, in place of LIMIT")
+	return cmd
 }
 
 func (a *app) operationCmd() *cobra.Command {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -12,17 +13,18 @@ import (
 // engineClient is how an engine's own client is called.
 type engineClient struct {
 	program    string
-	optionFile bool // it reads --defaults-extra-file
+	debian     string // the package that has it
+	optionFile bool   // it reads --defaults-extra-file
 	args       func(host, user, database string) []string
 }
 
 // clients are the engines' own clients by the name of the datastore. Each asks for the password itself, so that none is on a command line.
 var clients = map[string]engineClient{
-	"mariadb":    {"mariadb", true, mysqlArgs},
-	"mysql":      {"mysql", true, mysqlArgs},
-	"postgresql": {"psql", false, psqlArgs},
-	"redis":      {"redis-cli", false, redisArgs},
-	"valkey":     {"valkey-cli", false, redisArgs},
+	"mariadb":    {"mariadb", "mariadb-client", true, mysqlArgs},
+	"mysql":      {"mysql", "default-mysql-client", true, mysqlArgs},
+	"postgresql": {"psql", "postgresql-client", false, psqlArgs},
+	"redis":      {"redis-cli", "redis-tools", false, redisArgs},
+	"valkey":     {"valkey-cli", "valkey-tools", false, redisArgs},
 }
 
 func mysqlArgs(host, user, database string) []string {
@@ -62,7 +64,7 @@ func (a *app) instanceConnect() *cobra.Command {
 			store := deref(i.Datastore.Type)
 			ec, ok := clients[store]
 			if !ok {
-				return trove.Errorf(trove.KindNotImplemented, "No client is known for the datastore %q; connect to %v with one of your own.", store, addresses(i))
+				return trove.Errorf(trove.KindNotImplemented, "No client is known for the datastore %q; connect to %s with one of your own.", store, strings.Join(addresses(i), ", "))
 			}
 			if defaults != "" && !ec.optionFile {
 				return usagef("--defaults-file is for mariadb and mysql: %s takes none.", ec.program)
@@ -72,7 +74,7 @@ func (a *app) instanceConnect() *cobra.Command {
 			}
 			path, err := a.env.LookPath(ec.program)
 			if err != nil {
-				return trove.Wrap(trove.KindNotFound, err, "The client %q is not installed; on Debian: apt-get install %s-client.", ec.program, store)
+				return trove.Wrap(trove.KindNotFound, err, "The client %q is not installed; on Debian: apt-get install %s.", ec.program, ec.debian)
 			}
 			argv := ec.args(i.Addresses[0].Address, user, database)
 			if defaults != "" {

@@ -204,7 +204,7 @@ func (a *app) rootCmd() *cobra.Command {
 		})
 	var file string
 	enable := a.onInstance(&cobra.Command{
-		Use: "enable INSTANCE", Short: "Let the superuser log in, and show its password once", Args: cobra.ExactArgs(1),
+		Use: "enable INSTANCE", Short: "Let the superuser log in; a password that the server made is shown once", Args: cobra.ExactArgs(1),
 	}, func(ctx context.Context, c *client.Client, instance string, _ []string) error {
 		var password trove.Secret
 		if file != "" {
@@ -216,6 +216,9 @@ func (a *app) rootCmd() *cobra.Command {
 		u, err := c.EnableRoot(ctx, instance, password.Reveal())
 		if err != nil {
 			return err
+		}
+		if password != "" { // who chose it knows it
+			return a.show([]string{"name"}, row{u.Name})
 		}
 		return a.show([]string{"name", "password"}, row{u.Name, u.Password})
 	})

@@ -1,10 +1,13 @@
 package cli
 
 import (
+	"bytes"
 	"encoding/csv"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/jedib0t/go-pretty/v6/table"
@@ -63,9 +66,9 @@ func (a *app) list(columns []string, rows []row) error {
 	}
 	switch a.format {
 	case "json", "yaml":
-		all := make([]map[string]any, 0, len(rows))
+		all := make([]object, 0, len(rows))
 		for _, r := range rows {
-			all = append(all, object(columns, r))
+			all = append(all, object{columns, r})
 		}
 		return a.marshal(all)
 	case "csv":
@@ -89,7 +92,7 @@ func (a *app) show(columns []string, r row) error {
 	r = rows[0]
 	switch a.format {
 	case "json", "yaml":
-		return a.marshal(object(columns, r))
+		return a.marshal(object{columns, r})
 	case "csv":
 		return a.csv(columns, rows)
 	case "value":
@@ -106,12 +109,50 @@ func (a *app) show(columns []string, r row) error {
 	return nil
 }
 
-func object(columns []string, r row) map[string]any {
-	o := make(map[string]any, len(columns))
-	for i, c := range columns {
-		o[normal(c)] = r[i]
+// object is a row with its names. It is written in the order of the columns.
+type object struct {
+	columns []string
+	cells   row
+}
+
+// MarshalJSON writes the object.
+func (o object) MarshalJSON() ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	for i, c := range o.columns {
+		b.WriteByte("{,"[min(i, 1)])
+		if err := e.Encode(normal(c)); err != nil {
+			return nil, fmt.Errorf("write the name %s: %w", c, err)
+		}
+		b.WriteByte(':')
+		if err := e.Encode(present(o.cells[i])); err != nil {
+			return nil, fmt.Errorf("write %s: %w", c, err)
+		}
 	}
-	return o
+	b.WriteByte('}')
+	return b.Bytes(), nil
+}
+
+// MarshalYAML writes the object.
+func (o object) MarshalYAML() (any, error) {
+	n := &yaml.Node{Kind: yaml.MappingNode}
+	for i, c := range o.columns {
+		var name, value yaml.Node
+		if err := errors.Join(name.Encode(normal(c)), value.Encode(present(o.cells[i]))); err != nil {
+			return nil, fmt.Errorf("write %s: %w", c, err)
+		}
+		n.Content = append(n.Content, &name, &value)
+	}
+	return n, nil
+}
+
+// present makes a list that is nil an empty one, so that scripts may count on a list.
+func present(cell any) any {
+	if list, ok := cell.([]string); ok && list == nil {
+		return []string{}
+	}
+	return cell
 }
 
 func (a *app) marshal(v any) error {
@@ -209,7 +250,11 @@ func cellText(cell any) string {
 		}
 		return "False"
 	case float64:
-		return fmt.Sprintf("%.2f", v)
+		text := strconv.FormatFloat(v, 'f', -1, 64)
+		if !strings.Contains(text, ".") {
+			text += ".0"
+		}
+		return text
 	}
 	return fmt.Sprint(cell)
 }

@@ -105,5 +105,5 @@ func wrongFlags(cmd *cobra.Command) error {
 }
 
 func flagError(cmd *cobra.Command, err error) error {
-	return usagef("%s: %v; `%s --help` lists the flags.", strings.TrimSpace(verb(cmd)+" "), err, cmd.CommandPath())
+	return usagef("%s: %v; `%s --help` lists the flags.", orElse(verb(cmd), cmd.Name()), err, cmd.CommandPath())
 }

@@ -1,0 +1,203 @@
+package cli_test
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/cobra"
+
+	"github.com/trove-dbaas/trove/client/cli"
+)
+
+var update = flag.Bool("update", false, "write the golden files and docs/cli.md anew")
+
+func golden(t *testing.T, path, got string) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatalf("%v (go test ./client/cli -update writes it)", err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("%s: -want +got\n%s", path, diff)
+	}
+}
+
+// stories are calls of every verb. Those that end in a format are shown in all of them.
+var stories = map[string][]string{
+	"instance_list":          {"instance list -f *", "instance list -c name -c STATUS -c size -f *"},
+	"instance_show":          {"instance show shop -f *", "instance show " + oldID + " -f *", "instance show shop -c status -c addresses -f *"},
+	"instance_create":        {"instance create shop --flavor db.small --size 20 --volume-type fast --datastore mariadb --datastore-version 10.11 --database orders --database invoices --user app@10.0.0.7 --user b --password-file - --network n --subnet s --availability-zone z --is-public --allowed-cidr 10.0.0.0/8,192.0.2.7/32", "instance create shop --flavor 1 --wait"},
+	"instance_update":        {"instance update shop --name laden", "instance update shop --is-private --allowed-cidr 10.0.0.0/8 --wait"},
+	"instance_delete":        {"instance delete shop " + oldID, "instance delete shop --wait"},
+	"instance_restart":       {"instance restart shop", "instance restart shop --wait"},
+	"instance_resize_flavor": {"instance resize flavor shop db.small"},
+	"instance_resize_volume": {"instance resize volume shop 30"},
+	"instance_reset-status":  {"instance reset-status shop"},
+	"operation_list":         {"operation list shop -f *"},
+	"operation_show":         {"operation show shop " + opID + " -f *"},
+	"operation_cancel":       {"operation cancel shop " + opID},
+	"database_list":          {"database list shop -f *"},
+	"database_create":        {"database create shop lager --character-set utf8mb4 --collate utf8mb4_bin"},
+	"database_delete":        {"database delete shop orders"},
+	"user_list":              {"user list shop -f *"},
+	"user_show":              {"user show shop app@10.0.0.7 -f *"},
+	"user_create":            {"user create shop app@10.0.0.7 --database orders --database invoices --password-file -"},
+	"user_update":            {"user update shop app --name web --host 10.0.0.8 --password-file -"},
+	"user_delete":            {"user delete shop app@10.0.0.7"},
+	"user_grant":             {"user grant shop app@10.0.0.7 orders invoices"},
+	"user_revoke":            {"user revoke shop app orders"},
+	"root_show":              {"root show shop -f *"},
+	"root_enable":            {"root enable shop", "root enable shop --password-file -"},
+	"root_disable":           {"root disable shop"},
+	"datastore_list":         {"datastore list -f *"},
+	"datastore_show":         {"datastore show mariadb -f *"},
+	"datastore_version_list": {"datastore version list mariadb -f *"},
+	"datastore_version_show": {"datastore version show mariadb 10.11 -f *"},
+	"flavor_list":            {"flavor list -f *"},
+	"flavor_show":            {"flavor show db.small -f *"},
+	"limits_list":            {"limits list -f *"},
+	"quota_show":             {"quota show -f *", "quota show other -f value"},
+	"quota_update":           {"quota update other instances -1"},
+}
+
+func TestVerbs(t *testing.T) {
+	for name, calls := range stories {
+		t.Run(name, func(t *testing.T) {
+			var out strings.Builder
+			for _, call := range calls {
+				before, all := strings.CutSuffix(call, "*")
+				if !all {
+					tell(t, &out, call)
+					continue
+				}
+				for _, format := range []string{"table", "json", "yaml", "csv", "value"} {
+					tell(t, &out, before+format)
+				}
+			}
+			golden(t, filepath.Join("testdata", name+".txt"), out.String())
+		})
+	}
+}
+
+// tell writes down one call with what it asks and prints.
+func tell(t *testing.T, out *strings.Builder, call string) {
+	t.Helper()
+	api := newFakeAPI()
+	s := newShell(api)
+	s.stdin = "s3cret pass\n"
+	err := s.run(t, strings.Fields(call)...)
+	fmt.Fprintf(out, "$ trove %s\n", call)
+	for _, c := range api.asked() {
+		fmt.Fprintf(out, "request: %s\n", c)
+	}
+	fmt.Fprint(out, s.stdout.String())
+	for line := range strings.Lines(s.stderr.String()) {
+		fmt.Fprint(out, "stderr: ", line)
+	}
+	if message, code := cli.Explain(err); err != nil {
+		t.Errorf("trove %s: exit %d: %s", call, code, message)
+	}
+	fmt.Fprintln(out)
+}
+
+func TestEveryVerbHasAStoryAndAnExample(t *testing.T) {
+	tested := map[string]bool{"instance_connect": true} // TestConnect
+	for name := range stories {
+		tested[name] = true
+	}
+	eachVerb(newShell(newFakeAPI()).command(), func(c *cobra.Command) {
+		name := strings.ReplaceAll(strings.TrimPrefix(c.CommandPath(), "trove "), " ", "_")
+		if !tested[name] {
+			t.Errorf("no story calls %q", c.CommandPath())
+		}
+		if !strings.Contains(c.Example, c.CommandPath()) {
+			t.Errorf("%q has no example of its own: %q", c.CommandPath(), c.Example)
+		}
+	})
+}
+
+func eachVerb(c *cobra.Command, f func(*cobra.Command)) {
+	if !c.HasSubCommands() {
+		f(c)
+	}
+	for _, sub := range c.Commands() {
+		eachVerb(sub, f)
+	}
+}
+
+// drawTable is the openstack client's own code for tables.
+const drawTable = `
+import argparse, io, json, sys
+from cliff.formatters import table
+d = json.load(sys.stdin)
+f = table.TableFormatter()
+p = argparse.ArgumentParser()
+f.add_argument_group(p)
+o = io.StringIO()
+if "one" in d:
+    f.emit_one(d["columns"], d["one"], o, p.parse_args([]))
+else:
+    f.emit_list(d["columns"], d["rows"], o, p.parse_args([]))
+sys.stdout.buffer.write(o.getvalue().encode())
+`
+
+func TestTablesAreThoseOfTheOpenstackClient(t *testing.T) {
+	const python = "/usr/bin/python3" // the distribution's, which the openstack client runs in
+	if err := exec.Command(python, "-c", "import cliff.formatters").Run(); err != nil {
+		t.Skip("python3-cliff, the openstack client's output code, is not installed")
+	}
+	draw := func(data map[string]any) string {
+		in, err := json.Marshal(data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command(python, "-c", drawTable)
+		cmd.Stdin = strings.NewReader(string(in))
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(out)
+	}
+	s := newShell(newFakeAPI())
+	list := draw(map[string]any{
+		"columns": []string{"Name", "Datastore", "Operating Status", "Public", "Addresses", "Size", "Role"},
+		"rows": [][]any{
+			{"shop", "mariadb", "HEALTHY", true, "10.0.0.5, 198.51.100.5", 20, "primary"},
+			{"altes Lager", "", "", false, "", 5, ""},
+		},
+	})
+	got := s.must(t, "instance", "list", "-c", "name,datastore,operating_status,public,addresses,size,role")
+	if diff := cmp.Diff(list, got); diff != "" {
+		t.Errorf("list: -openstack +trove\n%s", diff)
+	}
+	show := draw(map[string]any{
+		"columns": []string{"name", "volume", "volume_used", "public"}, "one": []any{"altes Lager", 5, nil, false},
+	})
+	if diff := cmp.Diff(show, s.must(t, "instance", "show", oldID, "-c", "name,volume,volume_used,public")); diff != "" {
+		t.Errorf("show: -openstack +trove\n%s", diff)
+	}
+	limits := draw(map[string]any{
+		"columns": []string{"Limit", "Value", "Remaining"}, "rows": [][]any{{"instances", 10, nil}, {"ram (MiB)", -1, nil}, {"POST * per minute", 200, 199}},
+	})
+	if diff := cmp.Diff(limits, s.must(t, "limits", "list")); diff != "" {
+		t.Errorf("limits: -openstack +trove\n%s", diff)
+	}
+	empty := newShell(emptyList{})
+	if diff := cmp.Diff(draw(map[string]any{"columns": []string{"ID"}, "rows": [][]any{}}), empty.must(t, "flavor", "list")); diff != "" {
+		t.Errorf("nothing: -openstack +trove\n%s", diff)
+	}
+}
