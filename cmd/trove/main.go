@@ -5,7 +5,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -30,19 +29,11 @@ func run() int {
 	defer stop()
 	root := rootCommand()
 	root.SetArgs(arguments(os.Args))
-	err := root.ExecuteContext(ctx)
-	if err == nil {
-		return 0
+	message, code := cli.Explain(root.ExecuteContext(ctx))
+	if message != "" {
+		fmt.Fprintln(os.Stderr, "error:", message)
 	}
-	message := err.Error()
-	if e, ok := errors.AsType[*trove.Error](err); ok {
-		message = e.Message
-	}
-	if errors.Is(err, context.Canceled) {
-		message = "stopped."
-	}
-	fmt.Fprintln(os.Stderr, "error:", message)
-	return 1
+	return code
 }
 
 // arguments turns the name trove-api into `trove serve api`.
