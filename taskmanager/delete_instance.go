@@ -21,12 +21,12 @@ func (m *Manager) deleteInstance() *workflow.Definition {
 		Kind:     trove.OpDelete,
 		Deadline: 30 * time.Minute,
 		Steps: []workflow.Step{
-			{Name: "stop", Do: m.stopEngine},
-			{Name: "machine", Do: m.undoMachine, Weight: 2},
-			{Name: "names", Do: m.undoNames},
-			{Name: "network", Do: m.removeNetwork},
-			{Name: "volume", Do: m.undoVolume},
-			{Name: "row", Do: m.ready},
+			{Name: "stop", Says: "stopping the database", Do: m.stopEngine},
+			{Name: "machine", Says: "removing the machine", Do: m.undoMachine, Weight: 2},
+			{Name: "names", Says: "removing the host name", Do: m.undoNames},
+			{Name: "network", Says: "removing the network", Do: m.removeNetwork},
+			{Name: "volume", Says: "removing the volume", Do: m.undoVolume},
+			{Name: "row", Says: "finishing", Do: m.ready},
 		},
 		Closed: m.deleteClosed,
 	}

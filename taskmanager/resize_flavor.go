@@ -22,17 +22,17 @@ func (m *Manager) resizeFlavor() *workflow.Definition {
 		Deadline: 30 * time.Minute,
 		Steps: []workflow.Step{
 			{
-				Name: "shrink", Deadline: 10 * time.Minute, Weight: 4,
+				Name: "shrink", Says: "fitting the database to less memory", Deadline: 10 * time.Minute, Weight: 4,
 				Do:   shrink(m.guestStep(m.configure(newFlavor))),
 				Undo: blame(shrink(m.guestUndo(m.configure(oldFlavor)))),
 			},
-			{Name: "machine", Do: m.resizeMachine, Undo: blame(m.resizeMachineBack), Deadline: 15 * time.Minute, Weight: 2},
+			{Name: "machine", Says: "resizing the machine", Do: m.resizeMachine, Undo: blame(m.resizeMachineBack), Deadline: 15 * time.Minute, Weight: 2},
 			{
-				Name: "grow", Deadline: 10 * time.Minute, Weight: 4,
+				Name: "grow", Says: "fitting the database to more memory", Deadline: 10 * time.Minute, Weight: 4,
 				Do:   grow(m.guestStep(m.configure(newFlavor))),
 				Undo: blame(grow(m.guestUndo(m.configure(oldFlavor)))),
 			},
-			{Name: "ready", Do: m.ready, Undo: blame(nil)},
+			{Name: "ready", Says: "finishing", Do: m.ready, Undo: blame(nil)},
 		},
 		Closed: m.closed(closing{what: "The resize failed", failed: trove.TaskNone, change: resized}),
 	}

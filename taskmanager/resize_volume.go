@@ -19,9 +19,9 @@ func (m *Manager) resizeVolume() *workflow.Definition {
 		Kind:     trove.OpResizeVolume,
 		Deadline: 30 * time.Minute,
 		Steps: []workflow.Step{
-			{Name: "volume", Do: m.growVolume, Undo: blame(m.measureVolume), Deadline: 10 * time.Minute, Weight: 2},
-			{Name: "grow", Do: m.guestStep(growFileSystem), Undo: blame(nil), Deadline: 10 * time.Minute, Weight: 2},
-			{Name: "ready", Do: m.ready, Undo: blame(nil)},
+			{Name: "volume", Says: "growing the volume", Do: m.growVolume, Undo: blame(m.measureVolume), Deadline: 10 * time.Minute, Weight: 2},
+			{Name: "grow", Says: "growing the file system", Do: m.guestStep(growFileSystem), Undo: blame(nil), Deadline: 10 * time.Minute, Weight: 2},
+			{Name: "ready", Says: "finishing", Do: m.ready, Undo: blame(nil)},
 		},
 		Closed: m.closed(closing{what: "The resize of the volume failed", failed: trove.TaskNone, change: volumeResized}),
 	}

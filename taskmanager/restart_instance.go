@@ -17,9 +17,9 @@ func (m *Manager) restartInstance() *workflow.Definition {
 		Kind:     trove.OpRestart,
 		Deadline: 10 * time.Minute,
 		Steps: []workflow.Step{
-			{Name: "mark", Do: m.markRestarting},
-			{Name: "restart", Do: m.guestStep(restart), Undo: blame(nil), Deadline: 5 * time.Minute, Weight: 8},
-			{Name: "ready", Do: m.ready},
+			{Name: "mark", Says: "marking the instance", Do: m.markRestarting},
+			{Name: "restart", Says: "restarting the database", Do: m.guestStep(restart), Undo: blame(nil), Deadline: 5 * time.Minute, Weight: 8},
+			{Name: "ready", Says: "finishing", Do: m.ready},
 		},
 		Closed: m.restartClosed,
 	}

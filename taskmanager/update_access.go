@@ -17,8 +17,8 @@ func (m *Manager) updateAccess() *workflow.Definition {
 		Kind:     trove.OpUpdateAccess,
 		Deadline: 10 * time.Minute,
 		Steps: []workflow.Step{
-			{Name: "network", Do: m.setAccess(newAccess), Undo: blame(m.setAccessBack), Deadline: 5 * time.Minute, Weight: 2},
-			{Name: "ready", Do: m.ready, Undo: blame(nil)},
+			{Name: "network", Says: "changing the access rules", Do: m.setAccess(newAccess), Undo: blame(m.setAccessBack), Deadline: 5 * time.Minute, Weight: 2},
+			{Name: "ready", Says: "finishing", Do: m.ready, Undo: blame(nil)},
 		},
 		Closed: m.closed(closing{what: "The access rules could not be changed", failed: trove.TaskNone, change: accessUpdated}),
 	}

@@ -54,7 +54,7 @@ func (e *Engine) claim(ctx context.Context, seen store.OperationRow) (*run, erro
 		if !row.StepStarted.IsZero() {
 			return nil
 		}
-		row.Steps, row.Step, row.StepStarted, row.Sentence = len(def.Steps), def.Steps[0].Name, now, words(def.Steps[0].Name)
+		row.Steps, row.Step, row.StepStarted, row.Sentence = len(def.Steps), def.Steps[0].Name, now, def.Steps[0].words()
 		row.Deadline = now.Add(orElse(def.Deadline, defaultDeadline))
 		if row, err = tx.SaveOperation(ctx, row, now); err != nil {
 			return err //nolint:wrapcheck // wrapped below
@@ -79,7 +79,12 @@ func orElse(d, otherwise time.Duration) time.Duration {
 }
 
 // words turns the name of a step into what people read until the step says something itself.
-func words(name string) string { return strings.ReplaceAll(name, "_", " ") }
+func (s Step) words() string {
+	if s.Says != "" {
+		return s.Says
+	}
+	return strings.ReplaceAll(s.Name, "_", " ")
+}
 
 // once runs the step that the row is in and writes what came of it; false when the row is released or closed.
 func (r *run) once(ctx context.Context) (again bool, err error) {
@@ -273,7 +278,7 @@ func (r *run) undoneState() trove.OperationState {
 func (r *run) enter(row *store.OperationRow, step int, now time.Time) {
 	row.StepNo, row.Step, row.Attempt, row.StepStarted = step, r.def.Steps[step].Name, 0, now
 	row.Percent = r.percent(*row, 0)
-	row.Sentence = words(row.Step)
+	row.Sentence = r.def.Steps[step].words()
 	if row.Undoing {
 		row.Sentence = "undoing: " + row.Sentence
 	}
@@ -317,7 +322,7 @@ func (r *run) failed(ctx context.Context, row store.OperationRow, err error) (bo
 	if row.Attempt < 6 {
 		delay = min(lastRetry, firstRetry<<row.Attempt)
 	}
-	doing := words(row.Step)
+	doing := r.def.Steps[row.StepNo].words()
 	if row.Undoing {
 		doing = "undoing: " + doing
 	}

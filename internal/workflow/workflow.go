@@ -132,6 +132,8 @@ type StepFunc func(ctx context.Context, op *Op) (Outcome, error)
 // Step is one named piece of an operation. Names are stored in the database and frozen: testdata/steps.golden lists them.
 type Step struct {
 	Name string
+	// Says tells people what the step does while it has said nothing itself ("making the network"); "": its name.
+	Says string
 	Do   StepFunc
 	// Undo removes what Do may have made, also when Do was cut off anywhere. nil: nothing to undo. It is retried until it succeeds.
 	Undo StepFunc
