@@ -94,7 +94,7 @@ func (s *server) resizeFlavor(ctx context.Context, c *call, ref string) error {
 	}
 	old, err := s.cfg.Catalog.Flavor(ctx, c.instance.FlavorID)
 	if trove.IsNotFound(err) { // the catalogue may lose a flavor that instances have
-		old, err = trove.Flavor{ID: c.instance.FlavorID, RAM: c.instance.Held[trove.QuotaRAM]}, nil
+		old, err = trove.Flavor{ID: c.instance.FlavorID, Name: c.instance.FlavorID, RAM: c.instance.Held[trove.QuotaRAM], VCPUs: 1}, nil
 	}
 	if err != nil {
 		return fmt.Errorf("read the flavor: %w", err)

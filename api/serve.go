@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"runtime/debug"
@@ -71,7 +72,11 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		took := s.cfg.Clock.Now().Sub(start)
 		s.metrics.observe(rec.op, rec.status, took)
-		s.cfg.Log.InfoContext(ctx, "request served", "method", r.Method, "path", r.URL.Path, "status", rec.status, "project", rec.project,
+		level := slog.LevelInfo
+		if rec.status < http.StatusBadRequest && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
+			level = slog.LevelDebug // it has changed nothing
+		}
+		s.cfg.Log.Log(ctx, level, "request served", "method", r.Method, "path", r.URL.Path, "status", rec.status, "project", rec.project,
 			"took", took)
 	}()
 	s.route(ctx, rec, r)
