@@ -65,7 +65,7 @@ func (p *Provider) netSpec(s cloud.NetworkSpec) (NetSpec, error) {
 	}
 	spec := NetSpec{Instance: s.Instance, TCPPorts: slices.Clone(s.TCPPorts)}
 	for _, text := range s.Access.AllowedCIDRs {
-		prefix, err := netip.ParsePrefix(text)
+		prefix, err := parseRange(text)
 		if err != nil {
 			return NetSpec{}, bad("%q is not an address range in CIDR form.", text)
 		}
@@ -96,6 +96,14 @@ func (p *Provider) netSpec(s cloud.NetworkSpec) (NetSpec, error) {
 		spec.Address = address
 	}
 	return spec, nil
+}
+
+// parseRange reads an address range; an address alone stands for itself, as in Trove's access rules.
+func parseRange(text string) (netip.Prefix, error) {
+	if a, err := netip.ParseAddr(text); err == nil {
+		return netip.PrefixFrom(a, a.BitLen()), nil
+	}
+	return netip.ParsePrefix(text)
 }
 
 func (p *Provider) network(n NetInstance) cloud.Network {
