@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -13,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/trove-dbaas/trove/api/wire"
+	"github.com/trove-dbaas/trove/client"
 	"github.com/trove-dbaas/trove/tests/hostcheck"
 )
 
@@ -67,8 +70,8 @@ func (p *parts) run(name string, args ...string) {
 	})
 }
 
-// killAndRestart ends a component as a fault does, and starts it again when it is gone.
-func (p *parts) killAndRestart(name string) {
+// killAndRestart ends a component as a fault does, and starts it again when it is gone and meanwhile has returned.
+func (p *parts) killAndRestart(name string, meanwhile func()) {
 	p.t.Helper()
 	c := p.of[name]
 	if err := c.cmd.Process.Kill(); err != nil {
@@ -78,6 +81,7 @@ func (p *parts) killAndRestart(name string) {
 	if out, err := p.try("dev", "status", "--state", p.state); err == nil || !strings.Contains(err.Error(), "missing: trove-"+name) {
 		p.t.Errorf("dev status without trove-%s: %v\n%s", name, err, out)
 	}
+	meanwhile()
 	p.run(name, c.args...)
 }
 
@@ -154,23 +158,7 @@ func TestServe(t *testing.T) {
 	}
 	p.refusesOthers()
 	p.tellsMetrics()
-	for _, name := range []string{"conductor", "api", "taskmanager"} {
-		ids := p.begin("serve-"+name+"-1", "serve-"+name+"-2")
-		p.killAndRestart(name)
-		for _, id := range ids {
-			eventually(t, patience, "instance "+id+", accepted before trove-"+name+" was killed, to be ACTIVE", func() bool {
-				i, err := p.client.Instance(t.Context(), id)
-				if err == nil && i.Status == "ERROR" {
-					t.Fatalf("instance %s is in ERROR after trove-%s was killed:\n%s", id, name, p.logs())
-				}
-				return err == nil && i.Status == "ACTIVE"
-			})
-			if err := open(t, p.instance(id), "app", password, "app").PingContext(t.Context()); err != nil {
-				t.Errorf("login: %v", err)
-			}
-			p.remove(id)
-		}
-	}
+	p.survivesKills(first)
 	if words := queryString(t, db, "SELECT words FROM t"); words != "written" {
 		t.Errorf("the first database says %q", words)
 	}
@@ -185,6 +173,36 @@ func TestServe(t *testing.T) {
 		case <-c.done:
 		case <-time.After(patience):
 			t.Errorf("trove-%s runs after dev destroy", c.name)
+		}
+	}
+}
+
+// survivesKills kills each component while creates run.
+func (p *parts) survivesKills(first wire.Instance) {
+	p.t.Helper()
+	for _, name := range []string{"conductor", "api", "taskmanager"} {
+		ids := p.begin("serve-"+name+"-1", "serve-"+name+"-2")
+		p.killAndRestart(name, func() {
+			if name == "taskmanager" { // the API goes on: work is accepted and waits, questions to guests say that it cannot be now
+				ids = append(ids, p.begin("serve-meanwhile")...)
+				_, err := p.client.Databases(p.t.Context(), first.ID)
+				if e, ok := errors.AsType[*client.Error](err); !ok || e.Status != http.StatusServiceUnavailable {
+					p.t.Errorf("a question to a guest without the taskmanager: %v, want 503", err)
+				}
+			}
+		})
+		for _, id := range ids {
+			eventually(p.t, patience, "instance "+id+", accepted before trove-"+name+" was killed, to be ACTIVE", func() bool {
+				i, err := p.client.Instance(p.t.Context(), id)
+				if err == nil && i.Status == "ERROR" {
+					p.t.Fatalf("instance %s is in ERROR after trove-%s was killed:\n%s", id, name, p.logs())
+				}
+				return err == nil && i.Status == "ACTIVE"
+			})
+			if err := open(p.t, p.instance(id), "app", password, "app").PingContext(p.t.Context()); err != nil {
+				p.t.Errorf("login: %v", err)
+			}
+			p.remove(id)
 		}
 	}
 }
