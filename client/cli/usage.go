@@ -36,7 +36,6 @@ var otherWords = map[string][]string{
 
 // explain makes a command and all below it say what is wrong with a call and what is right. It turns each such error into a *UsageError.
 func explain(cmd *cobra.Command) {
-	cmd.SuggestionsMinimumDistance = 2
 	cmd.SuggestFor = append(cmd.SuggestFor, otherWords[cmd.Name()]...)
 	if cmd.Example == "" {
 		cmd.Example = examples[verb(cmd)]
@@ -81,6 +80,7 @@ func wrongArguments(cmd *cobra.Command, args []string, err error) error {
 
 func unknownCommand(cmd *cobra.Command, word string) error {
 	hint := ""
+	cmd.SuggestionsMinimumDistance = min(2, len(word)/2) // a word of three letters is two away from too many
 	if near := cmd.SuggestionsFor(word); len(near) > 0 {
 		hint = fmt.Sprintf(" Did you mean `%s %s`?", cmd.CommandPath(), near[0])
 	}
