@@ -35,6 +35,9 @@ var repository = func() string {
 	return dir
 }()
 
+// cacheDir is shared by the deployments of all tests: the root file system is installed once.
+var cacheDir = filepath.Join(repository, "var", "cache")
+
 // binary is a program of this repository, built by TestMain.
 func binary(name string) string { return filepath.Join(repository, "bin", name) }
 
@@ -68,7 +71,7 @@ func sharedDeployment(t *testing.T) *deployment {
 // newDeployment builds the image if it is not there and starts the service.
 func newDeployment(state string) (*deployment, error) {
 	d := &deployment{state: state, listen: freePort()}
-	d.env = append(os.Environ(), "TROVE_CACHE="+filepath.Join(repository, "var", "cache"))
+	d.env = append(os.Environ(), "TROVE_CACHE="+cacheDir)
 	if out, err := d.try("image", "build", "--state", state, "--datastore", "mariadb", "--datastore-version", "10.11"); err != nil {
 		return nil, fmt.Errorf("build the image: %w\n%s", err, out)
 	}
@@ -86,7 +89,7 @@ func freePort() string {
 
 func (d *deployment) start() error {
 	// Tests ask often: the rate limit has tests of its own.
-	d.env = append(os.Environ(), "TROVE_API_RATE_LIMIT=0", "TROVE_QUOTA_INSTANCES=100", "TROVE_QUOTA_VOLUMES=400")
+	d.env = append(os.Environ(), "TROVE_API_RATE_LIMIT=0", "TROVE_QUOTA_INSTANCES=100", "TROVE_QUOTA_VOLUMES=400", "TROVE_CACHE="+cacheDir)
 	if out, err := d.try("dev", "start", "--state", d.state, "--listen", d.listen); err != nil {
 		return fmt.Errorf("start the service: %w\n%s\n%s", err, out, d.log())
 	}
