@@ -62,7 +62,11 @@ func (c *controllers) wake(ctx context.Context) {
 
 // hearWakes wakes the taskmanager when controllers of other processes say so. Every taskmanager hears it: the one that has room takes the work.
 func (c *controllers) hearWakes(ctx context.Context) error {
-	if _, err := c.requests.Subscribe(ctx, guestapi.WakeSubject, "", func(context.Context, bus.Message) { c.taskmanager.Wake() }); err != nil {
+	_, err := c.requests.Subscribe(ctx, guestapi.WakeSubject, "", func(ctx context.Context, _ bus.Message) {
+		c.log.DebugContext(ctx, "woken over the bus")
+		c.taskmanager.Wake()
+	})
+	if err != nil {
 		return fmt.Errorf("listen for new operations: %w", err)
 	}
 	return nil

@@ -102,7 +102,7 @@ func newParts(t *testing.T, state string) *parts {
 	if out, err := p.try("image", "build", "--state", state, "--datastore", "mariadb", "--datastore-version", "10.11"); err != nil {
 		t.Fatalf("build the image: %v\n%s", err, out)
 	}
-	p.env = append(os.Environ(), "TROVE_API_RATE_LIMIT=0")
+	p.env = append(os.Environ(), "TROVE_API_RATE_LIMIT=0", "TROVE_LOG_LEVEL=debug")
 	if err := os.MkdirAll(filepath.Join(state, "log"), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -155,6 +155,9 @@ func TestServe(t *testing.T) {
 	mustExec(t, db, "INSERT INTO t VALUES ('written')")
 	if _, err := p.client.Databases(t.Context(), first.ID); err != nil {
 		t.Errorf("a question to the guest: %v\n%s", err, p.logs())
+	}
+	if data, err := os.ReadFile(p.logFile("taskmanager")); err != nil || !strings.Contains(string(data), "woken over the bus") {
+		t.Errorf("the taskmanager only found the work by looking: %v\n%s", err, p.logs())
 	}
 	p.refusesOthers()
 	p.tellsMetrics()
