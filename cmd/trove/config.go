@@ -32,6 +32,7 @@ func configCommand() *cobra.Command {
 		},
 		&cobra.Command{
 			Use: "check", Short: "Say whether the configuration is valid", Args: cobra.NoArgs,
+			Example: "  trove config check --config trove.yaml",
 			RunE: func(*cobra.Command, []string) error {
 				_, _, err := o.config()
 				if err == nil {

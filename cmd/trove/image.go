@@ -28,8 +28,8 @@ func imageCommand() *cobra.Command {
 		RunE:    func(cmd *cobra.Command, _ []string) error { return imageBuild(cmd.Context(), o, spec) },
 	}
 	f := build.Flags()
-	f.StringVar(&spec.Datastore, "datastore", "", "datastore (required)")
-	f.StringVar(&spec.Version, "datastore-version", "", "version of the datastore (required)")
+	f.StringVar(&spec.Datastore, "datastore", "", "datastore to build, see trove image recipes (required)")
+	f.StringVar(&spec.Version, "datastore-version", "", "version of the datastore, see trove image recipes (required)")
 	f.StringVar(&spec.AgentBinary, "agent", "", "the guest agent's binary (trove-guestagent beside this program)")
 	f.BoolVar(&spec.Refresh, "refresh", false, "look into the package archive again although the root file system is there")
 	f.StringVar(&spec.UpdateLock, "update-lock", "", "file to write the lock of package versions to")
@@ -37,7 +37,8 @@ func imageCommand() *cobra.Command {
 	_ = build.MarkFlagRequired("datastore-version")
 	list := &cobra.Command{
 		Use: "list", Short: "List the images that are there", Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error { return imageList(o) },
+		Example: "  trove image list --state var/dev",
+		RunE:    func(*cobra.Command, []string) error { return imageList(o) },
 	}
 	recipes := &cobra.Command{
 		Use: "recipes", Short: "List what can be built", Args: cobra.NoArgs,
