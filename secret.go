@@ -6,7 +6,7 @@ import (
 )
 
 // Secret is a password, key or token. It cannot be printed, logged or marshalled by accident: every such way shows "***". Reveal is the
-// one way to the text, so that each use can be found.
+// one way to the text, so that each use can be found. It must not be the key of a map: encoding/json writes keys of a string kind as they are.
 type Secret string
 
 const hidden = "***"

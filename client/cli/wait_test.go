@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -252,9 +253,9 @@ func TestWaitOverARealConnection(t *testing.T) {
 	api := newFakeAPI()
 	server := httptest.NewServer(api.mux)
 	defer server.Close()
-	polls := 0
+	var polls atomic.Int32 // two servers ask it
 	api.polls = func(string) (wire.Operation, int) {
-		switch polls++; polls {
+		switch polls.Add(1) {
 		case 1:
 			return open(10, "volume", ""), 0
 		case 2:

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -18,6 +19,7 @@ import (
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/client/cli"
+	"github.com/trove-dbaas/trove/internal/app"
 )
 
 func main() {
@@ -38,7 +40,8 @@ func run() int {
 
 // arguments turns the name trove-api into `trove serve api`.
 func arguments(argv []string) []string {
-	if component, ok := strings.CutPrefix(filepath.Base(argv[0]), "trove-"); ok {
+	component, ok := strings.CutPrefix(filepath.Base(argv[0]), "trove-")
+	if ok && slices.Contains(app.AllComponents.Names(), component) {
 		return append([]string{"serve", component}, argv[1:]...)
 	}
 	return argv[1:]

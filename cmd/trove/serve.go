@@ -7,6 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/client/cli"
 	"github.com/trove-dbaas/trove/internal/app"
 )
 
@@ -36,7 +38,7 @@ func serveCommand() *cobra.Command {
 func serve(ctx context.Context, o stateOptions, names []string) error {
 	runs, err := app.ParseComponents(names)
 	if err != nil {
-		return err
+		return &cli.UsageError{Message: trove.MessageOf(err)}
 	}
 	c, _, err := o.config()
 	if err != nil {
