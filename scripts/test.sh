@@ -8,6 +8,7 @@ part "packages" scripts/install-packages.sh test
 rm -f var/test-*.json
 part "check" scripts/check.sh
 part "crash walk, every call" scripts/gotest.sh crash -timeout 10m -count=1 -run Crash ./taskmanager
+part "fuzzing, 5 s each" scripts/fuzz.sh 5s
 part "end to end" scripts/gotest.sh e2e -timeout 40m -count=1 ./tests/e2e
 parts_summary
 count() { cat var/test-*.json | grep '"Test":' | grep -c "\"Action\":\"$1\"" || true; }
