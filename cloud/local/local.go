@@ -55,7 +55,7 @@ type Config struct {
 const Headroom = 1 << 30
 
 // DefaultSpares is enough for the rate at which one machine starts instances.
-const DefaultSpares = 2
+const DefaultSpares = 4
 
 // DefaultFlavors are the sizes of instances unless the configuration has others.
 func DefaultFlavors() []trove.Flavor {
