@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"strconv"
+	"time"
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/bus"
@@ -54,6 +55,9 @@ func Engine(name string, log *slog.Logger) (engine.Engine, error) {
 // smallHeap is the garbage collector's target: an agent at rest has next to nothing on its heap, and at the default the runtime would let it grow to
 // 4 MiB before it looked.
 const smallHeap = 25
+
+// untilRest is how long after the agent has joined the bus it gives memory back.
+const untilRest = 10 * time.Second
 
 // Agent runs the agent until ctx ends. An error means that it cannot work here.
 func Agent(ctx context.Context, o Options) error {
@@ -140,8 +144,6 @@ func (j *joiner) connect(ctx context.Context, connected func()) (bus.Conn, error
 	if err := natsbus.Enrol(ctx, j.boot, j.dir); err != nil {
 		return nil, err
 	}
-	// The TLS handshake over HTTPS left more garbage than the agent will ever make again.
-	defer debug.FreeOSMemory()
 	conn, err := natsbus.DialGuest(ctx, j.dir, natsbus.Options{
 		Log: j.log, Clock: clock.System{}, OnConnect: func(context.Context) { connected() },
 	})
@@ -149,6 +151,8 @@ func (j *joiner) connect(ctx context.Context, connected func()) (bus.Conn, error
 		return nil, err
 	}
 	j.conn = conn
+	// The TLS handshake over HTTPS left more garbage than the agent will ever make again. Not now: somebody waits for the first command.
+	time.AfterFunc(untilRest, debug.FreeOSMemory)
 	return conn, nil
 }
 
