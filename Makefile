@@ -17,6 +17,7 @@ help: ## list the targets
 demo: ## from nothing to a row in a real database (root)
 	@scripts/demo.sh
 stop: ## stop the control plane; the databases go on
+	@[ -x bin/trove ] || $(MAKE) -s build
 	@bin/trove dev stop --state $(STATE)
 destroy: ## remove instances, networks and state from this machine; asks, or FORCE=1
 	@scripts/destroy.sh
