@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 // fast are times that a test can wait for.
 func fast() guestagent.Timings {
 	return guestagent.Timings{
-		Heartbeat: 50 * time.Millisecond, PingHealthy: 20 * time.Millisecond, PingOther: 10 * time.Millisecond,
+		Heartbeat: 50 * time.Millisecond, Progress: -1, PingHealthy: 20 * time.Millisecond, PingOther: 10 * time.Millisecond,
 		PingTimeout: 500 * time.Millisecond, StartPoll: 5 * time.Millisecond, StartTimeout: 10 * time.Second,
 		BackoffMin: 20 * time.Millisecond, BackoffMax: 100 * time.Millisecond, BackoffReset: time.Minute,
 		ResendMin: 40 * time.Millisecond, ResendMax: 100 * time.Millisecond, GrowTimeout: 100 * time.Millisecond,

@@ -29,6 +29,10 @@ func (a *Agent) report(ctx context.Context, conn bus.Conn) {
 	defer beat.Stop()
 	again := time.NewTimer(0)
 	defer again.Stop()
+	var latest guestapi.OperationStatus // progress that waits
+	soon := time.NewTimer(time.Hour)
+	soon.Stop()
+	defer soon.Stop()
 	for {
 		select {
 		case <-ctx.Done():
@@ -42,7 +46,20 @@ func (a *Agent) report(ctx context.Context, conn bus.Conn) {
 		case <-beat.C:
 			a.heartbeat(ctx, conn)
 		case p := <-a.progress:
-			a.publish(ctx, conn, guestapi.ReportProgress, p)
+			if a.times.Progress < 0 {
+				a.publish(ctx, conn, guestapi.ReportProgress, p)
+				continue
+			}
+			if latest.ID == "" {
+				soon.Reset(a.times.Progress)
+			}
+			latest = p
+		case <-soon.C:
+			// The end says more.
+			if s, _ := a.journal.Status(latest.ID); s.State == guestapi.StateRunning {
+				a.publish(ctx, conn, guestapi.ReportProgress, latest)
+			}
+			latest = guestapi.OperationStatus{}
 		case <-a.ends:
 			again.Reset(0)
 		case <-again.C:

@@ -16,7 +16,10 @@ import (
 
 // Timings are the supervisor's and the reporter's times. The zero value of a field is its default.
 type Timings struct {
-	Heartbeat    time.Duration // between heartbeats; 10 s
+	Heartbeat time.Duration // between heartbeats; 10 s
+	// Progress is how long progress waits for newer progress, or for the end: each report is written to the store and wakes whoever follows the
+	// command, on a machine that is just starting a database. 250 ms; below 0 it does not wait.
+	Progress     time.Duration
 	PingHealthy  time.Duration // between pings of a healthy engine; 10 s
 	PingOther    time.Duration // between pings of one that is not; 2 s
 	PingTimeout  time.Duration // of one ping; 5 s
@@ -37,6 +40,7 @@ func (t Timings) withDefaults() Timings {
 		}
 	}
 	set(&t.Heartbeat, 10*time.Second)
+	set(&t.Progress, 250*time.Millisecond)
 	set(&t.PingHealthy, 10*time.Second)
 	set(&t.PingOther, 2*time.Second)
 	set(&t.PingTimeout, 5*time.Second)

@@ -56,12 +56,13 @@ func Engine(name string, log *slog.Logger) (engine.Engine, error) {
 // 4 MiB before it looked.
 const smallHeap = 25
 
-// untilRest is how long after the agent has joined the bus it gives memory back.
+// untilRest is how long after its start, and after it has joined the bus, the agent begins to be sparing with memory.
 const untilRest = 10 * time.Second
 
 // Agent runs the agent until ctx ends. An error means that it cannot work here.
 func Agent(ctx context.Context, o Options) error {
-	debug.SetGCPercent(smallHeap)
+	// Not while it starts, when collecting took a tenth of its processor time.
+	time.AfterFunc(untilRest, func() { debug.SetGCPercent(smallHeap) })
 	boot, err := readBoot(o.Boot)
 	if err != nil {
 		return err
