@@ -64,6 +64,7 @@ func (s *server) showOperation(ctx context.Context, c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	news := s.news()
 	o, err := s.readOperation(ctx, c)
 	if err != nil {
 		return nil, err
@@ -77,9 +78,10 @@ func (s *server) showOperation(ctx context.Context, c *call) (any, error) {
 		if waited >= wait {
 			break
 		}
-		if err := clock.Sleep(ctx, min(lookAgain(waited), wait-waited)); err != nil {
+		if err := pause(ctx, news, min(lookAgain(waited), wait-waited)); err != nil {
 			return nil, err
 		}
+		news = s.news()
 		if o, err = s.readOperation(ctx, c); err != nil {
 			return nil, err
 		}
@@ -95,11 +97,39 @@ func (s *server) showOperation(ctx context.Context, c *call) (any, error) {
 	return &wire.OperationBody{Operation: out}, nil
 }
 
-// lookAgain is how long a long poll waits between two looks: operations last a fraction of a second or minutes, hardly anything between.
+// news returns a channel that is closed when the store has something new, nil if the store does not tell.
+func (s *server) news() <-chan struct{} {
+	if teller, ok := s.cfg.Store.(interface{ Committed() <-chan struct{} }); ok {
+		return teller.Committed()
+	}
+	return nil
+}
+
+// leastPause keeps many long polls from reading with each of many commits.
+const leastPause = 2 * time.Millisecond
+
+// pause lasts until there is news, or d at most.
+func pause(ctx context.Context, news <-chan struct{}, d time.Duration) error {
+	if err := clock.Sleep(ctx, min(leastPause, d)); err != nil {
+		return err
+	}
+	timer := time.NewTimer(max(0, d-leastPause))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-news:
+	case <-timer.C:
+	}
+	return nil
+}
+
+// lookAgain is how long a long poll waits between two looks at most; other processes write too. Operations last a fraction of a second or minutes, hardly
+// anything between.
 func lookAgain(waited time.Duration) time.Duration {
 	switch {
 	case waited < time.Second:
-		return 10 * time.Millisecond
+		return 25 * time.Millisecond
 	case waited < 5*time.Second:
 		return 50 * time.Millisecond
 	}

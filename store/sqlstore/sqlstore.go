@@ -52,6 +52,7 @@ type Store struct {
 	dialect *dialect
 	readers *sql.DB
 	writers *writers
+	commits commits
 	quotas  map[string]int
 	log     *slog.Logger
 	took    *prometheus.HistogramVec

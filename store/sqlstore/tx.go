@@ -50,6 +50,7 @@ func (s *Store) InTx(ctx context.Context, fn func(ctx context.Context, tx store.
 		err := s.writers.once(ctx, s, fn)
 		if err == nil {
 			timer("committed")
+			s.commits.announce()
 			return nil
 		}
 		conflict := errors.Is(err, errConflict) || s.dialect.conflict(err)
@@ -62,6 +63,32 @@ func (s *Store) InTx(ctx context.Context, fn func(ctx context.Context, tx store.
 			return fmt.Errorf("wait to repeat a transaction: %w", err)
 		}
 		wait = min(2*wait, 200*time.Millisecond)
+	}
+}
+
+// commits tells who waits that something was written.
+type commits struct {
+	mu   sync.Mutex
+	next chan struct{} // nil: nobody waits
+}
+
+// Committed returns a channel that is closed with the next transaction that this process commits. Other processes' are not noticed, so that it only
+// shortens a wait that ends by itself. To miss nothing, ask for it before reading.
+func (s *Store) Committed() <-chan struct{} {
+	s.commits.mu.Lock()
+	defer s.commits.mu.Unlock()
+	if s.commits.next == nil {
+		s.commits.next = make(chan struct{})
+	}
+	return s.commits.next
+}
+
+func (c *commits) announce() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.next != nil {
+		close(c.next)
+		c.next = nil
 	}
 }
 
