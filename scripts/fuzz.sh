@@ -2,10 +2,10 @@
 # fuzz.sh TIME: runs every fuzz target for that long.
 source "$(dirname "$0")/lib.sh"
 each=${1:-30s}
-for package in $(go list ./...); do
-	dir=.${package#github.com/trove-dbaas/trove}
-	grep -ho '^func Fuzz[A-Za-z0-9_]*' "$dir"/*_test.go 2>/dev/null | sed 's/func //' | while read -r target; do
-		say "$package $target"
-		go test -run '^$' -fuzz "^$target\$" -fuzztime "$each" "$dir"
-	done
-done
+count=0
+while IFS=: read -r file target; do
+	say "$(dirname "$file") $target"
+	go test -run '^$' -fuzz "^$target\$" -fuzztime "$each" "./$(dirname "$file")" | grep -v '^fuzz: elapsed' || die "$target of $file failed; its input is below testdata/fuzz"
+	count=$((count + 1))
+done < <(git ls-files '*_test.go' | xargs grep -Ho '^func Fuzz[A-Za-z0-9_]*' | sed 's/:func /:/')
+[ "$count" -gt 0 ] || die "no fuzz target was found"
