@@ -67,6 +67,7 @@ type controllers struct {
 // Run runs components of the service from a state directory until ctx ends. It calls ready when everything in this process has begun, with the API's
 // address if the API is among it. Components in other processes may be started before or later.
 func Run(ctx context.Context, cfg config.Config, runs Components, ready func(url string)) (err error) {
+	tuneMemory()
 	c := &controllers{cfg: cfg, runs: runs, state: StateDir(cfg.State), clock: clock.System{}, metrics: prometheus.NewRegistry()}
 	if c.log, err = logger(cfg.Log); err != nil {
 		return err

@@ -28,6 +28,7 @@ func (c *controllers) serve(ctx context.Context, ready func(url string)) error {
 			return nil
 		})
 	}
+	run("memory", trimMemory)
 	if c.runs.Conductor {
 		run("conductor", c.conductor.Run)
 	}
