@@ -43,7 +43,7 @@ cat <<END
 Done in $((SECONDS - started)) s.
 
   connect      mariadb --defaults-extra-file=$credentials --host=$address app
-  API          $OS_AUTH_URL   (region $OS_REGION_NAME, project $OS_PROJECT_NAME)
+  API          ${OS_AUTH_URL%/identity/v3}   (log in at $OS_AUTH_URL, region $OS_REGION_NAME, project $OS_PROJECT_NAME)
   go on        . $state/openrc
                trove instance list
                trove instance create more --flavor db.tiny --size 1 --wait
