@@ -16,28 +16,6 @@ import (
 	"github.com/trove-dbaas/trove/store/sqlstore"
 )
 
-func TestBusAccount(t *testing.T) {
-	s, ctx := open(t, sqlstore.Config{}), t.Context()
-	for n, step := range []struct {
-		jwt    string
-		expect int64
-		lost   bool
-	}{
-		{"early", 1, true}, {"a", 0, false}, {"again", 0, true}, {"b", 1, false}, {"stale", 1, true},
-	} {
-		if err := s.SetBusAccount(ctx, step.jwt, step.expect); errors.Is(err, store.ErrLost) != step.lost || !step.lost && err != nil {
-			t.Errorf("step %d: %v", n, err)
-		}
-	}
-	jwt, version, err := s.BusAccount(ctx)
-	if err != nil || jwt != "b" || version != 2 {
-		t.Errorf("got %q, %d, %v", jwt, version, err)
-	}
-	if jwt, version, err = open(t, sqlstore.Config{}).BusAccount(ctx); err != nil || jwt != "" || version != 0 {
-		t.Errorf("a new store: %q, %d, %v", jwt, version, err)
-	}
-}
-
 func TestRevokedKeys(t *testing.T) {
 	s, ctx := open(t, sqlstore.Config{}), t.Context()
 	add := func(key string, at, expires time.Time) {

@@ -160,12 +160,6 @@ CREATE TABLE report (
 );
 CREATE INDEX report_instance ON report (instance_id);
 
-CREATE TABLE bus_account (
-    id      INTEGER NOT NULL PRIMARY KEY,
-    jwt     TEXT    NOT NULL,
-    version BIGINT  NOT NULL
-);
-
 CREATE TABLE revoked_key (
     public_key  VARCHAR(64) NOT NULL PRIMARY KEY,
     instance_id VARCHAR(64) NOT NULL,

@@ -3,7 +3,6 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"time"
 
@@ -27,38 +26,6 @@ func (s *Store) inTx(ctx context.Context, doing string, fn func(ctx context.Cont
 		return fmt.Errorf("%s: %w", doing, err)
 	}
 	return nil
-}
-
-// BusAccount returns the signed account of the bus and its version; "" and 0 before the first SetBusAccount.
-func (s *Store) BusAccount(ctx context.Context) (jwt string, version int64, err error) {
-	err = s.run.row(ctx, []any{&jwt, &version}, `SELECT jwt, version FROM bus_account WHERE id=1`)
-	if errors.Is(err, sql.ErrNoRows) {
-		return "", 0, nil
-	}
-	if err != nil {
-		return "", 0, fmt.Errorf("read the bus account: %w", err)
-	}
-	return jwt, version, nil
-}
-
-// SetBusAccount writes the account as version expectVersion+1, or returns store.ErrLost if the stored version is another one: then read again.
-func (s *Store) SetBusAccount(ctx context.Context, jwt string, expectVersion int64) error {
-	return s.inTx(ctx, "write the bus account", func(ctx context.Context, run runner) error {
-		var version int64
-		err := run.row(ctx, []any{&version}, `SELECT version FROM bus_account WHERE id=1`)
-		if errors.Is(err, sql.ErrNoRows) && expectVersion == 0 {
-			_, err = run.exec(ctx, `INSERT INTO bus_account (id, jwt, version) VALUES (1, ?, 1)`, jwt)
-			return err
-		}
-		if err != nil && !errors.Is(err, sql.ErrNoRows) {
-			return err
-		}
-		n, err := run.exec(ctx, `UPDATE bus_account SET jwt=?, version=version+1 WHERE id=1 AND version=?`, jwt, expectVersion)
-		if err == nil && n == 0 {
-			return store.ErrLost
-		}
-		return err
-	})
 }
 
 // RevokedKeys returns all revoked keys, ordered by key.
