@@ -11,6 +11,7 @@ package guestapi
 
 import (
 	"encoding/json"
+	"time"
 
 	trove "github.com/trove-dbaas/trove"
 )
@@ -219,4 +220,15 @@ type RootArgs struct {
 type VolumeUsage struct {
 	Used  int64 `json:"used"`
 	Total int64 `json:"total"`
+}
+
+// Grant lets a guest read or write objects of the object gateway: those whose names begin with one prefix, until it expires. It comes with a command,
+// and the guest needs no other right for the store behind the gateway. The token is a secret, in clear here because it travels inside a command.
+type Grant struct {
+	URLs     []string  `json:"urls"`                // base addresses of gateways, any of which will do; verified under the CA bundle of the guest's credential
+	Method   string    `json:"method"`              // GET or PUT
+	Prefix   string    `json:"prefix"`              // of object names
+	MaxBytes int64     `json:"max_bytes,omitempty"` // that may be written with it in all; 0 with GET
+	Expires  time.Time `json:"expires"`
+	Token    string    `json:"token"`
 }
