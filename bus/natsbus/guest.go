@@ -275,6 +275,19 @@ func (g *GuestConn) untilRenewal() time.Duration {
 	return min(due.Sub(g.clock.Now()), time.Minute)
 }
 
+// Sign signs a text with the guest's own key, the one that its credential is for. The text must begin with words that say what the signature is for, so that
+// it is worth nothing elsewhere.
+func (g *GuestConn) Sign(text []byte) ([]byte, error) { return g.id.key.Sign(text) }
+
+// CABundle returns the certificates, PEM, that the guest trusts at the moment: those of the newest credential.
+func (g *GuestConn) CABundle() (string, error) {
+	c, err := g.id.credential()
+	if err != nil {
+		return "", err
+	}
+	return c.CABundle, nil
+}
+
 // Close implements bus.Conn.
 func (g *GuestConn) Close() error {
 	g.once.Do(g.stop)

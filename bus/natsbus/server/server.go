@@ -8,6 +8,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -56,6 +57,7 @@ type Server struct {
 	log       *slog.Logger
 	accounts  *accounts
 	authority *authority
+	leaf      *leaf
 	broker    *natsserver.Server
 	metrics   *metrics
 	guard     *guard
@@ -109,6 +111,7 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 		return nil, err
 	}
 	certificate := &leaf{authority: s.authority, names: s.certificateNames(), clock: cfg.Clock}
+	s.leaf = certificate
 	if err := s.startBroker(ctx, certificate); err != nil {
 		return nil, fmt.Errorf("start the bus on %s: %w", cfg.Listen, err)
 	}
@@ -257,6 +260,10 @@ func (s *Server) EnrolURLs() []string { return slices.Clone(s.enrolURLs) }
 
 // CABundle implements bus.Enrolment.
 func (s *Server) CABundle() string { return s.authority.bundle }
+
+// TLSConfig returns how another server of this process, on the same host address, presents itself to guests: with a certificate of the deployment's own
+// authority, which is replaced before it expires. It may be called several times.
+func (s *Server) TLSConfig() *tls.Config { return s.leaf.config() }
 
 // Close ends the endpoint, the connections of this process and the broker, in this order. It may be called twice.
 func (s *Server) Close() error {
