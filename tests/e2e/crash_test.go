@@ -6,45 +6,18 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/trove-dbaas/trove/client"
+	deploy "github.com/trove-dbaas/trove/tests/deployment"
 )
 
 // query20Hz asks a query every 50 ms until the returned function is called, which says how many failed.
 func query20Hz(t testing.TB, db *sql.DB) func() int {
 	t.Helper()
-	var failed, asked atomic.Int32
-	done, stop := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(done)
-		tick := time.NewTicker(50 * time.Millisecond)
-		defer tick.Stop()
-		for {
-			select {
-			case <-stop:
-				return
-			case <-tick.C:
-			}
-			var one int
-			asked.Add(1)
-			if err := db.QueryRow("SELECT 1").Scan(&one); err != nil {
-				t.Logf("query failed: %v", err)
-				failed.Add(1)
-			}
-		}
-	}()
-	return func() int {
-		close(stop)
-		<-done
-		if asked.Load() == 0 {
-			t.Error("the client asked nothing")
-		}
-		return int(failed.Load())
-	}
+	return deploy.Query20Hz(t, db)
 }
 
 // killGroup kills the control plane with everything in its process group.
@@ -116,7 +89,7 @@ func TestAnAcceptedCreateSurvivesAKill(t *testing.T) {
 			return err == nil && i.Status == "ACTIVE"
 		})
 		if err := open(t, d.instance(id), "app", password, "app").PingContext(t.Context()); err != nil {
-			t.Errorf("login: %v", err)
+			t.Errorf("login: %v\n%s", err, d.log())
 		}
 	}
 }

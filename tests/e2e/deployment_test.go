@@ -3,29 +3,22 @@
 package e2e_test
 
 import (
-	"bytes"
-	"context"
 	"database/sql"
 	"fmt"
-	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/go-sql-driver/mysql"
-
 	"github.com/trove-dbaas/trove/api/wire"
 	"github.com/trove-dbaas/trove/client"
+	deploy "github.com/trove-dbaas/trove/tests/deployment"
 	"github.com/trove-dbaas/trove/tests/hostcheck"
 )
 
 // patience is how long anything may take that is expected to take a second.
-const patience = 90 * time.Second
+const patience = deploy.Patience
 
 var repository = func() string {
 	dir, err := filepath.Abs("../..")
@@ -78,98 +71,49 @@ func newDeployment(state string) (*deployment, error) {
 	return d, d.start()
 }
 
-func freePort() string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		panic(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
+// common is the deployment as the shared package has it.
+func (d *deployment) common() *deploy.Deployment {
+	return &deploy.Deployment{T: d.t, Root: repository, State: d.state, Listen: d.listen, Client: d.client, Env: d.env}
 }
 
+func freePort() string { return deploy.FreePort() }
+
 func (d *deployment) start() error {
-	// Tests ask often: the rate limit has tests of its own.
-	d.env = append(os.Environ(), "TROVE_API_RATE_LIMIT=0", "TROVE_QUOTA_INSTANCES=100", "TROVE_QUOTA_VOLUMES=400", "TROVE_CACHE="+cacheDir)
-	if out, err := d.try("dev", "start", "--state", d.state, "--listen", d.listen); err != nil {
-		return fmt.Errorf("start the service: %w\n%s\n%s", err, out, d.log())
-	}
-	if err := d.readOpenrc("openrc"); err != nil {
-		return err
-	}
-	c, err := d.newClient()
-	d.client = c
+	c := d.common()
+	err := c.Start()
+	d.env, d.client = c.Env, c.Client
 	return err
 }
 
-func (d *deployment) log() string {
-	data, err := os.ReadFile(filepath.Join(d.state, "log", "trove.log"))
-	if err != nil {
-		return err.Error()
-	}
-	return string(data[max(0, len(data)-8000):])
-}
+func (d *deployment) log() string { return d.common().LogEnd() }
 
 // readOpenrc puts the variables of an openrc file into the environment of the commands.
 func (d *deployment) readOpenrc(name string) error {
-	data, err := os.ReadFile(filepath.Join(d.state, name))
-	if err != nil {
-		return fmt.Errorf("read the openrc file: %w", err)
-	}
-	for line := range strings.Lines(string(data)) {
-		if assignment, ok := strings.CutPrefix(strings.TrimSpace(line), "export OS_"); ok {
-			d.env = append(d.env, "OS_"+assignment)
-		}
-	}
-	return nil
+	c := d.common()
+	err := c.ReadOpenrc(name)
+	d.env = c.Env
+	return err
 }
 
-func (d *deployment) getenv(name string) string {
-	for _, e := range slices.Backward(d.env) {
-		if v, ok := strings.CutPrefix(e, name+"="); ok {
-			return v
-		}
-	}
-	return ""
-}
+func (d *deployment) getenv(name string) string { return d.common().Getenv(name) }
 
-func (d *deployment) newClient() (*client.Client, error) {
-	return client.New(client.Config{
-		AuthURL: d.getenv("OS_AUTH_URL"), Username: d.getenv("OS_USERNAME"), Password: secret(d.getenv("OS_PASSWORD")),
-		Project: d.getenv("OS_PROJECT_NAME"), Region: d.getenv("OS_REGION_NAME"),
-	})
-}
+func (d *deployment) newClient() (*client.Client, error) { return d.common().NewClient() }
 
 // try runs the trove program and returns what it said.
-func (d *deployment) try(args ...string) (string, error) { return d.tryInput("", args...) }
+func (d *deployment) try(args ...string) (string, error) { return d.common().Try(args...) }
 
 func (d *deployment) tryInput(input string, args ...string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, binary("trove"), args...)
-	cmd.Env, cmd.Dir, cmd.Stdin = d.env, repository, strings.NewReader(input)
-	if d.env == nil {
-		cmd.Env = os.Environ()
-	}
-	var out, errs bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &errs
-	if err := cmd.Run(); err != nil {
-		return out.String(), fmt.Errorf("trove %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(errs.String()))
-	}
-	return out.String(), nil
+	return d.common().TryInput(input, args...)
 }
 
 // trove runs the trove program, which must succeed, and returns its standard output.
 func (d *deployment) trove(args ...string) string {
 	d.t.Helper()
-	out, err := d.try(args...)
-	if err != nil {
-		d.t.Fatalf("%v\nthe service's log ends:\n%s", err, d.log())
-	}
-	return out
+	return d.common().Trove(args...)
 }
 
 // password of all database users that the tests make; it is made anew for each run.
-var password = fmt.Sprintf("pw-%d-%x", os.Getpid(), time.Now().UnixNano())
+var password = deploy.Password
 
 // create makes an instance with the database app and the user app and waits until it is there; the test's end removes it.
 func (d *deployment) create(name string, extra ...string) wire.Instance {
@@ -182,76 +126,30 @@ func (d *deployment) create(name string, extra ...string) wire.Instance {
 // createKept is create without the removal.
 func (d *deployment) createKept(name string, extra ...string) wire.Instance {
 	d.t.Helper()
-	args := append([]string{
-		"instance", "create", name, "--flavor", "db.tiny", "--size", "1", "--database", "app", "--user", "app",
-		"--password-file", "-", "--wait", "-f", "value", "-c", "id",
-	}, extra...)
-	out, err := d.tryInput(password+"\n", args...)
-	if err != nil {
-		d.t.Fatalf("%v\nthe service's log ends:\n%s", err, d.log())
-	}
-	return d.instance(strings.TrimSpace(out))
+	return d.common().CreateKept(name, extra...)
 }
 
 func (d *deployment) instance(id string) wire.Instance {
 	d.t.Helper()
-	i, err := d.client.Instance(d.t.Context(), id)
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	return i
+	return d.common().Instance(id)
 }
 
 // remove deletes an instance and waits until it is gone; one that is gone is fine.
 func (d *deployment) remove(id string) {
 	d.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	if err := d.client.DeleteInstance(ctx, id); err != nil && !client.IsNotFound(err) {
-		d.t.Errorf("delete %s: %v", id, err)
-		return
-	}
-	for {
-		_, err := d.client.Instance(ctx, id)
-		if client.IsNotFound(err) {
-			return
-		}
-		if ctx.Err() != nil {
-			d.t.Errorf("instance %s is not gone after %s: %v\n%s", id, patience, err, d.log())
-			return
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
+	d.common().Remove(id)
 }
 
 // eventually asks until the condition holds.
 func eventually(t testing.TB, limit time.Duration, what string, holds func() bool) {
 	t.Helper()
-	for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
-		if holds() {
-			return
-		}
-	}
-	t.Fatalf("waited %s for: %s", limit, what)
+	deploy.Eventually(t, limit, what, holds)
 }
 
 // open connects to an instance over TCP.
 func open(t testing.TB, i wire.Instance, user, pass, database string) *sql.DB {
 	t.Helper()
-	if len(i.Addresses) == 0 {
-		t.Fatalf("instance %s has no address", i.Name)
-	}
-	cfg := mysql.NewConfig()
-	cfg.User, cfg.Passwd, cfg.Net, cfg.Addr, cfg.DBName = user, pass, "tcp", net.JoinHostPort(i.Addresses[0].Address, "3306"), database
-	cfg.TLSConfig = "skip-verify" // the certificate is the instance's own
-	cfg.Timeout, cfg.ReadTimeout, cfg.WriteTimeout = 5*time.Second, 10*time.Second, 10*time.Second
-	connector, err := mysql.NewConnector(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	db := sql.OpenDB(connector)
-	t.Cleanup(func() { _ = db.Close() })
-	return db
+	return deploy.Open(t, i, user, pass, database)
 }
 
 func mustExec(t testing.TB, db *sql.DB, query string, args ...any) {
@@ -273,13 +171,5 @@ func queryString(t testing.TB, db *sql.DB, query string, args ...any) string {
 // destroy removes the deployment and says what it left on the machine.
 func (d *deployment) destroy(t testing.TB, before hostcheck.Inventory) {
 	t.Helper()
-	if out, err := d.try("dev", "destroy", "--state", d.state, "--force"); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	if left := hostcheck.Left(before, hostcheck.Take(context.Background(), t)); len(left) > 0 {
-		t.Errorf("left on the machine:\n  %s", strings.Join(left, "\n  "))
-	}
-	if _, err := os.Stat(d.state); !os.IsNotExist(err) {
-		t.Errorf("the state directory is still there: %v", err)
-	}
+	d.common().Destroy(t, before)
 }
