@@ -84,6 +84,11 @@ func progressOperations() []Operation {
 			Success: http.StatusOK, Response: wire.OperationList{}, handle: (*server).listOperations,
 		},
 		{
+			ID: "listEvents", Method: http.MethodGet, Path: "/instances/{id}/events", Extension: true, Query: paged,
+			Summary: "List what happened to an instance and what its operations did, oldest first; also of a deleted one.",
+			Success: http.StatusOK, Response: wire.InstanceEventList{}, handle: (*server).listEvents,
+		},
+		{
 			ID: "showOperation", Method: http.MethodGet, Path: "/instances/{id}/operations/{operation}", Extension: true,
 			Summary: "Show what an operation is doing. With wait the answer comes when something has changed since the given version.",
 			Query: []Query{

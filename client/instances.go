@@ -163,6 +163,14 @@ func (c *Client) Operations(ctx context.Context, instance string) ([]wire.Operat
 	return out.Operations, err
 }
 
+// Events returns a page of an instance's timeline, oldest first: what happened to it and what its operations did. The marker is the ID of the last
+// entry that the caller knows. An instance that was deleted is named by its id.
+func (c *Client) Events(ctx context.Context, instance string, o ListOptions) (events []wire.InstanceEvent, more bool, err error) {
+	var out wire.InstanceEventList
+	err = c.do(ctx, http.MethodGet, instancePath(instance, "events")+o.query(), nil, &out)
+	return out.Events, nextMarker(out.Links) != "", err
+}
+
 // Operation returns an operation with its timeline. With wait it returns as soon as its version is greater than since, or when the time has passed.
 func (c *Client) Operation(ctx context.Context, instance, id string, since int64, wait time.Duration) (wire.Operation, error) {
 	path := instancePath(instance, "operations", url.PathEscape(id))

@@ -69,6 +69,12 @@ type Reader interface {
 	// OperationLog returns the timeline of an operation from the given sequence number on, exclusive.
 	OperationLog(ctx context.Context, operation string, after int64) ([]trove.OperationEvent, error)
 
+	// InstanceEvents returns events of an instance (also of a deleted one) by Seq, from the given one on, exclusive; at most limit, 0 for all.
+	InstanceEvents(ctx context.Context, instance string, afterSeq int64, limit int) ([]trove.InstanceEvent, error)
+	// Timeline returns events of an instance and of its operations as one list in the order of time, from the mark on, exclusive; at most limit.
+	// The zero mark is the beginning.
+	Timeline(ctx context.Context, instance string, after trove.TimelineMark, limit int) ([]trove.TimelineEntry, error)
+
 	// Guest returns the enrolment state of an instance's guest.
 	Guest(ctx context.Context, instance string) (Guest, error)
 	// Report returns what the guest last said of an operation: progress or the end.
@@ -128,7 +134,17 @@ type Tx interface {
 	SetServiceStatus(ctx context.Context, instance string, s trove.ServiceStatus, now time.Time) error
 	// PutReport writes what a guest said of an operation. A progress after the end is dropped.
 	PutReport(ctx context.Context, r Report) error
+
+	// AppendInstanceEvent writes a line into the instance's timeline. Seq is given by the store, which keeps the newest KeptEvents of each
+	// instance. The instance need not live.
+	AppendInstanceEvent(ctx context.Context, e trove.InstanceEvent) error
+	// CountInstanceEvent is AppendInstanceEvent for what may happen again and again: a line of the same kind that began less than within before
+	// e.At is counted up, and takes over time, sentence and details, instead of a new one.
+	CountInstanceEvent(ctx context.Context, e trove.InstanceEvent, within time.Duration) error
 }
+
+// KeptEvents is how many events of each instance are kept; the oldest go first.
+const KeptEvents = 1000
 
 // Guest is the enrolment state of an instance's guest.
 type Guest struct {

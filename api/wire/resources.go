@@ -260,6 +260,26 @@ type OperationList struct {
 	Operations []Operation `json:"operations"`
 }
 
+// InstanceEvent is one line of an instance's timeline: something that happened to it, or a line of one of its operations.
+type InstanceEvent struct {
+	ID          string     `json:"id"` // the marker of what comes after it
+	At          time.Time  `json:"at"` // when it happened, or happened last
+	Kind        string     `json:"kind"`
+	Sentence    string     `json:"sentence"`
+	Details     string     `json:"details,omitempty"`      // evidence, such as the last lines of a log
+	Count       int        `json:"count"`                  // how often it happened since first
+	First       *time.Time `json:"first,omitempty"`        // where count is more than 1
+	OperationID string     `json:"operation_id,omitempty"` // for a line of an operation
+	Operation   string     `json:"operation,omitempty"`    // its kind
+	Step        string     `json:"step,omitempty"`
+}
+
+// InstanceEventList is a page of a timeline, oldest first.
+type InstanceEventList struct {
+	Events []InstanceEvent `json:"events"`
+	Links  []Link          `json:"links,omitempty"`
+}
+
 // OperationAction is the body of POST .../operations/{id}/action.
 type OperationAction struct {
 	Cancel *struct{} `json:"cancel,omitempty"`

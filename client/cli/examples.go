@@ -11,6 +11,7 @@ var examples = map[string]string{
 	"instance resize flavor": "  trove instance resize flavor shop db.small --wait",
 	"instance resize volume": "  trove instance resize volume shop 20 --wait",
 	"instance reset-status":  "  trove instance reset-status shop",
+	"instance events":        "  trove instance events shop\n  trove instance events shop --follow\n  trove instance events shop -f json",
 	"operation list":         "  trove operation list shop",
 	"operation show":         "  trove operation show shop 5d7f1f0c-8f52-4a3e-9a44-0f6f3f2f7a10",
 	"operation cancel":       "  trove operation cancel shop 5d7f1f0c-8f52-4a3e-9a44-0f6f3f2f7a10",

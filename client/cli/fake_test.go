@@ -92,6 +92,9 @@ func (f *fakeAPI) gets() {
 	get("/instances/"+oldID, wire.InstanceBody{Instance: broken()})
 	at := "/instances/" + shopID
 	get(at+"/operations", wire.OperationList{Operations: []wire.Operation{operation()}})
+	f.mux.HandleFunc("GET /v1.0/p"+at+"/events", func(w http.ResponseWriter, r *http.Request) {
+		_ = json.NewEncoder(w).Encode(eventsAfter(r.URL.Query().Get("marker")))
+	})
 	f.mux.HandleFunc("GET /v1.0/p"+at+"/operations/"+opID, func(w http.ResponseWriter, r *http.Request) {
 		op := operation()
 		if f.polls != nil {
@@ -245,4 +248,20 @@ func asking(answer trove.Secret, prompts *[]string) func(string) (trove.Secret, 
 		*prompts = append(*prompts, prompt)
 		return answer, nil
 	}
+}
+
+// eventsAfter are two pages of a timeline.
+func eventsAfter(marker string) wire.InstanceEventList {
+	first := epoch.Add(-time.Minute)
+	all := []wire.InstanceEvent{
+		{ID: "1", At: epoch, Kind: "operation.done", Sentence: "The volume is there.", Count: 1, OperationID: opID, Operation: "instance.create", Step: "volume"},
+		{ID: "2", At: epoch.Add(time.Second), Kind: "engine.failed", Sentence: "The database ended by signal 9.", Details: "line 1\nline 2", Count: 17, First: &first},
+	}
+	switch marker {
+	case "":
+		return wire.InstanceEventList{Events: all[:1], Links: []wire.Link{{Rel: "next", Href: "http://x/?marker=1"}}}
+	case "1":
+		return wire.InstanceEventList{Events: all[1:]}
+	}
+	return wire.InstanceEventList{Events: []wire.InstanceEvent{}}
 }

@@ -46,6 +46,7 @@ var stories = map[string][]string{
 	"instance_resize_flavor": {"instance resize flavor shop db.small"},
 	"instance_resize_volume": {"instance resize volume shop 30"},
 	"instance_reset-status":  {"instance reset-status shop"},
+	"instance_events":        {"instance events shop -f *", "instance events " + shopID + " -c details -f value"},
 	"operation_list":         {"operation list shop -f *"},
 	"operation_show":         {"operation show shop " + opID + " -f *"},
 	"operation_cancel":       {"operation cancel shop " + opID},

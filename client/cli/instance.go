@@ -16,7 +16,7 @@ import (
 func (a *app) instanceCmd() *cobra.Command {
 	return group("instance", "Create, show, change and delete database instances",
 		a.instanceList(), a.instanceShow(), a.instanceCreate(), a.instanceUpdate(), a.instanceDelete(),
-		a.instanceRestart(), a.instanceResize(), a.instanceResetStatus(), a.instanceConnect())
+		a.instanceRestart(), a.instanceResize(), a.instanceResetStatus(), a.instanceEvents(), a.instanceConnect())
 }
 
 var instanceColumns = []string{"ID", "Name", "Datastore", "Datastore Version", "Status", "Operating Status", "Public", "Addresses", "Flavor ID", "Size", "Role"}

@@ -52,6 +52,10 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"visible version", testVisibleVersion},
 		{"timeline", testTimeline},
 		{"list of operations", testOperations},
+		{"events of an instance", testInstanceEvents},
+		{"events are bounded", testEventsAreBounded},
+		{"events are counted", testEventsAreCounted},
+		{"timeline of an instance", testInstanceTimeline},
 		{"model of quotas and operations", testModel},
 	} {
 		t.Run(c.name, func(t *testing.T) {
