@@ -78,6 +78,8 @@ type GuestState struct {
 	AgentVersion string
 	VolumeUsed   int64 // bytes
 	VolumeTotal  int64 // bytes
+	AgentStart   int64 // names the agent's process: another value is another start; 0 before it said so
+	EventAt      int64 // names the last event of the guest that was written
 }
 
 // RootHistory is one line of who enabled the superuser and when.

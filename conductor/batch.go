@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"slices"
 	"strings"
 	"time"
 
@@ -29,6 +28,8 @@ const stateLife = 5 * time.Minute
 // batch is what is written in one transaction: the latest heartbeat of each guest, and everything else in the order in which it came.
 type batch struct {
 	beats   map[string]store.GuestReport
+	changed map[string]struct{} // instances whose heartbeat says something new
+	events  []happened
 	hellos  []report
 	reports []store.Report
 	signals map[string]struct{} // instances whose operation may have waited for this
@@ -36,7 +37,7 @@ type batch struct {
 }
 
 func newBatch() *batch {
-	return &batch{beats: map[string]store.GuestReport{}, signals: map[string]struct{}{}}
+	return &batch{beats: map[string]store.GuestReport{}, changed: map[string]struct{}{}, signals: map[string]struct{}{}}
 }
 
 func (b *batch) size() int   { return len(b.beats) + len(b.hellos) + len(b.reports) }
@@ -44,8 +45,9 @@ func (b *batch) empty() bool { return b.size() == 0 }
 
 func (b *batch) reset() {
 	clear(b.beats)
+	clear(b.changed)
 	clear(b.signals)
-	b.hellos, b.reports, b.urgent = nil, nil, false
+	b.hellos, b.events, b.reports, b.urgent = nil, nil, nil, false
 }
 
 // signal says that somebody may wait for this, so that the batch is written at once.
@@ -61,20 +63,23 @@ func (d *Conductor) add(b *batch, r report) {
 		b.hellos = append(b.hellos, r)
 		b.signal(r.instance)
 	case guestapi.ReportHeartbeat:
-		now := state{service: r.beat.Service, bootID: r.beat.BootID, engineStart: r.beat.EngineStart}
+		now := state{service: r.beat.Service, bootID: r.beat.BootID, engineStart: r.beat.EngineStart, agentStart: r.beat.AgentStart}
 		before := d.known[r.instance]
 		before.at = time.Time{}
 		if before != now {
+			b.changed[r.instance] = struct{}{}
 			b.signal(r.instance)
 		}
 		now.at = r.at
 		d.known[r.instance] = now
 		if r.beat.Event != "" {
-			d.cfg.Log.Info("guest reported an event", "instance", r.instance, "event", r.beat.Event)
+			b.events = append(b.events, happened{instance: r.instance, at: r.at, name: r.beat.EventAt, text: r.beat.Event})
+			b.urgent = true
 		}
 		b.beats[r.instance] = store.GuestReport{
 			InstanceID: r.instance, SeenAt: r.at, BootID: r.beat.BootID, Service: r.beat.Service, AgentVersion: r.beat.AgentVersion,
 			EngineStart: r.beat.EngineStart, VolumeUsed: r.beat.VolumeUsed, VolumeTotal: r.beat.VolumeTotal,
+			AgentStart: r.beat.AgentStart,
 		}
 	case guestapi.ReportProgress, guestapi.ReportEnd:
 		b.reports = append(b.reports, storeReport(r))
@@ -128,8 +133,8 @@ func (d *Conductor) flush(ctx context.Context, b *batch) {
 func (d *Conductor) commit(ctx context.Context, b *batch) (woken bool, err error) {
 	err = d.cfg.Store.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
 		// Heartbeats first: they say more, and a hello after them finds nothing new.
-		if err := tx.RecordReports(ctx, slices.Collect(maps.Values(b.beats))); err != nil {
-			return err //nolint:wrapcheck // wrapped below
+		if err := d.beats(ctx, tx, b); err != nil {
+			return err
 		}
 		if err := d.hellos(ctx, tx, b.hellos); err != nil {
 			return err
@@ -153,6 +158,27 @@ func (d *Conductor) commit(ctx context.Context, b *batch) (woken bool, err error
 	return woken, nil
 }
 
+// beats records heartbeats and what they say that happened.
+func (d *Conductor) beats(ctx context.Context, tx store.Tx, b *batch) error {
+	same := make([]store.GuestReport, 0, len(b.beats))
+	for id, r := range b.beats {
+		if _, changed := b.changed[id]; !changed {
+			same = append(same, r)
+		} else if err := d.recordBeat(ctx, tx, r); err != nil {
+			return err
+		}
+	}
+	if err := tx.RecordReports(ctx, same); err != nil {
+		return err //nolint:wrapcheck // commit wraps
+	}
+	for _, h := range b.events {
+		if err := d.event(ctx, tx, h); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // hellos records guests that have connected. A hello says nothing of the service: what is known of it stays. A guest that only lost its
 // connection changes nothing.
 func (d *Conductor) hellos(ctx context.Context, tx store.Tx, hellos []report) error {
@@ -171,9 +197,14 @@ func (d *Conductor) hellos(ctx context.Context, tx store.Tx, hellos []report) er
 		}
 		if err := tx.RecordReports(ctx, []store.GuestReport{{
 			InstanceID: r.instance, SeenAt: r.at, BootID: r.hello.BootID, Service: g.Service, AgentVersion: r.hello.AgentVersion,
-			VolumeUsed: g.VolumeUsed, VolumeTotal: g.VolumeTotal,
+			VolumeUsed: g.VolumeUsed, VolumeTotal: g.VolumeTotal, AgentStart: r.hello.AgentStart,
 		}}); err != nil {
 			return err //nolint:wrapcheck // commit wraps
+		}
+		after := g
+		after.BootID, after.AgentVersion, after.AgentStart = r.hello.BootID, r.hello.AgentVersion, r.hello.AgentStart
+		if err := d.changes(ctx, tx, r.instance, r.at, g, after); err != nil {
+			return err
 		}
 		d.cfg.Log.InfoContext(ctx, "guest said hello", "instance", r.instance, "engine", r.hello.Engine, "agent", r.hello.AgentVersion)
 	}

@@ -69,6 +69,7 @@ type state struct {
 	service     trove.ServiceStatus
 	bootID      string
 	engineStart int64
+	agentStart  int64
 	at          time.Time
 }
 

@@ -58,6 +58,7 @@ type Agent struct {
 	queue []guestapi.Request
 
 	// The reporter's own.
+	began  int64 // names this start of the agent
 	seq    int64 // of heartbeats
 	sends  map[string]*resend
 	cutOff bool // the last report was not sent
@@ -87,11 +88,12 @@ func New(cfg Config) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
+	began := cfg.Clock.Now().UnixMicro()
 	return &Agent{
 		cfg: cfg, times: cfg.Timings.withDefaults(), log: log, supervisor: supervisor, journal: journal,
 		connected: make(chan struct{}, 1), queued: make(chan struct{}, 1), ends: make(chan struct{}, 1), progress: make(chan guestapi.OperationStatus, 8),
 		slots: make(chan struct{}, shortAtOnce), waiting: make(chan struct{}, shortWaiting),
-		seq: cfg.Clock.Now().UnixMicro(), sends: map[string]*resend{}, queue: journal.Running(),
+		began: began, seq: began, sends: map[string]*resend{}, queue: journal.Running(),
 	}, nil
 }
 

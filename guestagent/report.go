@@ -81,6 +81,7 @@ func (a *Agent) whoIsThis() guestapi.Hello {
 	return guestapi.Hello{
 		BootID: a.cfg.BootID, AgentVersion: a.cfg.Version, Protocol: guestapi.Version,
 		Engine: a.cfg.Engine.Info().Manager, Commands: commands(), Prepared: a.supervisor.Prepared(),
+		AgentStart: a.began,
 	}
 }
 
@@ -88,8 +89,9 @@ func (a *Agent) heartbeat(ctx context.Context, conn bus.Conn) {
 	service := a.supervisor.Service()
 	a.seq++
 	h := guestapi.Heartbeat{
-		BootID: a.cfg.BootID, Seq: a.seq, Service: service.Status, AgentVersion: a.cfg.Version, Event: a.supervisor.Event(),
+		BootID: a.cfg.BootID, Seq: a.seq, Service: service.Status, AgentVersion: a.cfg.Version, AgentStart: a.began,
 	}
+	h.Event, h.EventAt = a.supervisor.Event()
 	if !service.Start.IsZero() {
 		h.EngineStart = service.Start.UnixMicro()
 	}
@@ -99,8 +101,7 @@ func (a *Agent) heartbeat(ctx context.Context, conn bus.Conn) {
 	}
 	h.VolumeUsed, h.VolumeTotal = usage.Used, usage.Total
 	if a.publish(ctx, conn, guestapi.ReportHeartbeat, h) && h.Event != "" {
-		a.supervisor.DropEvent(h.Event)
-		if a.supervisor.Event() != "" {
+		if a.supervisor.Sent(h.EventAt) {
 			a.heartbeat(ctx, conn) // at most maxEvents deep
 		}
 	}

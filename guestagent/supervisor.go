@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -96,9 +97,19 @@ type Supervisor struct {
 	view     Service
 	intent   intent
 	restarts bool // a restart command is under way: the engine is down on purpose for a moment
-	events   []string
+	events   []event
 	ownLog   string // the engine's own log file
 }
+
+// event is something that happened.
+type event struct {
+	text string
+	at   int64 // when, in microseconds; no two are the same
+	sent int
+}
+
+// eventSends is how often an event is sent: any message may be lost once, and a controller that is just being replaced loses a few.
+const eventSends = 3
 
 // maxEvents is how many unreported events are kept; of more the oldest are dropped.
 const maxEvents = 8
@@ -151,23 +162,35 @@ func (s *Supervisor) Service() Service {
 // Changed delivers after each change of the service and each event; several may be delivered as one.
 func (s *Supervisor) Changed() <-chan struct{} { return s.changed }
 
-// Event returns the oldest event that was not dropped yet, "" if there is none.
-func (s *Supervisor) Event() string {
+// Event returns the event that was sent least often, the oldest of them, and what names it; "" if there is none.
+func (s *Supervisor) Event() (text string, at int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.events) == 0 {
-		return ""
+	var least *event
+	for n := range s.events {
+		if e := &s.events[n]; least == nil || e.sent < least.sent {
+			least = e
+		}
 	}
-	return s.events[0]
+	if least == nil {
+		return "", 0
+	}
+	return least.text, least.at
 }
 
-// DropEvent forgets an event that was reported.
-func (s *Supervisor) DropEvent(e string) {
+// Sent notes that an event was sent, and reports whether there is one that was not yet. Nobody answers a heartbeat: an event is sent with several
+// of them, and whoever reads knows it by its name.
+func (s *Supervisor) Sent(at int64) (more bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.events) > 0 && s.events[0] == e {
-		s.events = s.events[1:]
+	for n := range s.events {
+		if s.events[n].at == at {
+			s.events[n].sent++
+		}
+		more = more || s.events[n].sent == 0
 	}
+	s.events = slices.DeleteFunc(s.events, func(e event) bool { return e.sent >= eventSends })
+	return more
 }
 
 // Prepared reports whether prepare came to its end once.
@@ -280,15 +303,19 @@ func (s *Supervisor) setOwnLog(path string) {
 }
 
 // note sets the view and wakes whoever reports, if something changed.
-func (s *Supervisor) note(v Service, event string) {
+func (s *Supervisor) note(v Service, happened string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.view == v && event == "" {
+	if s.view == v && happened == "" {
 		return
 	}
 	s.view = v
-	if event != "" {
-		s.events = append(s.events, event)
+	if happened != "" {
+		e := event{text: happened, at: s.clock.Now().UnixMicro()}
+		if n := len(s.events); n > 0 {
+			e.at = max(e.at, s.events[n-1].at+1)
+		}
+		s.events = append(s.events, e)
 		if len(s.events) > maxEvents {
 			s.events = s.events[1:]
 		}

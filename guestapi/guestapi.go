@@ -133,7 +133,8 @@ type Hello struct {
 	Protocol     int       `json:"protocol"`
 	Engine       string    `json:"engine"`
 	Commands     []Command `json:"commands"`
-	Prepared     bool      `json:"prepared"` // prepare was done at some time
+	Prepared     bool      `json:"prepared"`              // prepare was done at some time
+	AgentStart   int64     `json:"agent_start,omitempty"` // names this start of the agent
 }
 
 // Heartbeat is the regular report.
@@ -145,7 +146,9 @@ type Heartbeat struct {
 	EngineStart  int64               `json:"engine_start,omitempty"` // microseconds
 	VolumeUsed   int64               `json:"volume_used"`
 	VolumeTotal  int64               `json:"volume_total"`
-	Event        string              `json:"event,omitempty"` // a sentence when something happened: the engine crashed, with the last lines of its log
+	Event        string              `json:"event,omitempty"`       // a sentence when something happened: the engine crashed, with the last lines of its log
+	EventAt      int64               `json:"event_at,omitempty"`    // names the event, which is sent several times: when it happened, microseconds
+	AgentStart   int64               `json:"agent_start,omitempty"` // names this start of the agent
 }
 
 // PrepareArgs are for the first start of the engine. Secrets travel here in clear, inside TLS, to this guest's subject only.

@@ -53,6 +53,8 @@ func checkHello(h Hello) (Hello, error) {
 		return Hello{}, invalid("hello", "engine")
 	case h.Protocol < 1:
 		return Hello{}, invalid("hello", "protocol")
+	case h.AgentStart < 0:
+		return Hello{}, invalid("hello", "agent_start")
 	case len(h.Commands) > maxCommands:
 		return Hello{}, invalid("hello", "commands")
 	}
@@ -81,6 +83,10 @@ func ParseHeartbeat(data []byte) (Heartbeat, error) {
 		return Heartbeat{}, invalid("heartbeat", "service")
 	case h.EngineStart < 0:
 		return Heartbeat{}, invalid("heartbeat", "engine_start")
+	case h.EventAt < 0:
+		return Heartbeat{}, invalid("heartbeat", "event_at")
+	case h.AgentStart < 0:
+		return Heartbeat{}, invalid("heartbeat", "agent_start")
 	case h.VolumeUsed < 0:
 		return Heartbeat{}, invalid("heartbeat", "volume_used")
 	case h.VolumeTotal < 0:

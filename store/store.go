@@ -130,6 +130,8 @@ type Tx interface {
 	// overwritten while the stored one is RESTART_REQUIRED (Trove's conductor does the same), unless the boot id changed or the report
 	// says that the engine was restarted.
 	RecordReports(ctx context.Context, reports []GuestReport) error
+	// SetGuestEvent notes which event of the guest was written last: GuestState.EventAt.
+	SetGuestEvent(ctx context.Context, instance string, at int64) error
 	// SetServiceStatus overrides what the guest said, until it says something else.
 	SetServiceStatus(ctx context.Context, instance string, s trove.ServiceStatus, now time.Time) error
 	// PutReport writes what a guest said of an operation. A progress after the end is dropped.
@@ -164,6 +166,7 @@ type GuestReport struct {
 	EngineStart  int64 // when the engine process started, by the guest's clock, microseconds; 0 while it does not run
 	VolumeUsed   int64
 	VolumeTotal  int64
+	AgentStart   int64 // 0: the agent did not say; what is known stays
 }
 
 // Report is what a guest said of an operation that it was given.

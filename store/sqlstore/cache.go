@@ -31,7 +31,7 @@ func (r reader) cachedPage(ctx context.Context, where string, size int, args ...
 	var id string
 	var version, seen int64
 	var g trove.GuestState
-	dest := []any{&id, &version, (*string)(&g.Service), &seen, &g.BootID, &g.AgentVersion, &g.VolumeUsed, &g.VolumeTotal}
+	dest := []any{&id, &version, (*string)(&g.Service), &seen, &g.BootID, &g.AgentVersion, &g.VolumeUsed, &g.VolumeTotal, &g.AgentStart, &g.EventAt}
 	missing := false
 	err := list(ctx, r.run, func(rows *sql.Rows) error {
 		if missing {

@@ -89,12 +89,25 @@ func (t *tx) RecordReports(ctx context.Context, reports []store.GuestReport) err
 WHEN service_at > ? THEN service
 WHEN service = ? AND boot_id = ? AND (engine_start = ? OR 0 = ?) THEN service
 ELSE ? END,
-seen_at=?, boot_id=?, agent_version=?, engine_start=?, volume_used=?, volume_total=? WHERE instance_id=? AND seen_at <= ?`,
+seen_at=?, boot_id=?, agent_version=?, engine_start=?, volume_used=?, volume_total=?,
+agent_start=CASE WHEN 0=? THEN agent_start ELSE ? END WHERE instance_id=? AND seen_at <= ?`,
 			micros(r.SeenAt), string(trove.ServiceRestartRequired), r.BootID, r.EngineStart, r.EngineStart, string(r.Service),
-			micros(r.SeenAt), r.BootID, r.AgentVersion, r.EngineStart, r.VolumeUsed, r.VolumeTotal, r.InstanceID, micros(r.SeenAt))
+			micros(r.SeenAt), r.BootID, r.AgentVersion, r.EngineStart, r.VolumeUsed, r.VolumeTotal,
+			r.AgentStart, r.AgentStart, r.InstanceID, micros(r.SeenAt))
 		if err != nil {
 			return fmt.Errorf("record the report of %s: %w", r.InstanceID, err)
 		}
+	}
+	return nil
+}
+
+func (t *tx) SetGuestEvent(ctx context.Context, instance string, at int64) error {
+	n, err := t.run.exec(ctx, `UPDATE guest_state SET event_at=? WHERE instance_id=?`, at, instance)
+	if err != nil {
+		return fmt.Errorf("note an event of %s: %w", instance, err)
+	}
+	if n == 0 {
+		return notFound(instance)
 	}
 	return nil
 }

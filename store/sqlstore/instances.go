@@ -19,7 +19,8 @@ const (
 	instanceColumns = `i.id, i.project_id, i.name, i.created, i.updated, i.deleted_at, i.task, i.server_status, i.datastore_version_id, i.flavor_id,
 i.volume_size, i.volume_type, i.region, i.availability_zone, i.locality, i.hostname, i.configuration_id, i.replica_of, i.access, i.nics, i.addresses,
 i.fault, i.compute_id, i.volume_id, i.server_id, i.held, i.version, ` + guestColumns
-	guestColumns   = `COALESCE(g.service, ''), COALESCE(g.seen_at, 0), COALESCE(g.boot_id, ''), COALESCE(g.agent_version, ''), COALESCE(g.volume_used, 0), COALESCE(g.volume_total, 0)`
+	guestColumns = `COALESCE(g.service, ''), COALESCE(g.seen_at, 0), COALESCE(g.boot_id, ''), COALESCE(g.agent_version, ''), COALESCE(g.volume_used, 0), COALESCE(g.volume_total, 0),
+COALESCE(g.agent_start, 0), COALESCE(g.event_at, 0)`
 	instanceTables = ` FROM instance i LEFT JOIN guest_state g ON g.instance_id = i.id `
 )
 
@@ -28,17 +29,18 @@ type instanceRow struct {
 	i                                    trove.Instance
 	created, updated, deleted, seen      int64
 	access, nics, addresses, fault, held sql.RawBytes
-	dest                                 [33]any
+	dest                                 [35]any
 }
 
 func newInstanceRow() *instanceRow {
 	r := &instanceRow{}
 	i := &r.i
-	r.dest = [33]any{
+	r.dest = [35]any{
 		&i.ID, &i.ProjectID, &i.Name, &r.created, &r.updated, &r.deleted, &i.Task, (*string)(&i.ServerStatus), &i.DatastoreVersionID, &i.FlavorID,
 		&i.VolumeSize, &i.VolumeType, &i.Region, &i.AvailabilityZone, &i.Locality, &i.Hostname, &i.ConfigurationID, &i.ReplicaOf, &r.access, &r.nics, &r.addresses,
 		&r.fault, &i.ComputeID, &i.VolumeID, &i.ServerID, &r.held, &i.Version,
 		(*string)(&i.Guest.Service), &r.seen, &i.Guest.BootID, &i.Guest.AgentVersion, &i.Guest.VolumeUsed, &i.Guest.VolumeTotal,
+		&i.Guest.AgentStart, &i.Guest.EventAt,
 	}
 	return r
 }

@@ -129,6 +129,15 @@ func testHeartbeats(t *testing.T, s store.Store) {
 	same(t, before.Guest, want)
 	same(t, get(t, s, b.ID).Guest, trove.GuestState{Service: trove.ServiceBuilding, SeenAt: at})
 
+	// What names the agent's start stays until an agent says it again; an event is noted by itself.
+	report(t, s, store.GuestReport{InstanceID: a.ID, SeenAt: at, BootID: "1", Service: trove.ServiceHealthy, AgentVersion: "v1", VolumeUsed: 6, VolumeTotal: 7, AgentStart: 8})
+	report(t, s, store.GuestReport{InstanceID: a.ID, SeenAt: at, BootID: "1", Service: trove.ServiceHealthy, AgentVersion: "v1", VolumeUsed: 6, VolumeTotal: 7})
+	do(t, s, func(ctx context.Context, tx store.Tx) error { return tx.SetGuestEvent(ctx, a.ID, 9) })
+	want.AgentStart, want.EventAt = 8, 9
+	before = get(t, s, a.ID)
+	same(t, before.Guest, want)
+	wantMissing(t, s.InTx(t.Context(), func(ctx context.Context, tx store.Tx) error { return tx.SetGuestEvent(ctx, "nope", 9) }), "nope")
+
 	// One that was overtaken by a later one changes nothing.
 	report(t, s, store.GuestReport{InstanceID: a.ID, SeenAt: at.Add(-time.Second), BootID: "0", Service: trove.ServiceShutdown})
 	same(t, get(t, s, a.ID), before)
