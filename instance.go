@@ -140,8 +140,11 @@ func (i *Instance) Status(backingUp bool) string {
 }
 
 // OperatingStatus returns the API's `operating_status`: the health of the database as of now, "" while a task runs or the machine
-// is not active.
+// is not active. An instance that was stopped is SHUTDOWN: its silence is no error.
 func (i *Instance) OperatingStatus(now time.Time) string {
+	if i.Task == TaskNone && i.Stopped() {
+		return ServiceShutdown.APIStatus()
+	}
 	if i.Task != TaskNone || i.ServerStatus != ServerActive {
 		return ""
 	}
@@ -150,6 +153,9 @@ func (i *Instance) OperatingStatus(now time.Time) string {
 	}
 	return i.Guest.Service.APIStatus()
 }
+
+// Stopped reports whether the instance was stopped on purpose: its machine does not run and nothing but a start makes it run again.
+func (i *Instance) Stopped() bool { return i.ServerStatus == ServerShutdown }
 
 // Silent reports whether the guest has not been heard of for longer than HeartbeatExpiry.
 func (i *Instance) Silent(now time.Time) bool {
@@ -166,5 +172,38 @@ func (i *Instance) CheckActionable(backingUp bool) error {
 	if i.ServerStatus == ServerActive && i.Guest.Service.ActionAllowed() && !backingUp {
 		return nil
 	}
+	if i.Stopped() {
+		return Errorf(KindUnprocessable, "Instance %s is stopped (status SHUTDOWN): start it first.", i.ID)
+	}
 	return Errorf(KindUnprocessable, text, i.ID, "instance", i.Status(backingUp))
+}
+
+// CheckChangeable is CheckActionable for an action that a stopped instance takes too.
+func (i *Instance) CheckChangeable(backingUp bool) error {
+	if i.Stopped() && i.Task == TaskNone {
+		return nil
+	}
+	return i.CheckActionable(backingUp)
+}
+
+// CheckStoppable returns nil if the instance can be stopped, else an Unprocessable error. The database may be in any state.
+func (i *Instance) CheckStoppable(backingUp bool) error {
+	switch {
+	case i.Task == TaskNone && i.Stopped():
+		return Errorf(KindUnprocessable, "Instance %s is stopped already.", i.ID)
+	case (i.Task == TaskNone || i.Task == TaskRestartRequired) && i.ServerStatus == ServerActive && !backingUp:
+		return nil
+	}
+	return i.CheckActionable(backingUp)
+}
+
+// CheckStartable returns nil if the instance is stopped and can be started, else an Unprocessable error.
+func (i *Instance) CheckStartable() error {
+	if i.Task == TaskNone && i.Stopped() {
+		return nil
+	}
+	if err := i.CheckActionable(false); err != nil && i.Task != TaskNone {
+		return err
+	}
+	return Errorf(KindUnprocessable, "Instance %s is not stopped (status %s): there is nothing to start.", i.ID, i.Status(false))
 }

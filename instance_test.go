@@ -45,6 +45,12 @@ func TestStatus(t *testing.T) {
 		{"updating access", func(i *trove.Instance) { i.Task = trove.TaskUpdating }, false, "ACTIVE", "", false},
 		{"backing up", func(*trove.Instance) {}, true, "BACKUP", "HEALTHY", false},
 		{"verify resize", func(i *trove.Instance) { i.ServerStatus = trove.ServerVerifyResize }, false, "RESIZE", "", false},
+		{"stopped for a month", func(i *trove.Instance) {
+			i.ServerStatus, i.Guest.Service, i.Guest.SeenAt = trove.ServerShutdown, trove.ServiceShutdown, now.Add(-30*24*time.Hour)
+		}, false, "SHUTDOWN", "SHUTDOWN", false},
+		{"stopped, whatever the guest said last", func(i *trove.Instance) { i.ServerStatus = trove.ServerShutdown }, false, "SHUTDOWN", "SHUTDOWN", false},
+		{"starting", func(i *trove.Instance) { i.Task, i.ServerStatus = trove.TaskRebooting, trove.ServerShutdown }, false, "REBOOT", "", false},
+		{"deleting a stopped one", func(i *trove.Instance) { i.Task, i.ServerStatus = trove.TaskDeleting, trove.ServerShutdown }, false, "SHUTDOWN", "", false},
 		{"shut off", func(i *trove.Instance) { i.ServerStatus = trove.ServerShutoff }, false, "UNKNOWN", "", false},
 		{"crashed", func(i *trove.Instance) { i.Guest.Service = trove.ServiceCrashed }, false, "ACTIVE", "SHUTDOWN", true},
 		{"blocked", func(i *trove.Instance) { i.Guest.Service = trove.ServiceBlocked }, false, "ACTIVE", "BLOCKED", true},
@@ -67,6 +73,37 @@ func TestStatus(t *testing.T) {
 		}
 		if err != nil && (trove.KindOf(err) != trove.KindUnprocessable || !strings.Contains(err.Error(), "i")) {
 			t.Errorf("%s: error %v of kind %v", c.name, err, trove.KindOf(err))
+		}
+	}
+}
+
+// TestWhatAStoppedInstanceTakes: resizes and a start, no restart and no second stop; and the other way round.
+func TestWhatAStoppedInstanceTakes(t *testing.T) {
+	for _, c := range []struct {
+		name                   string
+		change                 func(*trove.Instance)
+		changes, stops, starts bool
+	}{
+		{"running", func(*trove.Instance) {}, true, true, false},
+		{"with an engine that does not answer", func(i *trove.Instance) { i.Guest.Service = trove.ServiceUnknown }, false, true, false},
+		{"with a restart due", func(i *trove.Instance) { i.Task = trove.TaskRestartRequired }, true, true, false},
+		{"stopped", func(i *trove.Instance) { i.ServerStatus = trove.ServerShutdown }, true, false, true},
+		{"being started", func(i *trove.Instance) { i.ServerStatus, i.Task = trove.ServerShutdown, trove.TaskRebooting }, false, false, false},
+		{"being deleted", func(i *trove.Instance) { i.ServerStatus, i.Task = trove.ServerShutdown, trove.TaskDeleting }, false, false, false},
+		{"being resized", func(i *trove.Instance) { i.Task = trove.TaskResizing }, false, false, false},
+		{"failed", func(i *trove.Instance) { i.Task, i.ServerStatus = trove.TaskBuildErrorServer, trove.ServerNone }, false, false, false},
+	} {
+		i := healthy()
+		c.change(&i)
+		for what, check := range map[string]struct {
+			err  error
+			want bool
+		}{
+			"change": {i.CheckChangeable(false), c.changes}, "stop": {i.CheckStoppable(false), c.stops}, "start": {i.CheckStartable(), c.starts},
+		} {
+			if (check.err == nil) != check.want || check.err != nil && trove.KindOf(check.err) != trove.KindUnprocessable {
+				t.Errorf("%s: %s: %v, want allowed %v", c.name, what, check.err, check.want)
+			}
 		}
 	}
 }

@@ -5,6 +5,8 @@ const (
 	OpCreate       = "instance.create"        // CreateInput
 	OpDelete       = "instance.delete"        // no input
 	OpRestart      = "instance.restart"       // no input
+	OpStop         = "instance.stop"          // no input
+	OpStart        = "instance.start"         // no input
 	OpResizeFlavor = "instance.resize_flavor" // ResizeFlavorInput
 	OpResizeVolume = "instance.resize_volume" // ResizeVolumeInput
 	OpUpdateAccess = "instance.update_access" // UpdateAccessInput

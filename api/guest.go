@@ -12,6 +12,9 @@ import (
 // guestRules checks that the instance's database can be asked and has the ability, and returns the rules of its names.
 func (s *server) guestRules(ctx context.Context, c *call, what string, able func(trove.Capabilities) bool) (nameRules, error) {
 	i := &c.instance
+	if i.Stopped() {
+		return nameRules{}, i.CheckActionable(false)
+	}
 	if i.Guest.Service != trove.ServiceRunning && i.Guest.Service != trove.ServiceHealthy {
 		status := i.Guest.Service
 		if status == "" {

@@ -14,6 +14,8 @@ import (
 // actions are the bodies of POST /instances/{instance}/action.
 var actions = map[string]handler{
 	"restart":                   (*server).restartInstance,
+	"start":                     (*server).startInstance,
+	"stop":                      (*server).stopInstance,
 	"resize":                    (*server).resizeInstance,
 	"reset_status":              (*server).resetStatus,
 	"promote_to_replica_source": (*server).promoteInstance,
@@ -45,6 +47,30 @@ func (s *server) restartInstance(ctx context.Context, c *call) (any, error) {
 	})
 }
 
+// stopInstance ends the database and its machine; the instance keeps its data, addresses and quota. It is not in Trove.
+func (s *server) stopInstance(ctx context.Context, c *call) (any, error) {
+	if err := s.enforce(c, "instance:stop", c.instance.ProjectID); err != nil {
+		return nil, err
+	}
+	return nil, s.begin(ctx, c, trove.OpStop, nil, func(_ context.Context, _ store.Tx, i *trove.Instance) error {
+		err := i.CheckStoppable(false)
+		i.Task = trove.TaskRebooting
+		return err
+	})
+}
+
+// startInstance starts an instance that was stopped. It is not in Trove.
+func (s *server) startInstance(ctx context.Context, c *call) (any, error) {
+	if err := s.enforce(c, "instance:start", c.instance.ProjectID); err != nil {
+		return nil, err
+	}
+	return nil, s.begin(ctx, c, trove.OpStart, nil, func(_ context.Context, _ store.Tx, i *trove.Instance) error {
+		err := i.CheckStartable()
+		i.Task = trove.TaskRebooting
+		return err
+	})
+}
+
 func (s *server) resizeInstance(ctx context.Context, c *call) (any, error) {
 	want := c.body.obj("resize")
 	if len(want) != 1 || (!want.has("volume") && !want.has("flavorRef")) {
@@ -69,7 +95,7 @@ func (s *server) resizeVolume(ctx context.Context, c *call, want object) error {
 	}
 	input := trove.ResizeVolumeInput{New: size}
 	return s.begin(ctx, c, trove.OpResizeVolume, &input, func(ctx context.Context, tx store.Tx, i *trove.Instance) error {
-		if err := actionable(i, trove.TaskResizing); err != nil {
+		if err := changeable(i, trove.TaskResizing); err != nil {
 			return err
 		}
 		if size <= i.VolumeSize {
@@ -101,7 +127,7 @@ func (s *server) resizeFlavor(ctx context.Context, c *call, ref string) error {
 	}
 	input := trove.ResizeFlavorInput{Old: old, New: flavor}
 	return s.begin(ctx, c, trove.OpResizeFlavor, &input, func(ctx context.Context, tx store.Tx, i *trove.Instance) error {
-		if err := actionable(i, trove.TaskResizing); err != nil {
+		if err := changeable(i, trove.TaskResizing); err != nil {
 			return err
 		}
 		if i.FlavorID == flavor.ID {
@@ -244,7 +270,7 @@ func (s *server) updateAccess(ctx context.Context, c *call, want object) error {
 	}
 	input := trove.UpdateAccessInput{New: access}
 	return s.begin(ctx, c, trove.OpUpdateAccess, &input, func(_ context.Context, _ store.Tx, i *trove.Instance) error {
-		if err := actionable(i, trove.TaskUpdating); err != nil {
+		if err := changeable(i, trove.TaskUpdating); err != nil {
 			return err
 		}
 		input.Old = i.Access

@@ -51,6 +51,15 @@ func actionable(i *trove.Instance, task trove.Task) error {
 	return nil
 }
 
+// changeable is actionable for what can also be done to an instance that is stopped.
+func changeable(i *trove.Instance, task trove.Task) error {
+	if err := i.CheckChangeable(false); err != nil {
+		return err
+	}
+	i.Task = task
+	return nil
+}
+
 // deleteInstance marks the instance and enqueues its removal. If another operation is open that one is cancelled, and the taskmanager begins the
 // removal when it has ended. Asking again is fine.
 func (s *server) deleteInstance(ctx context.Context, c *call) (any, error) {

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -52,6 +53,7 @@ func TestActionsEnqueueAndShow(t *testing.T) {
 		input              any
 	}{
 		"restart": {`{"restart":{}}`, trove.OpRestart, "REBOOT", nil},
+		"stop":    {`{"stop":{}}`, trove.OpStop, "REBOOT", nil},
 		"volume":  {`{"resize":{"volume":{"size":5}}}`, trove.OpResizeVolume, "RESIZE", trove.ResizeVolumeInput{Old: 3, New: 5}},
 		"flavor": {`{"resize":{"flavorRef":"3"}}`, trove.OpResizeFlavor, "RESIZE", trove.ResizeFlavorInput{
 			Old: trove.Flavor{ID: "2", Name: "m1.small", RAM: 2048, VCPUs: 1, Disk: 20},
@@ -83,6 +85,72 @@ func TestActionsEnqueueAndShow(t *testing.T) {
 				t.Errorf("a second one: %d %s", again.Code, again.Body)
 			}
 		})
+	}
+}
+
+// A stopped instance is SHUTDOWN however long its guest is silent. It can be started, resized and deleted; what needs the database is refused with a
+// sentence that says what to do.
+func TestStoppedInstance(t *testing.T) {
+	for name, c := range map[string]struct{ method, path, body, kind, refused string }{
+		"start":   {http.MethodPost, "/action", `{"start":{}}`, trove.OpStart, ""},
+		"volume":  {http.MethodPost, "/action", `{"resize":{"volume":{"size":5}}}`, trove.OpResizeVolume, ""},
+		"flavor":  {http.MethodPost, "/action", `{"resize":{"flavorRef":"3"}}`, trove.OpResizeFlavor, ""},
+		"access":  {http.MethodPut, "", `{"instance":{"access":{"allowed_cidrs":["192.0.2.0/24"]}}}`, trove.OpUpdateAccess, ""},
+		"delete":  {http.MethodDelete, "", "", trove.OpDelete, ""},
+		"stop":    {http.MethodPost, "/action", `{"stop":{}}`, "", "is stopped already"},
+		"restart": {http.MethodPost, "/action", `{"restart":{}}`, "", "start it first"},
+		"users":   {http.MethodGet, "/users", "", "", "start it first"},
+		"root":    {http.MethodPost, "/root", "", "", "start it first"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, nil, nil)
+			id := w.built(t)
+			w.change(t, id, func(i *trove.Instance) { i.ServerStatus = trove.ServerShutdown })
+			held := w.inUse(t)
+			w.clock.Add(200 * 24 * time.Hour)
+			var body wire.InstanceBody
+			w.must(t, http.StatusOK, "member", http.MethodGet, "/instances/"+id, "", &body)
+			if body.Instance.Status != "SHUTDOWN" || body.Instance.OperatingStatus != "SHUTDOWN" || body.Instance.Fault != nil {
+				t.Errorf("status %s %q, fault %+v", body.Instance.Status, body.Instance.OperatingStatus, body.Instance.Fault)
+			}
+			rec := w.ask(t, "member", c.method, "/instances/"+id+c.path, c.body)
+			if c.refused != "" {
+				if rec.Code != http.StatusUnprocessableEntity || !strings.Contains(message(t, rec), c.refused) {
+					t.Errorf("%d %s", rec.Code, rec.Body)
+				}
+				if diff := cmp.Diff(held, w.inUse(t)); diff != "" {
+					t.Errorf("quota:\n%s", diff)
+				}
+				return
+			}
+			if row, open := w.openOperation(t, id); rec.Code != http.StatusAccepted || !open || row.Kind != c.kind {
+				t.Errorf("%d %s, operation %+v", rec.Code, rec.Body, row.Operation)
+			}
+		})
+	}
+}
+
+// Stop and start have rules of their own.
+func TestPolicyOfStopAndStart(t *testing.T) {
+	for _, action := range []string{"stop", "start"} {
+		w := newWorld(t, nil, nil)
+		id := w.built(t)
+		w.config.Policy = denying{w.config.Policy, "instance:" + action}
+		w.rebuild(t)
+		rec := w.ask(t, "member", http.MethodPost, "/instances/"+id+"/action", `{"`+action+`":{}}`)
+		if rec.Code != http.StatusForbidden {
+			t.Errorf("%s: %d %s", action, rec.Code, rec.Body)
+		}
+	}
+}
+
+// An instance that runs has nothing to be started.
+func TestStartOfARunningInstance(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	id := w.built(t)
+	rec := w.ask(t, "member", http.MethodPost, "/instances/"+id+"/action", `{"start":{}}`)
+	if rec.Code != http.StatusUnprocessableEntity || !strings.Contains(message(t, rec), "is not stopped") {
+		t.Errorf("%d %s", rec.Code, rec.Body)
 	}
 }
 

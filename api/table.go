@@ -70,7 +70,7 @@ func instanceOperations() []Operation {
 		},
 		{
 			ID: "actOnInstance", Method: http.MethodPost, Path: "/instances/{instance}/action", Schema: "instance-action.json",
-			Summary: "Restart, resize (flavor or volume), or reset the status of an instance. Each action has a policy rule of its own.",
+			Summary: "Restart, stop, start, resize (flavor or volume), or reset the status of an instance. Each action has a policy rule of its own. Stop and start are not in Trove.",
 			Success: http.StatusAccepted, handle: (*server).actOnInstance,
 		},
 	}

@@ -141,6 +141,16 @@ func (c *Client) RestartInstance(ctx context.Context, id string) error {
 	return c.action(ctx, id, wire.Action{Restart: &struct{}{}})
 }
 
+// StopInstance ends the database server and its machine; data, addresses and quota stay.
+func (c *Client) StopInstance(ctx context.Context, id string) error {
+	return c.action(ctx, id, wire.Action{Stop: &struct{}{}})
+}
+
+// StartInstance starts an instance that was stopped.
+func (c *Client) StartInstance(ctx context.Context, id string) error {
+	return c.action(ctx, id, wire.Action{Start: &struct{}{}})
+}
+
 // ResizeFlavor gives the instance another flavor.
 func (c *Client) ResizeFlavor(ctx context.Context, id, flavor string) error {
 	return c.action(ctx, id, wire.Action{Resize: &wire.Resize{FlavorRef: wire.Ref(flavor)}})

@@ -38,7 +38,7 @@ func (m *Manager) stopEngine(ctx context.Context, op *workflow.Op) (workflow.Out
 	if err != nil {
 		return workflow.Outcome{}, fmt.Errorf("read instance %s: %w", op.Target(), err)
 	}
-	if i.Guest.SeenAt.IsZero() || i.Silent(m.clock.Now()) {
+	if i.Stopped() || i.Guest.SeenAt.IsZero() || i.Silent(m.clock.Now()) {
 		return workflow.Done(), nil
 	}
 	waited, err := m.waited(op)

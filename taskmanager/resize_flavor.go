@@ -13,7 +13,8 @@ import (
 )
 
 // resizeFlavor gives the machine and the engine other resources. The engine's settings change while the machine has the larger of
-// both flavors: before the machine shrinks, after it has grown. Undone in reverse, the same holds.
+// both flavors: before the machine shrinks, after it has grown. Undone in reverse, the same holds. The engine of a stopped instance gets its
+// settings when it is started.
 func (m *Manager) resizeFlavor() *workflow.Definition {
 	shrink := m.onlyIf(func(in trove.ResizeFlavorInput) bool { return in.New.RAM < in.Old.RAM })
 	grow := m.onlyIf(func(in trove.ResizeFlavorInput) bool { return in.New.RAM >= in.Old.RAM })
@@ -23,14 +24,14 @@ func (m *Manager) resizeFlavor() *workflow.Definition {
 		Steps: []workflow.Step{
 			{
 				Name: "shrink", Says: "fitting the database to less memory", Deadline: 10 * time.Minute, Weight: 4,
-				Do:   shrink(m.guestStep(m.configure(newFlavor))),
-				Undo: blame(shrink(m.guestUndo(m.configure(oldFlavor)))),
+				Do:   shrink(m.ifRunning(m.guestStep(m.configure(newFlavor)))),
+				Undo: blame(shrink(m.ifRunning(m.guestUndo(m.configure(oldFlavor))))),
 			},
 			{Name: "machine", Says: "resizing the machine", Do: m.resizeMachine, Undo: blame(m.resizeMachineBack), Deadline: 15 * time.Minute, Weight: 2},
 			{
 				Name: "grow", Says: "fitting the database to more memory", Deadline: 10 * time.Minute, Weight: 4,
-				Do:   grow(m.guestStep(m.configure(newFlavor))),
-				Undo: blame(grow(m.guestUndo(m.configure(oldFlavor)))),
+				Do:   grow(m.ifRunning(m.guestStep(m.configure(newFlavor)))),
+				Undo: blame(grow(m.ifRunning(m.guestUndo(m.configure(oldFlavor))))),
 			},
 			{Name: "ready", Says: "finishing", Do: m.ready, Undo: blame(nil)},
 		},
@@ -88,6 +89,15 @@ func (m *Manager) resizeMachine(ctx context.Context, op *workflow.Op) (workflow.
 	mc, err := m.changeMachine(ctx, op, in.New)
 	if err != nil {
 		return workflow.Outcome{}, fmt.Errorf("resize the machine: %w", err)
+	}
+	if mc.State == cloud.MachineStopped {
+		i, err := m.store.Instance(ctx, op.Target())
+		if err != nil {
+			return workflow.Outcome{}, fmt.Errorf("read instance %s: %w", op.Target(), err)
+		}
+		if i.Stopped() {
+			return workflow.Done(), nil
+		}
 	}
 	return machineRunning(op, mc)
 }

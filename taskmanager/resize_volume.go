@@ -12,7 +12,7 @@ import (
 	"github.com/trove-dbaas/trove/taskmanager/specs"
 )
 
-// resizeVolume grows the data volume and its file system while the database runs. A volume that has grown stays grown: when a later step
+// resizeVolume grows the data volume and its file system, while the database runs or the instance is stopped. A volume that has grown stays grown: when a later step
 // fails, the row and the quota say what there is.
 func (m *Manager) resizeVolume() *workflow.Definition {
 	return &workflow.Definition{
@@ -20,7 +20,7 @@ func (m *Manager) resizeVolume() *workflow.Definition {
 		Deadline: 30 * time.Minute,
 		Steps: []workflow.Step{
 			{Name: "volume", Says: "growing the volume", Do: m.growVolume, Undo: blame(m.measureVolume), Deadline: 10 * time.Minute, Weight: 2},
-			{Name: "grow", Says: "growing the file system", Do: m.guestStep(growFileSystem), Undo: blame(nil), Deadline: 10 * time.Minute, Weight: 2},
+			{Name: "grow", Says: "growing the file system", Do: m.ifRunning(m.guestStep(growFileSystem)), Undo: blame(nil), Deadline: 10 * time.Minute, Weight: 2},
 			{Name: "ready", Says: "finishing", Do: m.ready, Undo: blame(nil)},
 		},
 		Closed: m.closed(closing{what: "The resize of the volume failed", failed: trove.TaskNone, change: volumeResized}),

@@ -1,4 +1,4 @@
-// Package taskmanager carries out the long operations: create, delete, restart, resizes and access rules of instances, one file each. The
+// Package taskmanager carries out the long operations: create, delete, restart, stop, start, resizes and access rules of instances, one file each. The
 // steps are in the definitions; internal/workflow runs them, and this package adds what each of them does to the cloud, the guest and the row.
 //
 // It promises that an operation ends done or undone whatever dies in between (crash_test.go walks through every step and outside call), and that
@@ -46,9 +46,6 @@ type Config struct {
 	Reconcile time.Duration
 	// Grace is how long something in the cloud may be without an owner before it is removed, 10 minutes if 0.
 	Grace time.Duration
-	// Alone says that no other Manager works on the store: what one that died was doing is taken over soon after the start, and not when its
-	// leases end.
-	Alone bool
 	// Workers is how many operations one Manager carries on at the same time; 0: the engine's default.
 	Workers int
 }
@@ -85,7 +82,6 @@ func New(c Config) (*Manager, error) {
 	var err error
 	m.engine, err = workflow.New(workflow.Config{
 		Store: c.Store, Definitions: m.Definitions(), Clock: c.Clock, Log: c.Log, Metrics: c.Metrics, Workers: c.Workers,
-		Alone: c.Alone,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("make the workflow engine: %w", err)
@@ -103,7 +99,7 @@ func New(c Config) (*Manager, error) {
 // Definitions returns the kinds of operations.
 func (m *Manager) Definitions() []*workflow.Definition {
 	return []*workflow.Definition{
-		m.createInstance(), m.deleteInstance(), m.restartInstance(), m.resizeFlavor(), m.resizeVolume(), m.updateAccess(),
+		m.createInstance(), m.deleteInstance(), m.restartInstance(), m.stopInstance(), m.startInstance(), m.resizeFlavor(), m.resizeVolume(), m.updateAccess(),
 	}
 }
 

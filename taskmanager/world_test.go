@@ -322,6 +322,15 @@ func (c *mortalCloud) ResizeMachine(ctx context.Context, id string, f trove.Flav
 	return outside(ctx, c.m, "ResizeMachine", func() (cloud.Machine, error) { return c.Cloud.ResizeMachine(ctx, id, f) })
 }
 
+func (c *mortalCloud) FindMachine(ctx context.Context, id string) (cloud.Machine, error) {
+	return outside(ctx, c.m, "FindMachine", func() (cloud.Machine, error) { return c.Cloud.FindMachine(ctx, id) })
+}
+
+func (c *mortalCloud) StopMachine(ctx context.Context, id string) error {
+	_, err := outside(ctx, c.m, "StopMachine", func() (struct{}, error) { return nothing(c.Cloud.StopMachine(ctx, id)) })
+	return err
+}
+
 func (c *mortalCloud) RemoveMachine(ctx context.Context, id string) error {
 	_, err := outside(ctx, c.m, "RemoveMachine", func() (struct{}, error) { return nothing(c.Cloud.RemoveMachine(ctx, id)) })
 	return err
@@ -406,7 +415,7 @@ func (w *world) request(kind string) string {
 			return err
 		}
 		id, err = workflow.Enqueue(ctx, tx, time.Now(), workflow.Request{
-			Kind: strings.TrimSuffix(kind, "/shrink"), Target: instanceID, ProjectID: project, RequestID: "req-1", Input: input,
+			Kind: operationOf(kind), Target: instanceID, ProjectID: project, RequestID: "req-1", Input: input,
 		})
 		return err
 	})
@@ -443,15 +452,15 @@ func (w *world) accept(ctx context.Context, tx store.Tx, kind string) (any, erro
 				ID: instanceID, ProjectID: project, Name: "db", Created: time.Now(), Updated: time.Now(), Task: trove.TaskBuilding,
 				DatastoreVersionID: versionID, FlavorID: w.flavor.ID, VolumeSize: 1, Access: openToAll, ServerID: 7, Held: held,
 			}))
-	case trove.OpDelete:
+	case trove.OpDelete, stoppedDelete:
 		return nil, change(trove.TaskDeleting, nil)
-	case trove.OpRestart:
+	case trove.OpRestart, trove.OpStop, trove.OpStart:
 		return nil, change(trove.TaskRebooting, nil)
-	case trove.OpResizeVolume:
+	case trove.OpResizeVolume, stoppedVolume:
 		return trove.ResizeVolumeInput{Old: 1, New: 3}, change(trove.TaskResizing, map[string]int{trove.QuotaVolumes: 2})
 	case trove.OpUpdateAccess:
 		return trove.UpdateAccessInput{Old: openToAll, New: openToOne}, change(trove.TaskUpdating, nil)
-	case trove.OpResizeFlavor:
+	case trove.OpResizeFlavor, stoppedFlavor:
 		return trove.ResizeFlavorInput{Old: flavorSmall, New: flavorLarge},
 			change(trove.TaskResizing, map[string]int{trove.QuotaRAM: flavorLarge.RAM - flavorSmall.RAM})
 	case shrinkFlavor: // the quota is given back when it is done
@@ -462,6 +471,24 @@ func (w *world) accept(ctx context.Context, tx store.Tx, kind string) (any, erro
 
 // shrinkFlavor stands for a resize to a smaller flavor.
 const shrinkFlavor = trove.OpResizeFlavor + "/shrink"
+
+// stoppedVolume and stoppedFlavor stand for resizes of an instance that is stopped, stoppedDelete for its delete.
+const (
+	stoppedVolume = trove.OpResizeVolume + "/stopped"
+	stoppedFlavor = trove.OpResizeFlavor + "/stopped"
+	stoppedDelete = trove.OpDelete + "/stopped"
+)
+
+// operationOf returns the kind of operation without what a test says of its circumstances.
+func operationOf(kind string) string {
+	kind, _, _ = strings.Cut(kind, "/")
+	return kind
+}
+
+// beginsStopped reports whether the operation is on an instance that is stopped.
+func beginsStopped(kind string) bool {
+	return kind == trove.OpStart || strings.HasSuffix(kind, "/stopped")
+}
 
 // firstFlavor is what the instance of a test is created with.
 func firstFlavor(kind string) trove.Flavor {

@@ -158,6 +158,8 @@ type InstanceUpdate struct {
 // Action is the body of POST /instances/{id}/action: one of the fields is set.
 type Action struct {
 	Restart     *struct{}  `json:"restart,omitempty"`
+	Stop        *struct{}  `json:"stop,omitempty"`
+	Start       *struct{}  `json:"start,omitempty"`
 	Resize      *Resize    `json:"resize,omitempty"`
 	ResetStatus *ResetBody `json:"reset_status,omitempty"`
 }

@@ -8,6 +8,8 @@ var examples = map[string]string{
   trove instance update shop --allowed-cidr 10.0.0.0/8 --allowed-cidr 192.0.2.7/32 --wait`,
 	"instance delete":        "  trove instance delete shop --wait",
 	"instance restart":       "  trove instance restart shop --wait",
+	"instance stop":          "  trove instance stop shop --wait",
+	"instance start":         "  trove instance start shop --wait",
 	"instance resize flavor": "  trove instance resize flavor shop db.small --wait",
 	"instance resize volume": "  trove instance resize volume shop 20 --wait",
 	"instance reset-status":  "  trove instance reset-status shop",

@@ -43,6 +43,8 @@ var stories = map[string][]string{
 	"instance_update":        {"instance update shop --name laden", "instance update shop --is-private --allowed-cidr 10.0.0.0/8 --wait"},
 	"instance_delete":        {"instance delete shop " + oldID, "instance delete shop --wait"},
 	"instance_restart":       {"instance restart shop", "instance restart shop --wait"},
+	"instance_stop":          {"instance stop shop", "instance stop shop --wait"},
+	"instance_start":         {"instance start shop", "instance start shop --wait"},
 	"instance_resize_flavor": {"instance resize flavor shop db.small"},
 	"instance_resize_volume": {"instance resize volume shop 30"},
 	"instance_reset-status":  {"instance reset-status shop"},

@@ -16,7 +16,7 @@ import (
 func (a *app) instanceCmd() *cobra.Command {
 	return group("instance", "Create, show, change and delete database instances",
 		a.instanceList(), a.instanceShow(), a.instanceCreate(), a.instanceUpdate(), a.instanceDelete(),
-		a.instanceRestart(), a.instanceResize(), a.instanceResetStatus(), a.instanceEvents(), a.instanceConnect())
+		a.instanceRestart(), a.instanceStop(), a.instanceStart(), a.instanceResize(), a.instanceResetStatus(), a.instanceEvents(), a.instanceConnect())
 }
 
 var instanceColumns = []string{"ID", "Name", "Datastore", "Datastore Version", "Status", "Operating Status", "Public", "Addresses", "Flavor ID", "Size", "Role"}
@@ -173,6 +173,23 @@ func (a *app) instanceRestart() *cobra.Command {
 	return a.act(&cobra.Command{Use: "restart INSTANCE", Short: "Restart the database server", Args: cobra.ExactArgs(1)},
 		func(ctx context.Context, c *client.Client, i wire.Instance, _ []string) error {
 			return c.RestartInstance(ctx, i.ID)
+		})
+}
+
+func (a *app) instanceStop() *cobra.Command {
+	return a.act(&cobra.Command{
+		Use: "stop INSTANCE", Short: "Stop the database server and its machine", Args: cobra.ExactArgs(1),
+		Long: `Stop the database server and its machine. Data, addresses and quota stay; memory and cores of the host are free for others meanwhile. The instance
+shows SHUTDOWN until "trove instance start", also after a restart of the host. A stopped instance can be resized and deleted.`,
+	}, func(ctx context.Context, c *client.Client, i wire.Instance, _ []string) error {
+		return c.StopInstance(ctx, i.ID)
+	})
+}
+
+func (a *app) instanceStart() *cobra.Command {
+	return a.act(&cobra.Command{Use: "start INSTANCE", Short: "Start an instance that was stopped", Args: cobra.ExactArgs(1)},
+		func(ctx context.Context, c *client.Client, i wire.Instance, _ []string) error {
+			return c.StartInstance(ctx, i.ID)
 		})
 }
 

@@ -81,6 +81,8 @@ var defaults = map[string]string{
 	"instance:resize_volume":                   "rule:admin_or_owner",
 	"instance:restart":                         "rule:admin_or_owner",
 	"instance:show":                            "rule:admin_or_owner",
+	"instance:start":                           "rule:admin_or_owner",
+	"instance:stop":                            "rule:admin_or_owner",
 	"instance:update":                          "rule:admin_or_owner",
 	"limits:index":                             "rule:admin_or_owner",
 	"module:create":                            "rule:admin_or_owner",

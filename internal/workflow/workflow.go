@@ -106,6 +106,9 @@ const (
 // Done says that what the step promises is so.
 func Done() Outcome { return Outcome{} }
 
+// IsDone reports whether the step has nothing left to do: steps that are made of others ask it.
+func (o Outcome) IsDone() bool { return o.kind == outcomeDone }
+
 // DoneWith is Done, with writes that are committed in the same transaction as the transition to the next step.
 func DoneWith(commit func(ctx context.Context, tx store.Tx) error) Outcome {
 	return Outcome{commit: commit}

@@ -118,13 +118,16 @@ func (g *guest) apply(r guestapi.Request) (func(*Volume), error) {
 		err = r.DecodeArgs(&configure)
 		return func(v *Volume) {
 			v.Settings = guestapi.ConfigureArgs{ServerID: configure.ServerID, RAM: configure.RAM, VCPUs: configure.VCPUs}
-			g.engineStart++
+			if configure.Restart {
+				v.Running, v.Stopped = true, false
+				g.engineStart++
+			}
 		}, err //nolint:wrapcheck // the caller's own mistake
 	case guestapi.CmdGrow:
 		err = r.DecodeArgs(&grow)
 		return func(v *Volume) { v.SizeGiB = grow.SizeGiB }, err //nolint:wrapcheck // the caller's own mistake
 	case guestapi.CmdStop:
-		return func(v *Volume) { v.Running = false }, nil
+		return func(v *Volume) { v.Running, v.Stopped = false, true }, nil
 	}
-	return func(v *Volume) { v.Running = true; g.engineStart++ }, nil
+	return func(v *Volume) { v.Running, v.Stopped = true, false; g.engineStart++ }, nil
 }

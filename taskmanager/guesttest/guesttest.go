@@ -38,6 +38,7 @@ type Volume struct {
 	Settings   guestapi.ConfigureArgs
 	SizeGiB    int
 	Running    bool           // the engine
+	Stopped    bool           // on purpose: it stays down when the machine starts
 	Credential bus.Credential // the last that it was handed
 	Runs       map[string]int // how often each command was carried out, by operation id
 }
@@ -119,7 +120,7 @@ func (f *Fleet) Boot(instance string, bootData []byte) {
 		f.volumes[instance] = v
 		f.journal[instance] = map[string]guestapi.OperationStatus{}
 	}
-	v.Running = v.Prepared != nil
+	v.Running = v.Prepared != nil && !v.Stopped
 	ctx, cancel := context.WithCancel(context.Background())
 	g := &guest{fleet: f, instance: instance, bootID: trove.NewID(), cancel: cancel, still: make(chan struct{}), engineStart: int64(f.boots)}
 	f.guests[instance] = g

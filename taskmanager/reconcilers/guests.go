@@ -42,7 +42,7 @@ func (s *Silence) ReconcileOne(ctx context.Context, id string) error {
 		return fmt.Errorf("read instance %s: %w", id, err)
 	}
 	if !shouldRun(&i) || !i.Silent(s.cfg.Clock.Now()) {
-		if since, was := s.end(id); was {
+		if since, was := s.end(id); was && !i.Stopped() {
 			s.cfg.Log.InfoContext(ctx, "guest was heard of again", "instance", id, "took", s.cfg.Clock.Now().Sub(since))
 		}
 		return nil
@@ -94,7 +94,7 @@ func newCredentials(c Config) *Credentials {
 }
 
 func (c *Credentials) concerns(i *trove.Instance, now time.Time) bool {
-	if i.Guest.SeenAt.IsZero() || i.Silent(now) || i.Task == trove.TaskDeleting {
+	if i.Guest.SeenAt.IsZero() || i.Silent(now) || i.Stopped() || i.Task == trove.TaskDeleting {
 		return false
 	}
 	c.mu.Lock()

@@ -41,22 +41,34 @@ func (m *Machines) look(ctx context.Context) error {
 	return nil
 }
 
-// shouldRun reports whether the instance's machine has to be there: it was made once, and no operation works on it.
+// shouldRun reports whether the instance's machine has to run: it was made once and not stopped on purpose, and no operation works on it.
 func shouldRun(i *trove.Instance) bool {
-	return (i.Task == trove.TaskNone || i.Task == trove.TaskRestartRequired) && i.ServerStatus != trove.ServerNone
+	return (i.Task == trove.TaskNone || i.Task == trove.TaskRestartRequired) && i.ServerStatus != trove.ServerNone && !i.Stopped()
 }
+
+// atRest reports whether the instance was stopped and no operation works on it.
+func atRest(i *trove.Instance) bool { return i.Task == trove.TaskNone && i.Stopped() }
 
 func (m *Machines) concerns(i *trove.Instance, _ time.Time) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if atRest(i) {
+		return m.states[i.ID] == cloud.MachineRunning
+	}
 	return shouldRun(i) && (m.states[i.ID] != cloud.MachineRunning || i.ServerStatus != trove.ServerActive)
 }
 
-// ReconcileOne makes the instance's machine run. It does nothing while an operation is open.
+// ReconcileOne makes the instance's machine run, unless the instance was stopped. It does nothing while an operation is open.
 func (m *Machines) ReconcileOne(ctx context.Context, id string) error {
 	w, busy, err := idle(ctx, m.cfg.Store, id)
-	if err != nil || busy || !shouldRun(&w.Instance) {
+	if err != nil || busy {
 		return err
+	}
+	if atRest(&w.Instance) {
+		return m.adopt(ctx, id)
+	}
+	if !shouldRun(&w.Instance) {
+		return nil
 	}
 	mc, err := m.cfg.Cloud.FindMachine(ctx, id)
 	if err != nil && !trove.IsNotFound(err) {
@@ -74,6 +86,22 @@ func (m *Machines) ReconcileOne(ctx context.Context, id string) error {
 		})
 	}
 	return m.revive(ctx, w, gone)
+}
+
+// adopt takes a machine for started that runs although its instance counts as stopped: no operation ends like that, but a store that was restored from
+// a copy may be older than the start. Stopping the machine would cut off clients.
+func (m *Machines) adopt(ctx context.Context, id string) error {
+	mc, err := m.cfg.Cloud.FindMachine(ctx, id)
+	switch {
+	case trove.IsNotFound(err):
+		return nil
+	case err != nil:
+		return fmt.Errorf("find the machine of %s: %w", id, err)
+	case mc.State != cloud.MachineRunning:
+		return nil
+	}
+	m.cfg.Log.WarnContext(ctx, "machine of a stopped instance was running and counts as started", "instance", id)
+	return m.server(ctx, id, trove.ServerActive, nil)
 }
 
 // revive makes ports, volume and machine be there again.
@@ -173,7 +201,7 @@ func (m *Machines) down(ctx context.Context, id string) error {
 func (m *Machines) server(ctx context.Context, id string, s trove.ServerStatus, fault *trove.Fault) error {
 	err := m.cfg.Store.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
 		i, err := tx.Instance(ctx, id)
-		if err != nil || i.ServerStatus == s || !shouldRun(&i) {
+		if err != nil || i.ServerStatus == s || !shouldRun(&i) && !atRest(&i) {
 			return err
 		}
 		return tx.UpdateInstance(ctx, id, m.cfg.Clock.Now(), func(i *trove.Instance) error {

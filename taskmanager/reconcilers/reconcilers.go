@@ -1,4 +1,4 @@
-// Package reconcilers repairs what no operation looks at: machines that are gone or stopped though they should run, wishes to delete that have no
+// Package reconcilers repairs what no operation looks at: machines that are gone or do not run though they should, wishes to delete that have no
 // operation, tasks that nothing works on, guests that are silent or whose credential gets old, and things in the cloud that nobody owns.
 //
 // Each is level-triggered: it compares what is with what should be, one instance at a time (ReconcileOne), and may be called any number of

@@ -278,6 +278,7 @@ func TestMachineLeftAlone(t *testing.T) {
 		"of a create that failed": func(w *world) {
 			w.change(func(i *trove.Instance) { i.Task, i.ServerStatus = trove.TaskBuildErrorServer, trove.ServerNone })
 		},
+		"of an instance that was stopped": func(w *world) { w.change(func(i *trove.Instance) { i.ServerStatus = trove.ServerShutdown }) },
 		"of a failed create with reset status": func(w *world) {
 			w.change(func(i *trove.Instance) { i.ServerStatus = trove.ServerNone })
 		},
@@ -292,6 +293,54 @@ func TestMachineLeftAlone(t *testing.T) {
 				t.Errorf("the machine is %s", got)
 			}
 		})
+	}
+}
+
+// TestStoppedInstanceIsQuiet: nobody asks after the guest of an instance that was stopped, renews its credential, calls it an error or removes what it has.
+func TestStoppedInstanceIsQuiet(t *testing.T) {
+	w := newWorld(t)
+	w.make(id)
+	w.tx(func(ctx context.Context, tx store.Tx) error {
+		err := tx.PutEnrolmentToken(ctx, id, "hash", w.clock.Now().Add(time.Minute))
+		if err == nil {
+			_, err = tx.UseEnrolmentToken(ctx, "hash", "KEY", w.clock.Now())
+		}
+		return errors.Join(err, tx.SetGuestCredential(ctx, id, w.clock.Now().Add(time.Hour)))
+	})
+	w.heartbeat()
+	if err := w.cloud.StopMachine(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	w.change(func(i *trove.Instance) { i.ServerStatus = trove.ServerShutdown })
+	left := w.left(id)
+	for range 3 {
+		w.once()
+		w.clock.Add(40 * 24 * time.Hour)
+	}
+	i := w.instance()
+	if i.Status(false) != "SHUTDOWN" || i.OperatingStatus(w.clock.Now()) != "SHUTDOWN" || i.Fault != nil {
+		t.Errorf("status %s %s, fault %+v", i.Status(false), i.OperatingStatus(w.clock.Now()), i.Fault)
+	}
+	if w.state() != cloud.MachineStopped || w.guests.pings != 0 || len(w.guests.handed) != 0 {
+		t.Errorf("the machine is %s, %d pings, %d credentials", w.state(), w.guests.pings, len(w.guests.handed))
+	}
+	if diff := cmp.Diff(left, w.left(id)); diff != "" {
+		t.Errorf("in the cloud (-before +after):\n%s", diff)
+	}
+	if log := w.log.String(); strings.Contains(log, "WARN") || strings.Contains(log, "silent") {
+		t.Errorf("it was noted:\n%s", log)
+	}
+}
+
+// TestStoppedInstanceThatRuns: a store that is older than the start does not cost anybody the database.
+func TestStoppedInstanceThatRuns(t *testing.T) {
+	w := newWorld(t)
+	w.make(id)
+	w.heartbeat()
+	w.change(func(i *trove.Instance) { i.ServerStatus = trove.ServerShutdown })
+	w.once()
+	if i := w.instance(); i.Status(false) != "ACTIVE" || w.state() != cloud.MachineRunning {
+		t.Errorf("status %s, machine %s", i.Status(false), w.state())
 	}
 }
 
