@@ -562,6 +562,26 @@ func TestAFloodEndsWithTheConnectionAndThenWithTheKey(t *testing.T) {
 	}
 }
 
+// TestAFloodIsCutBeforeItsNeighboursAreLate sends as much as the connection takes: the guard's patience of 3 s is for guests that are a little over their rate.
+func TestAFloodIsCutBeforeItsNeighboursAreLate(t *testing.T) {
+	s := start(t)
+	instance := trove.NewID()
+	v := s.steal(t, s.enrolled(t, instance), instance)
+	a := v.attack(t)
+	start, sent := time.Now(), 0
+	for a.IsConnected() && time.Since(start) < 10*time.Second {
+		for range 1000 {
+			_ = a.Publish(guestapi.ReportSubject(instance, "hb"), []byte("x"))
+		}
+		sent += 1000
+	}
+	took := time.Since(start)
+	t.Logf("cut after %s and %d messages", took.Round(time.Millisecond), sent)
+	if took > 2*time.Second {
+		t.Errorf("a flood was cut after %s", took)
+	}
+}
+
 func TestTheGuardCountsGuestsThatCameBeforeIt(t *testing.T) {
 	s := start(t)
 	instance := trove.NewID()

@@ -231,8 +231,9 @@ func (g *guard) askStore(ctx context.Context) {
 }
 
 func (g *guard) watchRates(ctx context.Context) {
-	timer := time.NewTimer(time.Second)
+	timer := time.NewTimer(floodLook)
 	defer timer.Stop()
+	var flood floodWatch
 	last := g.server.cfg.Clock.Now()
 	for {
 		select {
@@ -241,13 +242,15 @@ func (g *guard) watchRates(ctx context.Context) {
 		case <-timer.C:
 		}
 		now := g.server.cfg.Clock.Now()
-		g.look(ctx, now, now.Sub(last))
-		last = now
 		pause := time.Second
 		if g.server.broker.NumClients() > manyClients {
 			pause = 5 * time.Second
 		}
-		timer.Reset(pause)
+		if flood.grown(g.server.broker, now, g.server.cfg.Limits) || now.Sub(last) >= pause {
+			g.look(ctx, now, now.Sub(last))
+			last = now
+		}
+		timer.Reset(floodLook)
 	}
 }
 
@@ -273,7 +276,11 @@ func (g *guard) look(ctx context.Context, now time.Time, elapsed time.Duration) 
 		over := c.seen && (float64(messages) > float64(limits.Messages)*elapsed.Seconds() ||
 			float64(bytes) > float64(limits.Bytes)*elapsed.Seconds())
 		c.messages, c.bytes, c.seen = info.InMsgs, info.InBytes, true
-		if !over {
+		switch {
+		case limits.floods(messages, bytes, elapsed):
+			cut = append(cut, c)
+			continue
+		case !over:
 			c.over = 0
 			continue
 		}
