@@ -43,6 +43,8 @@ type Config struct {
 	Metrics prometheus.Registerer // nil: none
 	// Wake is called after a commit that an operation may wait for. nil: guestapi.WakeSubject is published.
 	Wake func()
+	// Burst and PerSecond are how many reports a guest may send at once, and a second in the long run; 0: 100 and 5.
+	Burst, PerSecond int
 }
 
 // Conductor writes what guests report.
@@ -79,7 +81,7 @@ func New(c Config) (*Conductor, error) {
 		return nil, errors.New("conductor: store, connection, clock and log are needed")
 	}
 	d := &Conductor{
-		cfg: c, queue: make(chan report, queueLength), budgets: budgets{of: map[string]*budget{}}, known: map[string]state{}, metrics: newMetrics(),
+		cfg: c, queue: make(chan report, queueLength), budgets: newBudgets(c.Burst, c.PerSecond), known: map[string]state{}, metrics: newMetrics(),
 	}
 	if c.Metrics != nil {
 		if err := d.metrics.register(c.Metrics); err != nil {
