@@ -66,7 +66,7 @@ type Runtime struct {
 }
 
 // startTimeout is how long runc may take to start a sandbox.
-const startTimeout = 30 * time.Second
+const startTimeout = 2 * time.Minute
 
 // Group returns the control group of a sandbox.
 func (r *Runtime) Group(id string) string { return r.Parent + "/" + id }
@@ -104,7 +104,7 @@ func (r *Runtime) run(ctx context.Context, s Spec, option string, output io.Writ
 	if err := os.MkdirAll(r.Dir, 0o700); err != nil {
 		return fmt.Errorf("start sandbox %s: %w", s.ID, err)
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, startTimeout, errors.New("the runtime took longer than 30 s"))
+	ctx, cancel := context.WithTimeoutCause(ctx, startTimeout, errors.New("the runtime took longer than 2 min"))
 	defer cancel()
 	logfile := filepath.Join(s.Bundle, "runc.log")
 	cmd := execx.Command(ctx, execx.Cmd{
