@@ -10,12 +10,14 @@ LINT := $(BIN)/golangci-lint
 
 export TROVE_DEMO_STATE = $(STATE)
 
-.PHONY: help demo stop destroy build clean tools format check lint unit generate fresh test test-long bench bench-provision fuzz
+.PHONY: help demo demo-vm stop destroy build clean tools format check lint unit generate fresh test test-long bench bench-provision bench-fleet fuzz
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 demo: ## from nothing to a row in a real database (root)
 	@scripts/demo.sh
+demo-vm: ## the demo, a service, a reboot in an emulated Debian 12 with systemd and cgroup v2; long (root)
+	@scripts/demo-vm.sh
 stop: ## stop the control plane; the databases go on
 	@[ -x bin/trove ] || $(MAKE) -s build
 	@bin/trove dev stop --state $(STATE)
@@ -46,5 +48,7 @@ bench: tools ## benchmarks of the packages
 	$(GO) test -run '^$$' -bench . -benchmem ./... | tee var/bench.txt
 bench-provision: ## create --wait to a successful login, 50 times (root)
 	@scripts/bench-provision.sh
+bench-fleet: ## 10,000 simulated guests against the controllers; long
+	@scripts/bench-fleet.sh
 fuzz: ## each fuzz target for 30 s
 	@scripts/fuzz.sh 30s

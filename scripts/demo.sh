@@ -2,14 +2,17 @@
 # From nothing to a row in a real database. Run again, it finds everything in place.
 source "$(dirname "$0")/lib.sh"
 need_root
-command -v go >/dev/null || die "Go is not installed: https://go.dev/doc/install, or apt-get install golang."
+have_go=$(command -v go || true)
+[ -n "$have_go" ] || [ -x bin/trove ] || die "Go is not installed: https://go.dev/doc/install, or apt-get install golang."
 state=${TROVE_DEMO_STATE:-var/dev}
 name=${TROVE_DEMO_NAME:-demo}
 started=$SECONDS
 
 scripts/install-packages.sh run
-say "building the binaries"
-make -s build
+if [ -n "$have_go" ]; then
+	say "building the binaries"
+	make -s build
+fi
 
 say "building the MariaDB 10.11 image (about a minute the first time)"
 bin/trove image build --state "$state" --datastore mariadb --datastore-version 10.11
