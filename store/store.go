@@ -191,6 +191,9 @@ type Operations interface {
 	ClaimOperation(ctx context.Context, seen OperationRow, owner string, leaseEnd time.Time) (OperationRow, error)
 	// RenewOperations extends all of an owner's leases and returns how many there were.
 	RenewOperations(ctx context.Context, owner string, leaseEnd time.Time) (int, error)
+	// TakeOverOperations releases every claimed row, due at the given time unless it was due before, and returns how many there were. Who had claimed
+	// them writes nothing more. It is for the only engine of a store when it starts.
+	TakeOverOperations(ctx context.Context, due time.Time) (int, error)
 	// SaveOperation writes a claimed row: step, direction, attempt, notes, sentence, percent, error, deadline, start of the step; and wakes it
 	// at row.WakeAt. With an empty Owner the row is released; if events came since row.Events was read it is due at once (now). Claim must be
 	// the claimed one. The row comes back as it is then, with a cancel and the events that came meanwhile.

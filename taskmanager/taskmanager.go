@@ -46,6 +46,9 @@ type Config struct {
 	Reconcile time.Duration
 	// Grace is how long something in the cloud may be without an owner before it is removed, 10 minutes if 0.
 	Grace time.Duration
+	// Alone says that no other Manager works on the store: what one that died was doing is taken over soon after the start, and not when its
+	// leases end.
+	Alone bool
 	// Workers is how many operations one Manager carries on at the same time; 0: the engine's default.
 	Workers int
 }
@@ -82,6 +85,7 @@ func New(c Config) (*Manager, error) {
 	var err error
 	m.engine, err = workflow.New(workflow.Config{
 		Store: c.Store, Definitions: m.Definitions(), Clock: c.Clock, Log: c.Log, Metrics: c.Metrics, Workers: c.Workers,
+		Alone: c.Alone,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("make the workflow engine: %w", err)

@@ -38,6 +38,7 @@ import (
 // Config says where and how large the cloud is.
 type Config struct {
 	State   string         // directory of the deployment, made if missing
+	Dir     string         // directory for the cloud's own files (instances, volumes, spares), made if missing; "": State
 	Images  string         // directory of the datastore images, see internal/imagelayout
 	Flavors []trove.Flavor // nil: DefaultFlavors
 	// PoolGiB is how much all volumes may have together; 0: what the file system has free when the cloud is opened, less Headroom.
@@ -106,7 +107,12 @@ func Open(ctx context.Context, c Config) (*Provider, error) {
 		c.Spares = DefaultSpares
 	}
 	c.Flavors = slices.Clone(c.Flavors)
+	files, err := realDir(c.Dir, state)
+	if err != nil {
+		return nil, fmt.Errorf("open the local cloud: %w", err)
+	}
 	p := &Provider{config: c, paths: newPaths(state), spaces: map[string]*mounts.UserNS{}, once: map[string]bool{}}
+	p.paths.files = files
 	if err := p.paths.make(); err != nil {
 		return nil, fmt.Errorf("open the local cloud: %w", err)
 	}
@@ -121,6 +127,21 @@ func Open(ctx context.Context, c Config) (*Provider, error) {
 	}
 	p.start(ctx)
 	return p, nil
+}
+
+// realDir makes a directory and returns its path without links: the kernel names files by it. Without one it returns the other.
+func realDir(dir, otherwise string) (string, error) {
+	if dir == "" {
+		return otherwise, nil
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", err
+	}
+	return filepath.EvalSymlinks(dir)
 }
 
 const cgroupRoot = "/sys/fs/cgroup"
@@ -152,7 +173,7 @@ func (p *Provider) measurePool() (int64, error) {
 	if p.config.PoolGiB > 0 {
 		return int64(p.config.PoolGiB) * gib, nil
 	}
-	free, _, err := freeSpace(p.paths.state)
+	free, _, err := freeSpace(p.paths.files)
 	if err != nil {
 		return 0, err
 	}

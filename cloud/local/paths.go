@@ -24,13 +24,14 @@ const runRoot = "/run"
 // paths are the places of a deployment.
 type paths struct {
 	state string // absolute, without links
+	files string // directory of what must outlive a restart of the machine: state, unless the configuration has another
 	name  string // of what is outside the state directory
 	run   string
 }
 
 func newPaths(state string) paths {
 	name := deploymentName(state)
-	return paths{state: state, name: name, run: filepath.Join(runRoot, name)}
+	return paths{state: state, files: state, name: name, run: filepath.Join(runRoot, name)}
 }
 
 func (p paths) make() error {
@@ -52,8 +53,8 @@ func (p paths) make() error {
 	return os.WriteFile(filepath.Join(p.run, "state"), []byte(p.state+"\n"), 0o600)
 }
 
-func (p paths) instancesDir() string      { return filepath.Join(p.state, "instances") }
-func (p paths) shelf() string             { return filepath.Join(p.state, "shelf") }
+func (p paths) instancesDir() string      { return filepath.Join(p.files, "instances") }
+func (p paths) shelf() string             { return filepath.Join(p.files, "shelf") }
 func (p paths) instance(id string) string { return filepath.Join(p.instancesDir(), id) }
 func (p paths) image(id string) string    { return filepath.Join(p.instance(id), "volume.img") }
 

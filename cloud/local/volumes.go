@@ -168,7 +168,7 @@ func (p *Provider) book(ctx context.Context, id string, rec volumeRecord) error 
 
 // checkFree looks at the file system itself, which others use too.
 func (p *Provider) checkFree(need int64) error {
-	free, total, err := freeSpace(p.paths.state)
+	free, total, err := freeSpace(p.paths.files)
 	if err != nil {
 		return err
 	}
@@ -191,7 +191,7 @@ func (p *Provider) spaceError(err error, need int64) error {
 	if !errors.Is(err, volume.ErrNoSpace) {
 		return err
 	}
-	free, _, freeErr := freeSpace(p.paths.state)
+	free, _, freeErr := freeSpace(p.paths.files)
 	if freeErr != nil {
 		return freeErr
 	}

@@ -115,7 +115,10 @@ func devRun(ctx context.Context, o stateOptions, readyFD int) (err error) {
 	if err != nil {
 		return err
 	}
-	ready := func(url string) { fmt.Fprintf(os.Stderr, "the API answers on %s; `. %s/openrc`\n", url, c.State) }
+	ready := func(url string) {
+		tellReady()
+		fmt.Fprintf(os.Stderr, "the API answers on %s; `. %s/openrc`\n", url, c.State)
+	}
 	if readyFD > 0 {
 		pipe := os.NewFile(uintptr(readyFD), "ready")
 		ready = func(url string) {

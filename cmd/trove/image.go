@@ -88,11 +88,11 @@ func imageBuild(ctx context.Context, o stateOptions, spec image.BuildSpec) error
 }
 
 func imageList(o stateOptions) error {
-	_, state, err := o.config()
+	c, _, err := o.config()
 	if err != nil {
 		return err
 	}
-	all, err := image.List(state.Images())
+	all, err := image.List(app.ImagesDir(c))
 	if err != nil {
 		return err
 	}

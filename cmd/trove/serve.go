@@ -45,6 +45,7 @@ func serve(ctx context.Context, o stateOptions, names []string) error {
 		return err
 	}
 	return app.Run(ctx, c, runs, func(url string) {
+		tellReady()
 		if url == "" {
 			fmt.Fprintln(os.Stderr, "it runs from", c.State)
 			return

@@ -14,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -68,6 +69,8 @@ type controllers struct {
 // address if the API is among it. Components in other processes may be started before or later.
 func Run(ctx context.Context, cfg config.Config, runs Components, ready func(url string)) (err error) {
 	tuneMemory()
+	// Whoever starts it: sandboxes must be able to pass through directories that are made for them. Secret files have modes of their own.
+	syscall.Umask(0o022)
 	c := &controllers{cfg: cfg, runs: runs, state: StateDir(cfg.State), clock: clock.System{}, metrics: prometheus.NewRegistry()}
 	if c.log, err = logger(cfg.Log); err != nil {
 		return err
@@ -163,12 +166,12 @@ func (c *controllers) open(ctx context.Context) (err error) {
 	}
 	c.closing(c.store.Close)
 	if c.runs.API || c.runs.Taskmanager {
-		if c.sealer, err = secretsfile.Open(filepath.Join(c.state.Keys(), "master.key")); err != nil {
+		if c.sealer, err = secretsfile.Open(c.state.MasterKey()); err != nil {
 			return err
 		}
 	}
 	if c.runs.Taskmanager {
-		if err := registerImages(ctx, c.store, c.state.Images()); err != nil {
+		if err := registerImages(ctx, c.store, ImagesDir(c.cfg)); err != nil {
 			return err
 		}
 		if err := c.openCloud(ctx); err != nil {
@@ -203,6 +206,7 @@ func (c *controllers) openTaskmanager(ctx context.Context) (err error) {
 	if c.taskmanager, err = taskmanager.New(taskmanager.Config{ //nolint:contextcheck // its gauges ask the store when they are scraped
 		Store: c.store, Cloud: c.cloud, Guests: guestapi.NewClient(c.requests), Issuer: c.bus, Enrolment: c.bus, Sealer: c.sealer,
 		Clock: c.clock, Log: c.log, Metrics: c.metrics, Workers: c.cfg.Workers.Operations,
+		Alone: true, // the lock on the state directory says so
 	}); err != nil {
 		return err
 	}

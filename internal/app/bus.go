@@ -42,7 +42,7 @@ func (c *controllers) connect(ctx context.Context, name string) (bus.Conn, error
 }
 
 func (c *controllers) busAddress() (string, error) {
-	known, err := hostnet.ReadKnown(c.cfg.State)
+	known, err := hostnet.ReadKnown(c.cfg.CloudDir())
 	if err != nil {
 		return "", err
 	}

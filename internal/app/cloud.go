@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -63,9 +64,9 @@ func (c *controllers) openCloud(ctx context.Context) (err error) {
 // openCatalog opens what trove-api needs of the cloud where the taskmanager runs in another process.
 func (c *controllers) openCatalog() (err error) {
 	c.catalog, err = local.OpenCatalog(local.Config{
-		State: c.cfg.State, Images: c.state.Images(), Flavors: c.cfg.Local.TroveFlavors(),
+		State: c.cfg.State, Images: ImagesDir(c.cfg), Flavors: c.cfg.Local.TroveFlavors(),
 	}, func() (netip.Prefix, error) {
-		known, err := hostnet.ReadKnown(c.cfg.State)
+		known, err := hostnet.ReadKnown(c.cfg.CloudDir())
 		return known.TenantSubnet, err
 	})
 	return err
@@ -74,14 +75,14 @@ func (c *controllers) openCatalog() (err error) {
 // openLocal opens the local cloud of a state directory; before, if not nil, is called with its configuration first.
 func openLocal(ctx context.Context, cfg config.Config, log *slog.Logger, before func(context.Context, local.Config) error) (*hostnet.Net, *local.Provider, error) {
 	n, err := hostnet.Open(ctx, hostnet.Config{
-		State: cfg.State, ManagementCIDR: cfg.Local.ManagementCIDR, TenantCIDR: cfg.Local.TenantCIDR,
+		State: cfg.State, Dir: cfg.Local.Dir, ManagementCIDR: cfg.Local.ManagementCIDR, TenantCIDR: cfg.Local.TenantCIDR,
 		ControllerPorts: []int{cfg.Bus.Port, cfg.Bus.EnrolPort}, Log: log,
 	})
 	if err != nil {
 		return nil, nil, err
 	}
 	lc := local.Config{
-		State: cfg.State, Images: StateDir(cfg.State).Images(), Flavors: cfg.Local.TroveFlavors(), PoolGiB: cfg.Local.PoolGiB,
+		State: cfg.State, Dir: cfg.Local.Dir, Images: ImagesDir(cfg), Flavors: cfg.Local.TroveFlavors(), PoolGiB: cfg.Local.PoolGiB,
 		Overcommit: cfg.Local.Overcommit, Net: network{n}, Log: log, Clock: clock.System{},
 	}
 	if before != nil {
@@ -140,5 +141,20 @@ func Destroy(ctx context.Context, cfg config.Config) error {
 	if err != nil {
 		return err
 	}
-	return p.Destroy(ctx)
+	if err := p.Destroy(ctx); err != nil {
+		return err
+	}
+	return removeImages(cfg)
+}
+
+// removeImages removes the images where they lie outside the state directory, and the directory itself if nothing else is in it.
+func removeImages(cfg config.Config) error {
+	if cfg.Local.Dir == "" {
+		return nil
+	}
+	if err := os.RemoveAll(ImagesDir(cfg)); err != nil {
+		return fmt.Errorf("remove the images: %w", err)
+	}
+	_ = os.Remove(cfg.Local.Dir) // it stays if it is a mount point, or somebody else's
+	return nil
 }

@@ -25,10 +25,10 @@ func engineInfo(manager string) (engine.Info, error) {
 // BuildImage builds an image into the state directory, or finds it there and makes it the current one of its datastore version.
 func BuildImage(ctx context.Context, cfg config.Config, spec image.BuildSpec) (imagelayout.Manifest, error) {
 	s := StateDir(cfg.State)
-	spec.ImagesDir, spec.CacheDir, spec.Engine, spec.Clock = s.Images(), cmp.Or(cfg.Cache, s.Path("cache")), engineInfo, clock.System{}
+	spec.ImagesDir, spec.CacheDir, spec.Engine, spec.Clock = ImagesDir(cfg), cmp.Or(cfg.Cache, s.Path("cache")), engineInfo, clock.System{}
 	m, err := image.Build(ctx, spec)
 	if err != nil {
 		return imagelayout.Manifest{}, err
 	}
-	return m, imagelayout.Touch(s.Images(), m.ID, spec.Clock.Now())
+	return m, imagelayout.Touch(spec.ImagesDir, m.ID, spec.Clock.Now())
 }

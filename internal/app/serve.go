@@ -91,9 +91,9 @@ func (c *controllers) watchImages(ctx context.Context) error {
 	tick := time.NewTicker(imagePoll)
 	defer tick.Stop()
 	for {
-		if info, err := os.Stat(c.state.Images()); err == nil && info.ModTime().After(last) {
+		if info, err := os.Stat(ImagesDir(c.cfg)); err == nil && info.ModTime().After(last) {
 			last = info.ModTime()
-			if err := registerImages(ctx, c.store, c.state.Images()); err != nil && ctx.Err() == nil {
+			if err := registerImages(ctx, c.store, ImagesDir(c.cfg)); err != nil && ctx.Err() == nil {
 				c.log.WarnContext(ctx, "images were not registered", "err", err)
 			}
 		}

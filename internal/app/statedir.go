@@ -9,6 +9,8 @@ import (
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/internal/atomicfile"
+	"github.com/trove-dbaas/trove/internal/config"
+	"github.com/trove-dbaas/trove/internal/systemd"
 )
 
 // StateDir is a deployment's directory.
@@ -19,17 +21,40 @@ func (s StateDir) Path(elem ...string) string {
 	return filepath.Join(append([]string{string(s)}, elem...)...)
 }
 
-// Images returns where datastore images lie.
-func (s StateDir) Images() string { return s.Path("images") }
+// ImagesDir returns where datastore images lie.
+func ImagesDir(cfg config.Config) string { return filepath.Join(cfg.CloudDir(), "images") }
 
 // Keys returns where keys lie.
 func (s StateDir) Keys() string { return s.Path("keys") }
+
+// MasterKey returns the file of the master key: the one that systemd hands over (LoadCredential=) where it does, else the one in the state directory.
+func (s StateDir) MasterKey() string {
+	if dir := os.Getenv("CREDENTIALS_DIRECTORY"); dir != "" {
+		if file := filepath.Join(dir, systemd.Credential); exists(file) {
+			return file
+		}
+	}
+	return filepath.Join(s.Keys(), "master.key")
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
 
 // ConfigFile returns the path of the optional configuration file.
 func (s StateDir) ConfigFile() string { return s.Path("trove.yaml") }
 
 // LogFile returns where a control plane in the background writes its log.
 func (s StateDir) LogFile() string { return s.Path("log", "trove.log") }
+
+// Directories returns the other directories that a deployment keeps things in: what must be mounted before it can start.
+func Directories(cfg config.Config) []string {
+	if cfg.Local.Dir == "" {
+		return nil
+	}
+	return []string{cfg.Local.Dir}
+}
 
 // Make makes the directory. It is not for others: keys and databases lie in it. The sandboxes reach what is theirs through mounts.
 func (s StateDir) Make() error {

@@ -5,6 +5,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"os"
@@ -46,6 +47,7 @@ type Bus struct {
 
 // Local configures the local cloud.
 type Local struct {
+	Dir            string   `yaml:"dir" doc:"Directory of the local cloud's own files: volumes, records of machines and networks, images. On another disk than the state directory, the loss of that disk costs no database; empty: the state directory."`
 	ManagementCIDR string   `yaml:"management_cidr" doc:"Address range of the management network; empty: a free one is picked and kept."`
 	TenantCIDR     string   `yaml:"tenant_cidr" doc:"Address range of the tenant network; empty: a free one is picked and kept."`
 	PoolGiB        int      `yaml:"pool_gib" doc:"Space for data volumes in GiB; 0: what the file system of the state directory has."`
@@ -109,6 +111,9 @@ func (l Local) TroveFlavors() []trove.Flavor {
 	return all
 }
 
+// CloudDir returns the directory of the local cloud's own files.
+func (c Config) CloudDir() string { return cmp.Or(c.Local.Dir, c.State) }
+
 // Load reads the file over the defaults (a file that does not exist, or "", changes nothing), then the environment, and checks the result.
 func Load(path string, environ []string) (Config, error) {
 	c := Default()
@@ -155,6 +160,9 @@ func (c Config) Check() error {
 	}
 	if c.Bus.Port == c.Bus.EnrolPort {
 		return fmt.Errorf("bus.enrol_port: %d is the bus's own port", c.Bus.EnrolPort)
+	}
+	if c.Local.Dir != "" && !filepath.IsAbs(c.Local.Dir) {
+		return fmt.Errorf("local.dir: %q is not an absolute path", c.Local.Dir)
 	}
 	if c.Local.Overcommit < 1 {
 		return fmt.Errorf("local.overcommit: %v is less than 1", c.Local.Overcommit)

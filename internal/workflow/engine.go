@@ -33,6 +33,9 @@ type Config struct {
 	Workers int           // how many operations run at the same time, 16 if 0
 	Lease   time.Duration // how long a claim holds without renewal, 10 s if 0
 	Poll    time.Duration // how often due rows are looked for without a wake-up, 1 s if 0
+	// Alone says that no other engine works on the store: a lock keeps others away. What an engine that died held is then taken over soon after the
+	// start; otherwise it is due when its leases end.
+	Alone bool
 	// Wake tells the engines of other processes that there is work; nil: there are none, or they poll.
 	Wake func(ctx context.Context)
 }
@@ -165,6 +168,9 @@ func (e *Engine) wakeAll(ctx context.Context) {
 func (e *Engine) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	if e.cfg.Alone {
+		e.takeOver(ctx)
+	}
 	poll := time.NewTicker(e.cfg.Poll)
 	defer poll.Stop()
 	for {
@@ -181,6 +187,25 @@ func (e *Engine) Run(ctx context.Context) error {
 		case <-poll.C:
 		case <-e.wake:
 		}
+	}
+}
+
+// afterlife is how long what an engine that died had started may go on: programs that it called do not die with it.
+const afterlife = 500 * time.Millisecond
+
+// takeOver makes the operations due that an engine held which is dead. If that cannot be written they are due when their leases end.
+func (e *Engine) takeOver(ctx context.Context) {
+	n := 0
+	err := e.cfg.Store.InTx(ctx, func(ctx context.Context, tx store.Tx) (err error) {
+		n, err = tx.TakeOverOperations(ctx, e.cfg.Clock.Now().Add(afterlife))
+		return err
+	})
+	switch {
+	case err != nil:
+		e.cfg.Log.WarnContext(ctx, "operations of an earlier process were not taken over yet", "err", err)
+	case n > 0:
+		e.cfg.Log.InfoContext(ctx, "operations of an earlier process were taken over", "operations", n)
+		time.AfterFunc(afterlife, e.Wake)
 	}
 }
 

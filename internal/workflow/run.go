@@ -101,7 +101,12 @@ func (r *run) once(ctx context.Context) (again bool, err error) {
 	if err != nil {
 		return r.failed(ctx, r.row, trove.Permanent(err))
 	}
+	crashPoint(r.row.Kind, r.row.Step, r.row.Undoing, "before")
 	out, err := r.call(ctx, op, now)
+	if err == nil && out.kind == outcomeDone && !r.row.Undoing {
+		err = failPoint(r.row.Kind, r.row.Step)
+	}
+	crashPoint(r.row.Kind, r.row.Step, r.row.Undoing, "after")
 	if r.lease.lost() {
 		return false, store.ErrLost
 	}
@@ -398,6 +403,7 @@ func (r *run) release(ctx context.Context, row store.OperationRow, events []trov
 	if err != nil {
 		return false, err
 	}
+	crashPoint(row.Kind, row.Step, row.Undoing, "waited")
 	if left := wake.Sub(r.engine.cfg.Clock.Now()); left < r.engine.cfg.Poll && ctx.Err() == nil {
 		time.AfterFunc(max(0, left), r.engine.Wake) // polling alone would add up to its interval
 	}
@@ -437,6 +443,7 @@ func (r *run) close(ctx context.Context, row store.OperationRow, state trove.Ope
 	if err != nil {
 		return false, err
 	}
+	crashPoint(row.Kind, row.Step, row.Undoing, "closed")
 	r.count(step, events[0].Outcome)
 	r.engine.metrics.closed.WithLabelValues(r.def.Kind, string(state)).Inc()
 	r.engine.cfg.Log.InfoContext(ctx, "operation closed", "op", row.ID, "instance", row.Target, "kind", row.Kind, "state", string(state), "cause", cause)

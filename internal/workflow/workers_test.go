@@ -293,3 +293,37 @@ func TestStaleOwnerIsRefused(t *testing.T) {
 		t.Errorf("the stale worker wrote: %+v, %d", op, b.quota())
 	}
 }
+
+// TestTheOnlyEngineTakesOverAtOnce starts an engine beside a row whose worker died a moment ago.
+func TestTheOnlyEngineTakesOverAtOnce(t *testing.T) {
+	for _, alone := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			s := openStore(t)
+			id := enqueue(t, s, clock.System{}.Now(), "k", "t")
+			steal(t, s, 10*time.Second)
+			e, err := workflow.New(workflow.Config{
+				Store: s, Definitions: []*workflow.Definition{{Kind: "k", Steps: []workflow.Step{{Name: "a", Do: script(done)}}}}, Alone: alone,
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan error, 1)
+			go func() { ended <- e.Run(ctx) }()
+			sleep(t, 600*time.Millisecond)
+			synctest.Wait()
+			if op := state(t, s, id); (op.State == trove.OperationDone) != alone {
+				t.Errorf("alone %t: %+v", alone, op)
+			}
+			sleep(t, 10*time.Second)
+			synctest.Wait()
+			if op := state(t, s, id); op.State != trove.OperationDone {
+				t.Errorf("alone %t, after the lease: %+v", alone, op)
+			}
+			cancel()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}

@@ -171,6 +171,15 @@ func (t *tx) RenewOperations(ctx context.Context, owner string, leaseEnd time.Ti
 	return int(n), nil
 }
 
+func (t *tx) TakeOverOperations(ctx context.Context, due time.Time) (int, error) {
+	n, err := t.run.exec(ctx, `UPDATE operation SET owner='', claim=claim+1, wake_at=CASE WHEN wake_at < ? THEN wake_at ELSE ? END WHERE owner > '' AND state='open'`,
+		micros(due), micros(due))
+	if err != nil {
+		return 0, fmt.Errorf("take over operations: %w", err)
+	}
+	return int(n), nil
+}
+
 func (t *tx) SaveOperation(ctx context.Context, o store.OperationRow, now time.Time) (store.OperationRow, error) {
 	n, err := t.run.exec(ctx, `UPDATE operation SET direction=?, step=?, step_no=?, steps=?, step_started=?, attempt=?, sentence=?, percent=?, error=?, updated=?,
 deadline=?, version=version+1, claim=claim+1, wake_at=?, owner=?, notes=? WHERE id=? AND claim=? AND state='open'`,

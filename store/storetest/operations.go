@@ -247,6 +247,33 @@ func testClaimConcurrent(t *testing.T, s store.Store) {
 	}
 }
 
+func testTakeOver(t *testing.T, s store.Store) {
+	got := claimed(t, s) // its lease ends in 10 s
+	closed := claimed(t, s)
+	do(t, s, func(ctx context.Context, tx store.Tx) error { return tx.CloseOperation(ctx, closed, trove.OperationDone, Start) })
+	take := func(at time.Time) (n int) {
+		t.Helper()
+		do(t, s, func(ctx context.Context, tx store.Tx) (err error) {
+			n, err = tx.TakeOverOperations(ctx, at)
+			return err
+		})
+		return n
+	}
+	same(t, take(Start.Add(time.Second)), 1)
+	same(t, take(Start.Add(time.Second)), 0)
+	same(t, len(due(t, s, Start.Add(time.Second-1))), 0)
+	rows := due(t, s, Start.Add(time.Second))
+	same(t, len(rows), 1)
+	if _, err := save(t, s, got, Start); !errors.Is(err, store.ErrLost) {
+		t.Errorf("the one that is dead wrote: %v", err)
+	}
+	if _, err := claim(t, s, rows[0], "heir", Start.Add(5*time.Second)); err != nil {
+		t.Fatalf("claim: %v", err)
+	}
+	same(t, take(Start.Add(time.Minute)), 1) // what is due before stays so
+	same(t, len(due(t, s, Start.Add(5*time.Second))), 1)
+}
+
 func testLease(t *testing.T, s store.Store) {
 	got := claimed(t, s)
 	renew := func(owner string, end time.Time) int {

@@ -47,6 +47,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"claim", testClaim},
 		{"claim under concurrency", testClaimConcurrent},
 		{"lease", testLease},
+		{"take over", testTakeOver},
 		{"event before release", testEvents},
 		{"cancel", testCancel},
 		{"visible version", testVisibleVersion},

@@ -37,6 +37,7 @@ import (
 // Config says where the network belongs and what it may use.
 type Config struct {
 	State string // the deployment's directory, made if missing
+	Dir   string // directory for the files of the network, made if missing; "": State
 	// ManagementCIDR and TenantCIDR are the ranges, from /16 to /28. Empty: the range that the deployment has, or a free /20 is chosen.
 	ManagementCIDR string
 	TenantCIDR     string
@@ -71,6 +72,7 @@ func (s side) host() netip.Addr { return s.prefix.Addr().Next() }
 // deployment is where things are that belong to a state directory.
 type deployment struct {
 	state string // absolute, without links
+	files string // directory of ranges and records
 	hash  string // 8 hexadecimal digits
 }
 
@@ -87,15 +89,15 @@ func newDeployment(state string) (deployment, error) {
 		return deployment{}, err
 	}
 	sum := sha256.Sum256([]byte(state))
-	return deployment{state: state, hash: hex.EncodeToString(sum[:4])}, nil
+	return deployment{state: state, files: state, hash: hex.EncodeToString(sum[:4])}, nil
 }
 
 func (d deployment) run() string            { return filepath.Join("/run", "trove-"+d.hash) }
 func (d deployment) lockFile() string       { return filepath.Join(d.run(), "network.lock") }
 func (d deployment) namespaces() string     { return filepath.Join(d.run(), "netns") }
 func (d deployment) netns(id string) string { return filepath.Join(d.namespaces(), id) }
-func (d deployment) records() string        { return filepath.Join(d.state, "network") }
-func (d deployment) rangesFile() string     { return filepath.Join(d.state, "network.json") }
+func (d deployment) records() string        { return filepath.Join(d.files, "network") }
+func (d deployment) rangesFile() string     { return filepath.Join(d.files, "network.json") }
 func (d deployment) table() string          { return "trove_" + d.hash }
 func (d deployment) prefix() string         { return "tv" + d.hash } // of all interfaces
 func (d deployment) bridge(l string) string { return d.prefix() + l }
@@ -121,6 +123,9 @@ func Open(ctx context.Context, c Config) (*Net, error) {
 	d, err := newDeployment(c.State)
 	if err != nil {
 		return nil, fmt.Errorf("open the network: %w", err)
+	}
+	if c.Dir != "" {
+		d.files = c.Dir
 	}
 	n, err := newNet(d)
 	if err != nil {

@@ -39,7 +39,7 @@ func Probe(ctx context.Context) error {
 		return fmt.Errorf("probe the network: %w", err)
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	d.state = dir
+	d.state, d.files = dir, dir
 	unlock, err := lockFile(ctx, rangesLock)
 	if err != nil {
 		return fmt.Errorf("probe the network: %w", err)
