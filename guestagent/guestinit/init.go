@@ -1,8 +1,12 @@
 // Package guestinit is the first process of a sandbox: it starts the agent and starts it again when it ends, reaps what dies, and brings engine and agent
-// down in that order when the machine is stopped. It does nothing else, because its end is the end of the sandbox.
+// down in that order when the machine is stopped. It does little else, because its end is the end of the sandbox.
 //
 // It is a process of its own because a wait for any child takes the end of children away from package os/exec, which the agent uses. For the same
-// reason it starts the agent without os/exec. It holds no state and forwards no signal. Run may be called once in a process.
+// reason it starts the agent without os/exec. It forwards no signal. Run may be called once in a process.
+//
+// It also decides which release of the agent runs: a signed one from the data volume, verified at every start and run from a sealed copy in memory, or the
+// one in the image. A new release is on trial until it is well; if it ends too often or is not well in time, the one before is started again. Package slots
+// has the files.
 package guestinit
 
 import (
@@ -22,6 +26,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/trove-dbaas/trove/guestagent/process"
+	"github.com/trove-dbaas/trove/guestagent/slots"
 )
 
 // Files of the runtime directory, which the agent writes and reads; see package guestagent.
@@ -40,9 +45,15 @@ type Config struct {
 	Subreaper bool
 	Log       *slog.Logger
 
+	// Slots is where releases of the agent are kept; "": only the program in the image is run.
+	Slots   slots.Dir
+	Keys    string // file with the public keys of those who sign releases
+	Version string // of the program in the image: older releases are not run
+
 	BackoffMin time.Duration // before an agent that ended is started again; 100 ms
 	BackoffMax time.Duration // 10 s
 	AgentGrace time.Duration // how long the agent may take to end; 5 s
+	Look       time.Duration // between looks at an agent on trial; 250 ms
 }
 
 const (
@@ -60,6 +71,10 @@ type reaper struct {
 	started time.Time
 	backoff time.Duration
 	again   *time.Timer
+
+	state   slots.State
+	unsaved bool // the state could not be written
+	trial   trial
 }
 
 // Run works until SIGTERM or SIGINT came and everything has ended. An error means that it could not begin, or that the engine had to be killed.
@@ -77,6 +92,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err := r.remove(stoppingFile); err != nil {
 		return err
 	}
+	r.readState(ctx)
 	r.startAgent(ctx)
 	rest := time.NewTimer(untilRest)
 	defer rest.Stop()
@@ -90,7 +106,14 @@ func Run(ctx context.Context, cfg Config) error {
 			r.reap(ctx)
 		case <-r.again.C:
 			r.startAgent(ctx)
+		case <-r.trial.look.C:
+			r.look(ctx)
+		case ok := <-r.trial.answers:
+			r.reached(ok)
 		case <-rest.C:
+			if r.unsaved {
+				r.save(ctx)
+			}
 			r.letGo(ctx)
 			continue
 		}
@@ -107,24 +130,42 @@ func newReaper(cfg Config) *reaper {
 	set(&cfg.BackoffMin, 100*time.Millisecond)
 	set(&cfg.BackoffMax, 10*time.Second)
 	set(&cfg.AgentGrace, 5*time.Second)
+	set(&cfg.Look, 250*time.Millisecond)
 	// SIGCHLD may fill the channel: one in it is enough, and the others must find room.
 	r := &reaper{cfg: cfg, log: cfg.Log, signals: make(chan os.Signal, 16), again: time.NewTimer(time.Hour)}
 	r.again.Stop()
+	r.trial.look = time.NewTicker(time.Hour)
+	r.trial.look.Stop()
+	r.trial.answers = make(chan bool, 1)
 	return r
 }
 
 func (r *reaper) startAgent(ctx context.Context) {
+	p := r.choose(ctx)
+	defer p.close()
+	if err := r.remove(slots.LifeFile); err != nil {
+		r.log.WarnContext(ctx, "what the last agent said of itself was not removed", "err", err)
+	}
 	args := append([]string{r.cfg.Agent}, r.cfg.Args...)
-	pid, err := syscall.ForkExec(r.cfg.Agent, args, &syscall.ProcAttr{ //nolint:gosec // what is run is said on our own command line
-		Env: os.Environ(), Files: []uintptr{0, 1, 2}, Sys: &syscall.SysProcAttr{Setsid: true},
+	pid, err := syscall.ForkExec(p.path, args, &syscall.ProcAttr{ //nolint:gosec // it is the image's program, or one that was verified just now
+		Env: r.environment(), Files: []uintptr{0, 1, 2}, Sys: &syscall.SysProcAttr{Setsid: true},
 	})
 	if err != nil {
-		r.log.ErrorContext(ctx, "agent could not be started", "err", err)
+		r.log.ErrorContext(ctx, "agent could not be started", "version", p.version, "err", err)
+		r.trial.ended = "it could not be started: " + err.Error()
 		r.later()
 		return
 	}
 	r.agent, r.started = pid, monotonic()
-	r.log.InfoContext(ctx, "agent was started", "pid", pid)
+	r.log.InfoContext(ctx, "agent was started", "pid", pid, "version", p.version)
+	r.beginTrial()
+}
+
+func (r *reaper) environment() []string {
+	if r.cfg.Slots == "" {
+		return os.Environ()
+	}
+	return append(os.Environ(), slots.EnvInit+"="+r.cfg.Version)
 }
 
 // later starts the agent again after a growing pause.
@@ -156,6 +197,7 @@ func (r *reaper) reap(ctx context.Context) {
 		if how.Signaled() {
 			ended = how.Signal().String()
 		}
+		r.trial.ended = "it ended with " + ended
 		r.log.WarnContext(ctx, "agent ended", "how", ended, "again_in", r.backoff.String())
 	}
 }
@@ -237,7 +279,7 @@ func (r *reaper) stopTimeout() time.Duration {
 func (r *reaper) remove(name string) error {
 	err := os.Remove(filepath.Join(r.cfg.Runtime, name))
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("begin: %w", err)
+		return fmt.Errorf("remove a file of the runtime directory: %w", err)
 	}
 	return nil
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/trove-dbaas/trove/guestagent/guestinit"
 	"github.com/trove-dbaas/trove/guestagent/process"
+	"github.com/trove-dbaas/trove/guestagent/slots"
 )
 
 const (
@@ -27,6 +28,9 @@ const (
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv(slots.EnvInit) != "" {
+		os.Exit(runAgent()) //nolint:forbidigo // this is the main function of a test's own program
+	}
 	if text := os.Getenv(roleVariable); text != "" {
 		os.Exit(runInit(text)) //nolint:forbidigo // this is the main function of a test's own program
 	}
@@ -68,11 +72,19 @@ func inAllWays(t *testing.T, agent string, do func(t *testing.T, s *sandbox)) {
 
 func start(t *testing.T, agent string, namespace bool) *sandbox {
 	t.Helper()
-	s := &sandbox{t: t, dir: t.TempDir(), out: make(chan struct{})}
-	cfg, err := json.Marshal(guestinit.Config{
+	return startIn(t, t.TempDir(), agent, namespace, func(*guestinit.Config) {})
+}
+
+// startIn starts an init with a runtime directory and a changed configuration.
+func startIn(t *testing.T, dir, agent string, namespace bool, change func(*guestinit.Config)) *sandbox {
+	t.Helper()
+	s := &sandbox{t: t, dir: dir, out: make(chan struct{})}
+	c := guestinit.Config{
 		Agent: "/bin/sh", Args: []string{"-c", agent}, Runtime: s.dir, Subreaper: !namespace,
 		BackoffMin: 10 * time.Millisecond, BackoffMax: 50 * time.Millisecond, AgentGrace: 2 * time.Second,
-	})
+	}
+	change(&c)
+	cfg, err := json.Marshal(c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +98,7 @@ func start(t *testing.T, agent string, namespace bool) *sandbox {
 	}
 	s.cmd.Env = append(os.Environ(), roleVariable+"="+string(cfg), "RUN="+s.dir, "GORACE=atexit_sleep_ms=0")
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	log, err := os.Create(filepath.Join(s.dir, "init.log"))
+	log, err := os.OpenFile(filepath.Join(s.dir, "init.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
