@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	trove "github.com/trove-dbaas/trove"
@@ -18,7 +19,7 @@ import (
 	"github.com/trove-dbaas/trove/internal/telemetry"
 )
 
-// Config is what an agent is made of. All fields but Renew and Timings are needed.
+// Config is what an agent is made of. All fields but Renew, Upgrade and Timings are needed.
 type Config struct {
 	Instance string // must pass trove.ValidID
 	BootID   string // changes with each start of the machine
@@ -32,6 +33,9 @@ type Config struct {
 	Connect func(ctx context.Context, connected func()) (bus.Conn, error)
 	// Renew stores a new credential; what it returns uses it, which cuts the connection for a moment and is called after the answer went out.
 	Renew func(ctx context.Context, c bus.Credential) (use func(), err error)
+
+	// Upgrade is what an agent needs to be replaced by another release of itself; nil: it cannot be, and does not offer the command.
+	Upgrade *Upgrade
 
 	Timings Timings
 	Clock   clock.Clock
@@ -50,6 +54,9 @@ type Agent struct {
 	queued    chan struct{} // a long command waits
 	ends      chan struct{} // a command has ended
 	progress  chan guestapi.OperationStatus
+
+	replaced chan struct{} // closed when this process shall make room for another release
+	greeted  atomic.Bool   // hello was said
 
 	slots   chan struct{} // short commands that run
 	waiting chan struct{} // short commands that run or wait
@@ -92,7 +99,8 @@ func New(cfg Config) (*Agent, error) {
 	return &Agent{
 		cfg: cfg, times: cfg.Timings.withDefaults(), log: log, supervisor: supervisor, journal: journal,
 		connected: make(chan struct{}, 1), queued: make(chan struct{}, 1), ends: make(chan struct{}, 1), progress: make(chan guestapi.OperationStatus, 8),
-		slots: make(chan struct{}, shortAtOnce), waiting: make(chan struct{}, shortWaiting),
+		replaced: make(chan struct{}),
+		slots:    make(chan struct{}, shortAtOnce), waiting: make(chan struct{}, shortWaiting),
 		began: began, seq: began, sends: map[string]*resend{}, queue: journal.Running(),
 	}, nil
 }
@@ -112,6 +120,14 @@ func (a *Agent) Run(ctx context.Context) error {
 		}
 	})
 	parts.Go(func() { a.runQueue(ctx) })
+	parts.Go(func() { a.live(ctx) })
+	parts.Go(func() {
+		select {
+		case <-a.replaced:
+			cancel(nil)
+		case <-ctx.Done():
+		}
+	})
 	err := a.serve(ctx)
 	cancel(nil)
 	parts.Wait()

@@ -1,6 +1,7 @@
 package guestagent
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,6 +16,7 @@ type run struct {
 	*Agent
 	req  guestapi.Request
 	args json.RawMessage
+	said string // the sentence of a good end; "": done
 }
 
 type longCommand struct {
@@ -30,6 +32,8 @@ var longCommands = map[guestapi.Command]*longCommand{
 	guestapi.CmdConfigure: {do: configure, args: guestapi.ConfigureArgs{}, deadline: 10 * time.Minute},
 	guestapi.CmdStop:      {do: stop, deadline: 10 * time.Minute},
 	guestapi.CmdGrow:      {do: grow, args: guestapi.GrowArgs{}, deadline: 10 * time.Minute},
+
+	guestapi.CmdUpgradeAgent: {do: upgradeAgent, args: guestapi.UpgradeAgentArgs{}, deadline: time.Hour},
 }
 
 // argless are the commands without arguments; a table of its own, because the journal is used by the commands.
@@ -101,7 +105,7 @@ func (a *Agent) runOne(ctx context.Context, req guestapi.Request) {
 	c := longCommands[req.Command]
 	end := guestapi.OperationStatus{ID: req.ID, State: guestapi.StateDone, Percent: 100, Sentence: "done"}
 	began := a.cfg.Clock.Now()
-	err := a.do(ctx, c, req)
+	said, err := a.do(ctx, c, req)
 	if err != nil && ctx.Err() != nil {
 		return // the agent is ending: the next one runs it again
 	}
@@ -113,6 +117,7 @@ func (a *Agent) runOne(ctx context.Context, req guestapi.Request) {
 		end.Sentence = end.Error.Message
 		a.log.ErrorContext(ctx, "command failed", "op", req.ID, "command", string(req.Command), "err", err)
 	} else {
+		end.Sentence = cmp.Or(said, end.Sentence)
 		a.log.InfoContext(ctx, "command was done", "op", req.ID, "command", string(req.Command), "took", a.cfg.Clock.Now().Sub(began))
 	}
 	if err := a.journal.End(end); err != nil {
@@ -121,18 +126,19 @@ func (a *Agent) runOne(ctx context.Context, req guestapi.Request) {
 	wake(a.ends)
 }
 
-func (a *Agent) do(ctx context.Context, c *longCommand, req guestapi.Request) error {
+func (a *Agent) do(ctx context.Context, c *longCommand, req guestapi.Request) (said string, err error) {
 	if c == nil { // an entry of a newer agent that was taken back
-		return trove.Errorf(trove.KindNotImplemented, "This guest does not know the command %q.", req.Command)
+		return "", trove.Errorf(trove.KindNotImplemented, "This guest does not know the command %q.", req.Command)
 	}
 	args, err := a.journal.Args(req.ID)
 	if err != nil {
-		return err
+		return "", err
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.deadline)
 	defer cancel()
-	_, err = guarded(func() (any, error) { return nil, c.do(ctx, &run{Agent: a, req: req, args: args}) })
-	return err
+	r := &run{Agent: a, req: req, args: args}
+	_, err = guarded(func() (any, error) { return nil, c.do(ctx, r) })
+	return r.said, err
 }
 
 // progressed tells how far the command is. It never waits: a sentence that is not sent is made up for by the next.

@@ -283,7 +283,7 @@ func (l *loop) nextStartPoll() time.Duration {
 
 // publish sets what others see.
 func (l *loop) publish(event string) {
-	v := Service{Status: l.status(), Up: l.phase == phaseUp}
+	v := Service{Status: l.status(), Up: l.phase == phaseUp, Known: true}
 	if l.handle != nil {
 		v.PID, v.Start = l.handle.PID, l.handle.Began
 	}

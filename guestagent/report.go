@@ -72,6 +72,7 @@ func (a *Agent) report(ctx context.Context, conn bus.Conn) {
 
 func (a *Agent) hello(ctx context.Context, conn bus.Conn) {
 	if a.publish(ctx, conn, guestapi.ReportHello, a.whoIsThis()) {
+		a.greeted.Store(true)
 		a.log.InfoContext(ctx, "hello was said")
 	}
 	a.heartbeat(ctx, conn)
@@ -80,8 +81,8 @@ func (a *Agent) hello(ctx context.Context, conn bus.Conn) {
 func (a *Agent) whoIsThis() guestapi.Hello {
 	return guestapi.Hello{
 		BootID: a.cfg.BootID, AgentVersion: a.cfg.Version, Protocol: guestapi.Version,
-		Engine: a.cfg.Engine.Info().Manager, Commands: commands(), Prepared: a.supervisor.Prepared(),
-		AgentStart: a.began,
+		Engine: a.cfg.Engine.Info().Manager, Commands: a.commands(), Prepared: a.supervisor.Prepared(),
+		AgentStart: a.began, TakenBack: a.takenBack(),
 	}
 }
 
@@ -90,6 +91,7 @@ func (a *Agent) heartbeat(ctx context.Context, conn bus.Conn) {
 	a.seq++
 	h := guestapi.Heartbeat{
 		BootID: a.cfg.BootID, Seq: a.seq, Service: service.Status, AgentVersion: a.cfg.Version, AgentStart: a.began,
+		TakenBack: a.takenBack(),
 	}
 	h.Event, h.EventAt = a.supervisor.Event()
 	if !service.Start.IsZero() {

@@ -32,13 +32,15 @@ var shortCommands = map[guestapi.Command]shortFunc{
 }
 
 // commands is what hello lists.
-func commands() []guestapi.Command {
+func (a *Agent) commands() []guestapi.Command {
 	all := []guestapi.Command{guestapi.CmdPing, guestapi.CmdStatus}
 	for c := range shortCommands {
 		all = append(all, c)
 	}
 	for c := range longCommands {
-		all = append(all, c)
+		if c != guestapi.CmdUpgradeAgent || a.cfg.Upgrade != nil {
+			all = append(all, c)
+		}
 	}
 	slices.Sort(all)
 	return all

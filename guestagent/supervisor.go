@@ -70,6 +70,7 @@ type Service struct {
 	PID    int       // 0: no process
 	Start  time.Time // of the process; zero: no process
 	Up     bool      // it got ready and has not ended since: it may be asked
+	Known  bool      // it was looked for since this agent began
 }
 
 // Supervisor keeps one engine in the state that it shall be in. Between "new" and the first prepare it does nothing.

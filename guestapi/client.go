@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	trove "github.com/trove-dbaas/trove"
@@ -163,6 +164,9 @@ func (c *Client) call(ctx context.Context, limit time.Duration, instance, id str
 	if err != nil {
 		return err
 	}
+	if err := c.knows(ctx, instance, cmd); err != nil {
+		return err
+	}
 	callCtx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	answer, err := c.conn.Request(callCtx, CommandSubject(instance), data)
@@ -171,6 +175,30 @@ func (c *Client) call(ctx context.Context, limit time.Duration, instance, id str
 	}
 	if err := decodeResponse(answer, result); err != nil {
 		return fmt.Errorf("command %s to the guest of %s: %w", cmd, instance, err)
+	}
+	return nil
+}
+
+// firstCommands are those that every agent has had since the first release.
+var firstCommands = map[Command]bool{
+	CmdPrepare: true, CmdRestart: true, CmdConfigure: true, CmdStop: true, CmdGrow: true, CmdStatus: true, CmdPing: true,
+	CmdListDatabases: true, CmdCreateDatabase: true, CmdDropDatabase: true, CmdListUsers: true, CmdCreateUser: true, CmdDropUser: true,
+	CmdUpdateUser: true, CmdGrant: true, CmdRevoke: true, CmdEnableRoot: true, CmdDisableRoot: true, CmdRootEnabled: true, CmdVolume: true,
+	CmdRenewIdentity: true,
+}
+
+// knows asks the guest whether it has a command that came later. It is asked each time: an agent may be replaced, by an older one too.
+func (c *Client) knows(ctx context.Context, instance string, cmd Command) error {
+	if firstCommands[cmd] {
+		return nil
+	}
+	h, err := c.Ping(ctx, instance)
+	if err != nil {
+		return err
+	}
+	if !slices.Contains(h.Commands, cmd) {
+		return trove.Permanent(trove.Errorf(trove.KindNotImplemented,
+			"The guest agent of instance %s (version %s) does not know the command %q: upgrade the agent first.", instance, h.AgentVersion, string(cmd)))
 	}
 	return nil
 }

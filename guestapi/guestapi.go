@@ -5,8 +5,15 @@
 // given with Start, which is answered at once with the state that the operation has in the guest's journal; giving the same
 // operation id again is harmless. The end comes as a report, and Status asks for it, so a lost message costs time and nothing else.
 //
-// Version rule: a controller speaks with agents one release older and one newer. Fields are only added; unknown fields are ignored; a new command
-// is sent only to agents whose hello listed it. Values may be used from several goroutines.
+// Version rule: a controller speaks with agents one release older and one newer, and an agent with such controllers. Therefore
+//   - a field is only added, never renamed, removed or given another meaning; who does not know it ignores it, and a missing one is its zero value;
+//   - a command keeps its name and what it does for ever; one that is not among the first ones (client.go lists them) is sent only to an agent
+//     that lists it when asked, and the error otherwise says that the agent is to be upgraded;
+//   - a new kind of report is ignored by a conductor that does not know it, and nothing may depend on its having been read;
+//   - an envelope of another version than Version is refused with a sentence; a change that needs one takes two releases, the first of which reads both.
+//
+// testdata/ has what the first release said and heard, byte for byte, and a test holds every later one to it. Values may be used from several
+// goroutines.
 package guestapi
 
 import (
@@ -50,6 +57,8 @@ const (
 	CmdConfigure Command = "configure" // ConfigureArgs: new resources or overrides, with a restart of the engine if asked for
 	CmdStop      Command = "stop"      // stop the engine cleanly and keep it stopped
 	CmdGrow      Command = "grow"      // GrowArgs: make the file system fill the volume
+
+	CmdUpgradeAgent Command = "upgrade-agent" // UpgradeAgentArgs: put another release of the agent in the place of the one that runs
 )
 
 // The short commands, answered with their result.
@@ -134,6 +143,7 @@ type Hello struct {
 	Engine       string    `json:"engine"`
 	Commands     []Command `json:"commands"`
 	Prepared     bool      `json:"prepared"`              // prepare was done at some time
+	TakenBack    string    `json:"taken_back,omitempty"`  // version of the release of the agent that was taken back last, and not put in place since
 	AgentStart   int64     `json:"agent_start,omitempty"` // names this start of the agent
 }
 
@@ -143,6 +153,7 @@ type Heartbeat struct {
 	Seq          int64               `json:"seq"`
 	Service      trove.ServiceStatus `json:"service"`
 	AgentVersion string              `json:"agent_version"`
+	TakenBack    string              `json:"taken_back,omitempty"`   // as in Hello
 	EngineStart  int64               `json:"engine_start,omitempty"` // microseconds
 	VolumeUsed   int64               `json:"volume_used"`
 	VolumeTotal  int64               `json:"volume_total"`
@@ -178,6 +189,24 @@ type ConfigureArgs struct {
 	Overrides map[string]json.RawMessage `json:"overrides,omitempty"`
 	Restart   bool                       `json:"restart"`
 }
+
+// UpgradeAgentArgs says which release of the agent shall run. Manifest and Signature are those of package agentrelease, byte for byte; Grant lets the
+// guest read the program, as the object AgentObject(Version).
+type UpgradeAgentArgs struct {
+	Version   string `json:"version"`
+	SHA256    string `json:"sha256"`
+	Manifest  []byte `json:"manifest"`
+	Signature []byte `json:"signature"`
+	Grant     Grant  `json:"grant"`
+	// HealthySeconds is how long the new agent may take to show that it is well; 0: 60.
+	HealthySeconds int `json:"healthy_seconds,omitempty"`
+}
+
+// AgentPrefix begins the names of the objects of a release of the agent.
+func AgentPrefix(version string) string { return "agents/" + version + "/" }
+
+// AgentObject is the name of the object that is the program of a release of the agent.
+func AgentObject(version string) string { return AgentPrefix(version) + "trove-guestagent" }
 
 // GrowArgs says how large the file system must be at least.
 type GrowArgs struct {

@@ -55,6 +55,8 @@ func checkHello(h Hello) (Hello, error) {
 		return Hello{}, invalid("hello", "protocol")
 	case h.AgentStart < 0:
 		return Hello{}, invalid("hello", "agent_start")
+	case h.TakenBack != "" && !name(h.TakenBack):
+		return Hello{}, invalid("hello", "taken_back")
 	case len(h.Commands) > maxCommands:
 		return Hello{}, invalid("hello", "commands")
 	}
@@ -81,6 +83,8 @@ func ParseHeartbeat(data []byte) (Heartbeat, error) {
 		return Heartbeat{}, invalid("heartbeat", "seq")
 	case !h.Service.Valid():
 		return Heartbeat{}, invalid("heartbeat", "service")
+	case h.TakenBack != "" && !name(h.TakenBack):
+		return Heartbeat{}, invalid("heartbeat", "taken_back")
 	case h.EngineStart < 0:
 		return Heartbeat{}, invalid("heartbeat", "engine_start")
 	case h.EventAt < 0:
