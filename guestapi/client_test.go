@@ -213,3 +213,27 @@ func TestServeAnswersOversizedResultsWithAFailure(t *testing.T) {
 		t.Errorf("arguments: %v, want over limit", err)
 	}
 }
+
+// TestClientSendsLaterCommandsOnlyToAgentsThatListThem: an agent of the first release gets a sentence instead of a command that it does not know.
+func TestClientSendsLaterCommandsOnlyToAgentsThatListThem(t *testing.T) {
+	var commands []guestapi.Command
+	var got []guestapi.Command
+	c := serve(t, membus.New(), func(_ context.Context, r guestapi.Request) (any, error) {
+		got = append(got, r.Command)
+		if r.Command == guestapi.CmdPing {
+			return guestapi.Hello{BootID: "b", AgentVersion: "1.0.0", Protocol: 1, Engine: "mariadb", Commands: commands}, nil
+		}
+		return guestapi.OperationStatus{ID: r.ID, State: guestapi.StateRunning}, nil
+	})
+	_, err := c.Start(t.Context(), instance, "op/upgrade", guestapi.CmdUpgradeAgent, guestapi.UpgradeAgentArgs{})
+	if trove.KindOf(err) != trove.KindNotImplemented || !trove.IsPermanent(err) || !strings.Contains(trove.MessageOf(err), "upgrade the agent first") {
+		t.Errorf("an old agent: %v", err)
+	}
+	commands = []guestapi.Command{guestapi.CmdUpgradeAgent}
+	if _, err := c.Start(t.Context(), instance, "op/upgrade", guestapi.CmdUpgradeAgent, guestapi.UpgradeAgentArgs{}); err != nil {
+		t.Error(err)
+	}
+	if d := cmp.Diff([]guestapi.Command{guestapi.CmdPing, guestapi.CmdPing, guestapi.CmdUpgradeAgent}, got); d != "" {
+		t.Error(d)
+	}
+}

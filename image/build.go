@@ -2,6 +2,8 @@ package image
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -86,11 +88,24 @@ func (b *build) keepRoot(r root) error {
 }
 
 func (b *build) id(r root) (string, error) {
-	hash, err := hashOf(goldenFormat, r.Hash, b.agent, b.info)
+	parts := []any{goldenFormat, r.Hash, b.agent, b.info}
+	if b.spec.AgentKeys != nil {
+		parts = append(parts, b.keysHash())
+	}
+	hash, err := hashOf(parts...)
 	if err != nil {
 		return "", err
 	}
 	return imageID(hash)
+}
+
+// keysHash is the SHA-256 of the keys' file, "" without keys.
+func (b *build) keysHash() string {
+	if b.spec.AgentKeys == nil {
+		return ""
+	}
+	sum := sha256.Sum256(b.spec.AgentKeys)
+	return hex.EncodeToString(sum[:])
 }
 
 // find returns the image if it is there whole.
@@ -240,6 +255,7 @@ func (b *build) make(ctx context.Context) (imagelayout.Manifest, error) {
 	m := imagelayout.Manifest{
 		ID: id, Datastore: b.recipe.Datastore, Version: b.recipe.Version, Manager: b.recipe.Manager, EngineVersion: b.engineVersion(r),
 		Capabilities: b.info.Capabilities, EngineUID: b.recipe.Account.UID, EngineGID: b.recipe.Account.GID, RootSHA256: r.Hash, AgentSHA256: b.agent,
+		AgentKeys: b.keysHash(),
 	}
 	for _, size := range b.recipe.GoldensMiB {
 		m.Goldens = append(m.Goldens, imagelayout.Golden{File: goldenFile(size), SizeMiB: size})

@@ -26,6 +26,9 @@ func (b *build) assemble(ctx context.Context, work string, r root) error {
 	if err := b.copyAgent(filepath.Join(agentDir, filepath.Base(imagelayout.AgentBin))); err != nil {
 		return err
 	}
+	if err := b.writeKeys(filepath.Join(agentDir, filepath.Base(imagelayout.AgentKeys))); err != nil {
+		return err
+	}
 	if err := os.Chmod(agentDir, 0o755); err != nil { //nolint:gosec // as above, whatever our umask is
 		return fmt.Errorf("make the image: %w", err)
 	}
@@ -85,6 +88,20 @@ func (b *build) copyAgent(to string) error {
 	}
 	if err != nil {
 		return fmt.Errorf("copy the guest agent: %w", err)
+	}
+	return nil
+}
+
+// writeKeys puts the keys of those who sign releases beside the agent.
+func (b *build) writeKeys(to string) error {
+	if b.spec.AgentKeys == nil {
+		return nil
+	}
+	if err := os.WriteFile(to, b.spec.AgentKeys, 0o644); err != nil { //nolint:gosec // public keys
+		return fmt.Errorf("write the release keys: %w", err)
+	}
+	if err := os.Chmod(to, 0o644); err != nil { //nolint:gosec // public keys
+		return fmt.Errorf("write the release keys: %w", err)
 	}
 	return nil
 }

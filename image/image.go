@@ -18,6 +18,7 @@ import (
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/engine"
+	"github.com/trove-dbaas/trove/internal/agentrelease"
 	"github.com/trove-dbaas/trove/internal/clock"
 	"github.com/trove-dbaas/trove/internal/imagelayout"
 )
@@ -30,6 +31,9 @@ type BuildSpec struct {
 	CacheDir  string // root file systems that images are made from; may be deleted while nothing is built
 	// AgentBinary is the guest agent that goes into the image, a static binary. Its initialise command makes the golden volumes.
 	AgentBinary string
+	// AgentKeys are the public keys, PEM, of those who sign releases of the agent: only what they signed will run in the image's guests beside
+	// AgentBinary. nil: nothing will.
+	AgentKeys []byte
 	// Engine returns the facts about the driver that the recipe names; they become data of the datastore version.
 	Engine func(manager string) (engine.Info, error)
 	// Refresh looks into the archive again, where a root file system for this recipe and lock is in the cache.
@@ -162,6 +166,11 @@ func newBuild(spec BuildSpec) (*build, error) {
 	agent, err := hashFile(spec.AgentBinary)
 	if err != nil {
 		return nil, trove.Wrap(trove.KindBadRequest, err, "The guest agent's binary %s cannot be read; build it first.", spec.AgentBinary)
+	}
+	if spec.AgentKeys != nil {
+		if _, err := agentrelease.ParseKeys(spec.AgentKeys); err != nil {
+			return nil, err
+		}
 	}
 	return &build{spec: spec, recipe: r, locked: l, info: info, agent: agent, begun: spec.Clock.Now()}, nil
 }

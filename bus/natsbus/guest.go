@@ -288,6 +288,15 @@ func (g *GuestConn) CABundle() (string, error) {
 	return c.CABundle, nil
 }
 
+// Addresses returns where the brokers are, host and port, as the newest credential says.
+func (g *GuestConn) Addresses() ([]string, error) {
+	c, err := g.id.credential()
+	if err != nil {
+		return nil, err
+	}
+	return c.Addresses, nil
+}
+
 // Close implements bus.Conn.
 func (g *GuestConn) Close() error {
 	g.once.Do(g.stop)

@@ -17,6 +17,7 @@ import (
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/guestagent/guestinit"
+	"github.com/trove-dbaas/trove/guestagent/slots"
 	"github.com/trove-dbaas/trove/internal/guestapp"
 	"github.com/trove-dbaas/trove/internal/imagelayout"
 	"github.com/trove-dbaas/trove/internal/telemetry"
@@ -99,11 +100,13 @@ func runInit(args []string, log *slog.Logger, stderr io.Writer) error {
 	flags := flag.NewFlagSet("init", flag.ContinueOnError)
 	flags.StringVar(&cfg.Agent, "agent", imagelayout.AgentBin, "the agent's program; what stands behind the flags becomes its options")
 	flags.StringVar(&cfg.Runtime, "run", imagelayout.RunDir, "runtime directory")
+	releases := flags.String("releases", imagelayout.ReleasesDir, "directory of the agent's releases on the data volume; empty: only the program above is run")
+	flags.StringVar(&cfg.Keys, "release-keys", imagelayout.AgentKeys, "public keys of those who sign releases")
 	flags.BoolVar(&cfg.Subreaper, "subreaper", false, "adopt orphans although this is not the first process")
 	if err := parse(flags, args, true, stderr); err != nil {
 		return err
 	}
-	cfg.Args = append([]string{"agent"}, flags.Args()...)
+	cfg.Args, cfg.Version, cfg.Slots = append([]string{"agent"}, flags.Args()...), version, slots.Dir(*releases)
 	if err := os.MkdirAll(cfg.Runtime, 0o711); err != nil { //nolint:gosec // the engine's account looks for its socket in it
 		return fmt.Errorf("make the runtime directory: %w", err)
 	}
@@ -125,6 +128,8 @@ func runAgent(args []string, log *slog.Logger, stderr io.Writer) error {
 	o := guestapp.Options{Version: version, Log: log}
 	flags := guestFlags("agent", &o)
 	flags.StringVar(&o.Boot, "boot", imagelayout.BootFile, "boot data")
+	flags.StringVar(&o.Releases, "releases", imagelayout.ReleasesDir, "directory of the agent's releases; used if the first process can switch between them")
+	flags.StringVar(&o.ReleaseKeys, "release-keys", imagelayout.AgentKeys, "public keys of those who sign releases")
 	if err := parse(flags, args, false, stderr); err != nil {
 		return err
 	}

@@ -26,6 +26,10 @@ func engineInfo(manager string) (engine.Info, error) {
 func BuildImage(ctx context.Context, cfg config.Config, spec image.BuildSpec) (imagelayout.Manifest, error) {
 	s := StateDir(cfg.State)
 	spec.ImagesDir, spec.CacheDir, spec.Engine, spec.Clock = ImagesDir(cfg), cmp.Or(cfg.Cache, s.Path("cache")), engineInfo, clock.System{}
+	var err error
+	if spec.AgentKeys, err = releaseKeys(s); err != nil {
+		return imagelayout.Manifest{}, err
+	}
 	m, err := image.Build(ctx, spec)
 	if err != nil {
 		return imagelayout.Manifest{}, err

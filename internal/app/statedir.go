@@ -42,6 +42,12 @@ func exists(path string) bool {
 	return err == nil
 }
 
+// AgentKeys returns the file with the public keys of those who sign releases of the guest agent.
+func (s StateDir) AgentKeys() string { return filepath.Join(s.Keys(), "agent-release.pub") }
+
+// Agents returns where releases of the guest agent lie.
+func (s StateDir) Agents() string { return s.Path("agents") }
+
 // ConfigFile returns the path of the optional configuration file.
 func (s StateDir) ConfigFile() string { return s.Path("trove.yaml") }
 

@@ -39,6 +39,9 @@ type Options struct {
 	Address string // that the engine listens on, "": all
 	Version string
 	Log     *slog.Logger
+
+	Releases    string // directory of the agent's releases
+	ReleaseKeys string // public keys of those who sign them
 }
 
 // Engine returns the driver with the name; NotFound if there is none.

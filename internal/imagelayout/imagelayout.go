@@ -20,6 +20,11 @@ const (
 	StateDir = "/data/trove" // the agent's own directory on it, 0700
 	AgentDir = "/agent"      // read-only, holds the agent's binary
 	AgentBin = AgentDir + "/trove-guestagent"
+	// AgentKeys has the public keys of those who sign releases of the agent, PEM; an image without it runs no other agent than its own.
+	AgentKeys = AgentDir + "/release.pub"
+	// ReleasesDir has other releases of the agent than the image's, and which of them runs.
+	ReleasesDir = StateDir + "/agents"
+
 	BootDir  = "/config" // read-only, holds the boot data: the counterpart of a config drive
 	BootFile = BootDir + "/boot.json"
 	RunDir   = "/run/trove" // tmpfs; sockets, pid files
@@ -37,7 +42,8 @@ type Manifest struct {
 	EngineGID     int                `json:"engine_gid"`
 	RootSHA256    string             `json:"root_sha256"` // of the recipe and the lock file: what the root file system was made from
 	AgentSHA256   string             `json:"agent_sha256"`
-	Goldens       []Golden           `json:"goldens"` // ascending by size
+	AgentKeys     string             `json:"agent_keys,omitempty"` // SHA-256 of the file with the keys of those who sign releases of the agent; "": none
+	Goldens       []Golden           `json:"goldens"`              // ascending by size
 }
 
 // Golden is a data volume that holds an initialised data directory and no identity; a new volume is a copy of it.
