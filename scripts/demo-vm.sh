@@ -34,6 +34,7 @@ fi
 say "making the machine's disk"
 rm -rf "$work/root" "$work/disk.raw" && mkdir -p "$work/root"
 tar -C "$work/root" --numeric-owner --xattrs -xf "$work/root.tar"
+install -m 755 scripts/demo-vm/guest "$work/root/usr/local/sbin/demo-vm"
 cp "$work"/root/boot/vmlinuz-* "$work/vmlinuz"
 cp "$work"/root/boot/initrd.img-* "$work/initrd"
 mkdir -p "$work/root/srv/trove/var" "$work/root/srv/tests"
@@ -50,7 +51,7 @@ rm -rf "$work/root"
 say "starting the machine (emulated: minutes); its console is $work/console.log"
 : >"$work/result.log"
 started=$SECONDS
-timeout -k 10 "$limit" nice -n 15 qemu-system-x86_64 -machine q35 -accel "$accel" -cpu max -smp 2 -m 3072 -display none -nodefaults -no-user-config \
+timeout -k 10 "$limit" nice -n "${DEMO_VM_NICE:-5}" qemu-system-x86_64 -machine q35 -accel "$accel" -cpu max -smp 2 -m 3072 -display none -nodefaults -no-user-config \
 	-kernel "$work/vmlinuz" -initrd "$work/initrd" -append "root=LABEL=rootfs rw console=ttyS0 panic=5 systemd.unified_cgroup_hierarchy=1" \
 	-drive "file=$work/disk.raw,if=virtio,format=raw,cache=writeback" -device virtio-rng-pci \
 	-serial "file:$work/console.log" -serial "file:$work/result.log" || true
