@@ -61,6 +61,7 @@ type Address struct {
 	Address string `json:"address"`
 	Type    string `json:"type"`              // "private" or "public"
 	Network string `json:"network,omitempty"` // network id, private addresses only
+	Port    int    `json:"port,omitempty"`    // where it is not the engine's own
 }
 
 // Fault is why the last operation on an instance failed.

@@ -268,6 +268,9 @@ func (s *server) updateAccess(ctx context.Context, c *call, want object) error {
 	if err != nil {
 		return err
 	}
+	if err := s.checkPublic(ctx, access); err != nil {
+		return err
+	}
 	input := trove.UpdateAccessInput{New: access}
 	return s.begin(ctx, c, trove.OpUpdateAccess, &input, func(_ context.Context, _ store.Tx, i *trove.Instance) error {
 		if err := changeable(i, trove.TaskUpdating); err != nil {

@@ -122,6 +122,10 @@ func appendAddresses(b []byte, i *trove.Instance) []byte {
 		if a.Network != "" {
 			b = appendField(b, `,"network":`, a.Network)
 		}
+		if a.Port != 0 {
+			b = append(b, `,"port":`...)
+			b = strconv.AppendInt(b, int64(a.Port), 10)
+		}
 		b = append(b, '}')
 	}
 	return append(b, ']')

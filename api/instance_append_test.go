@@ -27,7 +27,7 @@ func anyInstance(t *rapid.T) trove.Instance {
 		Guest:     trove.GuestState{Service: trove.ServiceHealthy},
 	}
 	for range rapid.IntRange(0, 2).Draw(t, "addresses") {
-		i.Addresses = append(i.Addresses, trove.Address{Address: text.Draw(t, "address"), Type: "private", Network: text.Draw(t, "network")})
+		i.Addresses = append(i.Addresses, trove.Address{Address: text.Draw(t, "address"), Type: "private", Network: text.Draw(t, "network"), Port: rapid.IntRange(0, 65535).Draw(t, "port")})
 	}
 	return i
 }

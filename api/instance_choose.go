@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/cloud"
@@ -105,6 +104,9 @@ func (s *server) chooseParts(ctx context.Context, c *call, body object, version 
 	if i.Access, err = changeAccess(trove.Access{}, body.obj("access")); err != nil {
 		return err
 	}
+	if err := s.checkPublic(ctx, i.Access); err != nil {
+		return err
+	}
 	i.NICs, err = s.chooseNICs(ctx, c, body.list("nics"))
 	return err
 }
@@ -172,17 +174,30 @@ func changeAccess(a trove.Access, want object) (trove.Access, error) {
 			"Validation error: instance['access']['allowed_cidrs'] is empty: name at least one network, 0.0.0.0/0 for everybody")
 	}
 	for n, cidr := range want.strs("allowed_cidrs") {
-		text := cidr
-		if !strings.Contains(text, "/") {
-			text += "/32"
-		}
-		if p, err := netip.ParsePrefix(text); err != nil || !p.Addr().Is4() {
-			return a, trove.Errorf(trove.KindBadRequest, "Validation error: instance['access']['allowed_cidrs'][%d] %s is not an IPv4 network", n,
+		if !isRange(cidr) {
+			return a, trove.Errorf(trove.KindBadRequest, "Validation error: instance['access']['allowed_cidrs'][%d] %s is not a network of IPv4 or IPv6", n,
 				pythonRepr(cidr))
 		}
 		a.AllowedCIDRs = append(a.AllowedCIDRs, cidr)
 	}
 	return a, nil
+}
+
+// isRange reports whether a text is an address range, or an address that stands for itself.
+func isRange(text string) bool {
+	if ip, err := netip.ParseAddr(text); err == nil {
+		return !ip.Is4In6() && ip.Zone() == ""
+	}
+	p, err := netip.ParsePrefix(text)
+	return err == nil && !p.Addr().Is4In6()
+}
+
+// checkPublic refuses an instance that is to be reached from outside where there is no way in.
+func (s *server) checkPublic(ctx context.Context, a trove.Access) error {
+	if p, ok := s.cfg.Catalog.(cloud.PublicAccess); ok && a.IsPublic {
+		return p.PublicAccess(ctx)
+	}
+	return nil
 }
 
 // chooseNICs checks that the project may attach to the networks.

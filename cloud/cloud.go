@@ -151,6 +151,12 @@ type Catalog interface {
 	ImageExists(ctx context.Context, id string) error
 }
 
+// PublicAccess is what a catalogue has besides where instances may not be reachable from outside.
+type PublicAccess interface {
+	// PublicAccess is nil if instances can be public, else a BadRequest that says what is missing. A catalogue without it can always.
+	PublicAccess(ctx context.Context) error
+}
+
 // VolumeType is a kind of disk.
 type VolumeType struct {
 	ID          string

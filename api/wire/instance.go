@@ -61,6 +61,7 @@ type Address struct {
 	Address string `json:"address"`
 	Type    string `json:"type"`
 	Network string `json:"network,omitempty"`
+	Port    int    `json:"port,omitempty"` // where it is not the engine's own
 }
 
 // InstanceRef points to another instance.

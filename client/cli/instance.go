@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"net"
 	"strconv"
 	"strings"
 	"time"
@@ -50,10 +51,15 @@ func deref(s *string) string {
 
 func isPublic(i wire.Instance) bool { return i.Access.IsPublic != nil && *i.Access.IsPublic }
 
+// addresses are where clients connect to, with the port where it is not the engine's own: as programs take it.
 func addresses(i wire.Instance) []string {
 	list := make([]string, 0, len(i.Addresses))
 	for _, a := range i.Addresses {
-		list = append(list, a.Address)
+		if a.Port == 0 {
+			list = append(list, a.Address)
+		} else {
+			list = append(list, net.JoinHostPort(a.Address, strconv.Itoa(a.Port)))
+		}
 	}
 	return list
 }

@@ -48,6 +48,7 @@ type Config struct {
 	Overcommit float64
 	Spares     int // finished copies of each golden volume to hold ready; 0: DefaultSpares, less: none
 	Net        Net
+	Public     bool // Net has public addresses for instances
 	Log        *slog.Logger
 	Clock      clock.Clock
 }

@@ -31,6 +31,7 @@ type NetSpec struct {
 	Address  netip.Addr // the zero value: any free one
 	Access   []netip.Prefix
 	TCPPorts []int
+	Public   bool // also reachable from outside of this machine
 }
 
 // NetInstance is an instance's attachment.
@@ -38,6 +39,14 @@ type NetInstance struct {
 	Instance string
 	Netns    string // path of its network namespace
 	Address  netip.Addr
+	Public   []NetPublic // where clients from outside connect to
+}
+
+// NetPublic is where clients from outside reach a port of the engine.
+type NetPublic struct {
+	Address netip.Addr
+	Port    int
+	Engine  int // the engine's own port
 }
 
 // EnsureNetwork is cloud.Networks.EnsureNetwork.
@@ -63,7 +72,7 @@ func (p *Provider) netSpec(s cloud.NetworkSpec) (NetSpec, error) {
 	if err := checkID(s.Instance); err != nil {
 		return NetSpec{}, err
 	}
-	spec := NetSpec{Instance: s.Instance, TCPPorts: slices.Clone(s.TCPPorts)}
+	spec := NetSpec{Instance: s.Instance, TCPPorts: slices.Clone(s.TCPPorts), Public: s.Access.IsPublic}
 	for _, text := range s.Access.AllowedCIDRs {
 		prefix, err := parseRange(text)
 		if err != nil {
@@ -107,10 +116,23 @@ func parseRange(text string) (netip.Prefix, error) {
 }
 
 func (p *Provider) network(n NetInstance) cloud.Network {
-	return cloud.Network{
-		ID: n.Instance, Instance: n.Instance, Ready: true,
-		Addresses: []trove.Address{{Address: n.Address.String(), Type: "private", Network: p.networkID()}},
+	addresses := []trove.Address{{Address: n.Address.String(), Type: "private", Network: p.networkID()}}
+	for _, e := range n.Public {
+		a := trove.Address{Address: e.Address.String(), Type: "public"}
+		if e.Port != e.Engine {
+			a.Port = e.Port
+		}
+		addresses = append(addresses, a)
 	}
+	return cloud.Network{ID: n.Instance, Instance: n.Instance, Ready: true, Addresses: addresses}
+}
+
+// PublicAccess is cloud.PublicAccess.PublicAccess.
+func (p *Provider) PublicAccess(context.Context) error {
+	if !p.config.Public {
+		return bad("Instances cannot be public here: the operator has set neither local.public_ports nor local.public_cidrs.")
+	}
+	return nil
 }
 
 // FindNetwork is cloud.Networks.FindNetwork.

@@ -17,10 +17,13 @@ type Catalog struct {
 	tenant   func() (netip.Prefix, error)
 }
 
-var _ cloud.Catalog = (*Catalog)(nil)
+var (
+	_ cloud.Catalog      = (*Catalog)(nil)
+	_ cloud.PublicAccess = (*Catalog)(nil)
+)
 
 // OpenCatalog returns the catalogue of a state directory, which must be there. It changes nothing on the machine and needs no Close. Of the
-// configuration State, Images and Flavors count. tenant returns the range of the tenant network, which another process makes and may change.
+// configuration State, Images, Flavors and Public count. tenant returns the range of the tenant network, which another process makes and may change.
 func OpenCatalog(c Config, tenant func() (netip.Prefix, error)) (*Catalog, error) {
 	state, err := filepath.Abs(c.State)
 	if err == nil {
@@ -55,6 +58,9 @@ func (c *Catalog) VolumeTypes(ctx context.Context) ([]cloud.VolumeType, error) {
 func (c *Catalog) ImageExists(ctx context.Context, id string) error {
 	return c.provider.ImageExists(ctx, id)
 }
+
+// PublicAccess is cloud.PublicAccess.PublicAccess.
+func (c *Catalog) PublicAccess(ctx context.Context) error { return c.provider.PublicAccess(ctx) }
 
 // TenantNetworks is cloud.Catalog.TenantNetworks.
 func (c *Catalog) TenantNetworks(context.Context, string) ([]cloud.TenantNetwork, error) {

@@ -25,7 +25,7 @@ type network struct{ *hostnet.Net }
 var _ local.Net = network{}
 
 func (n network) EnsureInstance(ctx context.Context, s local.NetSpec) (local.NetInstance, error) {
-	p, err := n.Net.EnsureInstance(ctx, hostnet.Spec{Instance: s.Instance, Address: s.Address, Access: s.Access, TCPPorts: s.TCPPorts})
+	p, err := n.Net.EnsureInstance(ctx, hostnet.Spec{Instance: s.Instance, Address: s.Address, Access: s.Access, TCPPorts: s.TCPPorts, Public: s.Public})
 	return attachment(p), err
 }
 
@@ -47,7 +47,11 @@ func (n network) Instances(ctx context.Context) ([]local.NetInstance, error) {
 }
 
 func attachment(p hostnet.Ports) local.NetInstance {
-	return local.NetInstance{Instance: p.Instance, Netns: p.Netns, Address: p.Address}
+	n := local.NetInstance{Instance: p.Instance, Netns: p.Netns, Address: p.Address}
+	for _, e := range p.Public {
+		n.Public = append(n.Public, local.NetPublic{Address: e.Address, Port: e.Port, Engine: e.Engine})
+	}
+	return n
 }
 
 func (c *controllers) openCloud(ctx context.Context) (err error) {
@@ -64,7 +68,7 @@ func (c *controllers) openCloud(ctx context.Context) (err error) {
 // openCatalog opens what trove-api needs of the cloud where the taskmanager runs in another process.
 func (c *controllers) openCatalog() (err error) {
 	c.catalog, err = local.OpenCatalog(local.Config{
-		State: c.cfg.State, Images: ImagesDir(c.cfg), Flavors: c.cfg.Local.TroveFlavors(),
+		State: c.cfg.State, Images: ImagesDir(c.cfg), Flavors: c.cfg.Local.TroveFlavors(), Public: c.cfg.Local.Public(),
 	}, func() (netip.Prefix, error) {
 		known, err := hostnet.ReadKnown(c.cfg.CloudDir())
 		return known.TenantSubnet, err
@@ -74,16 +78,20 @@ func (c *controllers) openCatalog() (err error) {
 
 // openLocal opens the local cloud of a state directory; before, if not nil, is called with its configuration first.
 func openLocal(ctx context.Context, cfg config.Config, log *slog.Logger, before func(context.Context, local.Config) error) (*hostnet.Net, *local.Provider, error) {
+	public, err := publicConfig(cfg.Local)
+	if err != nil {
+		return nil, nil, err
+	}
 	n, err := hostnet.Open(ctx, hostnet.Config{
 		State: cfg.State, Dir: cfg.Local.Dir, ManagementCIDR: cfg.Local.ManagementCIDR, TenantCIDR: cfg.Local.TenantCIDR,
-		ControllerPorts: []int{cfg.Bus.Port, cfg.Bus.EnrolPort}, Log: log,
+		ControllerPorts: []int{cfg.Bus.Port, cfg.Bus.EnrolPort}, Public: public, Log: log,
 	})
 	if err != nil {
 		return nil, nil, err
 	}
 	lc := local.Config{
 		State: cfg.State, Dir: cfg.Local.Dir, Images: ImagesDir(cfg), Flavors: cfg.Local.TroveFlavors(), PoolGiB: cfg.Local.PoolGiB,
-		Overcommit: cfg.Local.Overcommit, Net: network{n}, Log: log, Clock: clock.System{},
+		Overcommit: cfg.Local.Overcommit, Net: network{n}, Public: cfg.Local.Public(), Log: log, Clock: clock.System{},
 	}
 	if before != nil {
 		if err := before(ctx, lc); err != nil {
@@ -95,6 +103,29 @@ func openLocal(ctx context.Context, cfg config.Config, log *slog.Logger, before 
 		return nil, nil, errors.Join(err, n.Close())
 	}
 	return n, p, nil
+}
+
+// publicConfig is what the configuration says of clients from outside.
+func publicConfig(l config.Local) (p hostnet.PublicConfig, err error) {
+	if p.FirstPort, p.LastPort, err = l.PublicPortRange(); err != nil {
+		return p, err
+	}
+	for _, text := range l.PublicAddresses {
+		ip, err := netip.ParseAddr(text)
+		if err != nil {
+			return p, err
+		}
+		p.Addresses = append(p.Addresses, ip)
+	}
+	for _, text := range l.PublicCIDRs {
+		pool, err := netip.ParsePrefix(text)
+		if err != nil {
+			return p, err
+		}
+		p.Pools = append(p.Pools, pool)
+	}
+	p.Interface = l.PublicInterface
+	return p, nil
 }
 
 // probeOnce tries out what the machine can do, once for each start of the machine: it takes longer than a start of the service should.
@@ -132,6 +163,7 @@ func Instances(ctx context.Context, cfg config.Config) ([]trove.Instance, error)
 func Destroy(ctx context.Context, cfg config.Config) error {
 	// The ranges are those that the deployment has: a destroy must not fail because a configured one has become impossible.
 	cfg.Local.ManagementCIDR, cfg.Local.TenantCIDR = "", ""
+	cfg.Local.PublicPorts, cfg.Local.PublicAddresses, cfg.Local.PublicCIDRs = "", nil, nil
 	lock, err := StateDir(cfg.State).Lock(ctx, AllComponents)
 	if err != nil {
 		return err

@@ -10,6 +10,8 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"time"
 
 	trove "github.com/trove-dbaas/trove"
@@ -47,12 +49,16 @@ type Bus struct {
 
 // Local configures the local cloud.
 type Local struct {
-	Dir            string   `yaml:"dir" doc:"Directory of the local cloud's own files: volumes, records of machines and networks, images. On another disk than the state directory, the loss of that disk costs no database; empty: the state directory."`
-	ManagementCIDR string   `yaml:"management_cidr" doc:"Address range of the management network; empty: a free one is picked and kept."`
-	TenantCIDR     string   `yaml:"tenant_cidr" doc:"Address range of the tenant network; empty: a free one is picked and kept."`
-	PoolGiB        int      `yaml:"pool_gib" doc:"Space for data volumes in GiB; 0: what the file system of the state directory has."`
-	Overcommit     float64  `yaml:"overcommit" doc:"How many times the pool may be promised; 1: space is reserved."`
-	Flavors        []Flavor `yaml:"flavors" doc:"Sizes of machines."`
+	Dir             string   `yaml:"dir" doc:"Directory of the local cloud's own files: volumes, records of machines and networks, images. On another disk than the state directory, the loss of that disk costs no database; empty: the state directory."`
+	ManagementCIDR  string   `yaml:"management_cidr" doc:"Address range of the management network; empty: a free one is picked and kept."`
+	TenantCIDR      string   `yaml:"tenant_cidr" doc:"Address range of the tenant network; empty: a free one is picked and kept."`
+	PublicPorts     string   `yaml:"public_ports" doc:"Ports of this machine, as 20000-20999, of which each instance with is_public gets one; empty: none."`
+	PublicAddresses []string `yaml:"public_addresses" doc:"Addresses of this machine on which public_ports are open, and which users are shown; empty: all, shown is one of each family."`
+	PublicCIDRs     []string `yaml:"public_cidrs" doc:"Address ranges, one of IPv4 and one of IPv6 at most, of which each instance with is_public gets an address of its own instead of a port."`
+	PublicInterface string   `yaml:"public_interface" doc:"Interface that gets the addresses of public_cidrs; empty: the one of the default route."`
+	PoolGiB         int      `yaml:"pool_gib" doc:"Space for data volumes in GiB; 0: what the file system of the state directory has."`
+	Overcommit      float64  `yaml:"overcommit" doc:"How many times the pool may be promised; 1: space is reserved."`
+	Flavors         []Flavor `yaml:"flavors" doc:"Sizes of machines."`
 }
 
 // Flavor is a size of machine.
@@ -114,6 +120,47 @@ func (l Local) TroveFlavors() []trove.Flavor {
 // CloudDir returns the directory of the local cloud's own files.
 func (c Config) CloudDir() string { return cmp.Or(c.Local.Dir, c.State) }
 
+// PublicPortRange returns the first and the last port that instances get, 0 for none.
+func (l Local) PublicPortRange() (first, last int, err error) {
+	if l.PublicPorts == "" {
+		return 0, 0, nil
+	}
+	from, to, _ := strings.Cut(l.PublicPorts, "-")
+	first, err1 := strconv.Atoi(strings.TrimSpace(from))
+	last, err2 := strconv.Atoi(strings.TrimSpace(to))
+	if err1 != nil || err2 != nil || first < 1024 || last < first || last > 65535 {
+		return 0, 0, fmt.Errorf("local.public_ports: %q is not a range of ports from 1024 to 65535, such as 20000-20999", l.PublicPorts)
+	}
+	return first, last, nil
+}
+
+// Public reports whether instances can be reached from outside of this machine.
+func (l Local) Public() bool { return l.PublicPorts != "" || len(l.PublicCIDRs) > 0 }
+
+func (c Config) checkPublic() error {
+	for _, text := range c.Local.PublicAddresses {
+		if ip, err := netip.ParseAddr(text); err != nil || ip.IsUnspecified() {
+			return fmt.Errorf("local.public_addresses: %q is not an address", text)
+		}
+	}
+	families := map[bool]bool{}
+	for _, text := range c.Local.PublicCIDRs {
+		p, err := netip.ParsePrefix(text)
+		if err != nil || p != p.Masked() || p.Addr().Is4() && p.Bits() < 16 {
+			return fmt.Errorf("local.public_cidrs: %q is not a range of addresses; of IPv4 it can be a /16 or smaller", text)
+		}
+		if families[p.Addr().Is4()] {
+			return fmt.Errorf("local.public_cidrs: %q is the second range of its family", text)
+		}
+		families[p.Addr().Is4()] = true
+	}
+	first, last, err := c.Local.PublicPortRange()
+	if api, _ := netip.ParseAddrPort(c.API.Listen); err == nil && int(api.Port()) >= first && int(api.Port()) <= last {
+		return fmt.Errorf("local.public_ports: %q has the port of api.listen", c.Local.PublicPorts)
+	}
+	return err
+}
+
 // Load reads the file over the defaults (a file that does not exist, or "", changes nothing), then the environment, and checks the result.
 func Load(path string, environ []string) (Config, error) {
 	c := Default()
@@ -163,6 +210,9 @@ func (c Config) Check() error {
 	}
 	if c.Local.Dir != "" && !filepath.IsAbs(c.Local.Dir) {
 		return fmt.Errorf("local.dir: %q is not an absolute path", c.Local.Dir)
+	}
+	if err := c.checkPublic(); err != nil {
+		return err
 	}
 	if c.Local.Overcommit < 1 {
 		return fmt.Errorf("local.overcommit: %v is less than 1", c.Local.Overcommit)

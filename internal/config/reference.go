@@ -21,7 +21,7 @@ func Reference() string {
 			}
 			value = strings.Join(names, "; ")
 		}
-		if value == "" {
+		if value == "" || value == "[]" {
 			value = "–"
 		}
 		fmt.Fprintf(&b, "| `%s` | `%s` | %s | %s |\n", k.Name, k.Env, value, k.Doc)

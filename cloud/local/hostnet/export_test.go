@@ -27,3 +27,12 @@ func (n *Net) Names() (management, tenant, table, prefix string) {
 func (n *Net) Guest(instance string) (management, tenant net.HardwareAddr) {
 	return n.d.mac(n.management, instance), n.d.mac(n.tenant, instance)
 }
+
+// NewNamespace and RemoveNamespace let tests make machines of their own.
+var (
+	NewNamespace    = newNamespace
+	RemoveNamespace = removeNamespace
+)
+
+// State returns the deployment's directory.
+func (n *Net) State() string { return n.d.state }

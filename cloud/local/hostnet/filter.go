@@ -3,6 +3,7 @@ package hostnet
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 
 	"github.com/google/nftables"
@@ -22,6 +23,7 @@ type filters struct {
 	bridge   *nftables.Table
 	inet     *nftables.Table
 	from, to *nftables.Set
+	public   publicSets
 }
 
 // bufferBytes lets a transaction have some ten thousand rules.
@@ -46,6 +48,7 @@ func (n *Net) filters() (*filters, error) {
 	}
 	f.from = &nftables.Set{Table: f.bridge, Name: "from", IsMap: true, KeyType: nftables.TypeIFName, DataType: nftables.TypeVerdict}
 	f.to = &nftables.Set{Table: f.bridge, Name: "to", IsMap: true, KeyType: nftables.TypeIFName, DataType: nftables.TypeVerdict}
+	f.public = newPublicSets(f.inet)
 	return f, nil
 }
 
@@ -95,57 +98,126 @@ func (f *filters) base() error {
 	f.rule(post, startsWith(expr.MetaKeyOIFNAME, f.n.d.prefix()), name(expr.MetaKeyOIFNAME), lookup(f.to))
 	f.rule(post, startsWith(expr.MetaKeyOIFNAME, f.n.d.prefix()), drop())
 
-	m, t := f.n.management, f.n.tenant
-	in := hook(f.inet, "input", nftables.ChainHookInput, 0)
-	for _, p := range f.n.ports {
-		f.rule(in, is(expr.MetaKeyIIFNAME, m.bridge), ipv4(), destination(m.host()), tcp(), port(portDestination, p), accepted())
-	}
-	f.rule(in, is(expr.MetaKeyIIFNAME, m.bridge), drop())
-	f.rule(in, is(expr.MetaKeyIIFNAME, t.bridge), ipv4(), destination(t.host()), tcp(), noOpening(), accepted())
-	f.rule(in, is(expr.MetaKeyIIFNAME, t.bridge), drop())
-	forward := hook(f.inet, "forward", nftables.ChainHookForward, 0)
-	f.rule(forward, is(expr.MetaKeyIIFNAME, m.bridge), drop())
-	f.rule(forward, is(expr.MetaKeyIIFNAME, t.bridge), drop())
-	f.rule(forward, is(expr.MetaKeyOIFNAME, m.bridge), drop())
-	return nil
-}
-
-// instance makes the instance's chains, replacing what they hold. A chain says what is accepted; what is not returns to the base chain, which drops it.
-func (f *filters) instance(r record) error {
-	for _, s := range []side{f.n.management, f.n.tenant} {
-		device := f.n.d.port(s, r.number)
-		from, to := f.chain("from-"+device), f.chain("to-"+device)
-		mac, host, hostMAC := f.n.d.mac(s, r.instance), s.host(), f.n.d.bridgeMAC(s)
-		ip := r.address(s)
-		f.rule(from, etherSource(mac), etherType(unix.ETH_P_ARP), arp(), arpSender(mac, ip), arpTarget(host), accepted())
-		f.rule(to, etherType(unix.ETH_P_ARP), arp(), arpSender(hostMAC, host), arpTarget(ip), accepted())
-		// Every rule begins with the pins: who sends is who it says it is, on the port that it has.
-		pinned := func(c *nftables.Chain, parts ...[]expr.Any) {
-			if c == from {
-				parts = append([][]expr.Any{etherEnds(hostMAC, mac), etherType(unix.ETH_P_IP), source(ip), tcp()}, parts...)
-			} else {
-				parts = append([][]expr.Any{etherEnds(mac, hostMAC), etherType(unix.ETH_P_IP), destination(ip), tcp()}, parts...)
-			}
-			f.rule(c, append(parts, accepted())...)
-		}
-		if s.letter == f.n.management.letter {
-			for _, p := range f.n.ports {
-				pinned(from, destination(host), port(portDestination, p))
-				pinned(to, source(host), port(portSource, p), noOpening())
-			}
-		} else {
-			for _, p := range r.rules.TCPPorts {
-				pinned(from, port(portSource, p), noOpening())
-				for _, prefix := range merged(r.rules.Access) {
-					pinned(to, port(portDestination, p), sourceIn(prefix))
-				}
-			}
-		}
-		if err := errors.Join(f.lead(f.from, device, from), f.lead(f.to, device, to)); err != nil {
+	if f.n.public.enabled() {
+		if err := f.publicSets(); err != nil {
 			return err
 		}
 	}
+	f.input(hook(f.inet, "input", nftables.ChainHookInput, 0))
+	f.routing(hook(f.inet, "forward", nftables.ChainHookForward, 0))
 	return nil
+}
+
+// input is what the host itself gets from the bridges.
+func (f *filters) input(in *nftables.Chain) {
+	m, t := f.n.management, f.n.tenant
+	for _, p := range f.n.allPorts() {
+		f.rule(in, is(expr.MetaKeyIIFNAME, m.bridge), ipv4(), destination(m.host()), tcp(), port(portDestination, p), accepted())
+	}
+	f.rule(in, is(expr.MetaKeyIIFNAME, m.bridge), drop())
+	for _, ip := range f.n.tenantHosts() {
+		f.rule(in, is(expr.MetaKeyIIFNAME, t.bridge), ofFamily(ip), destination(ip), tcp(), noOpening(), accepted())
+	}
+	if f.n.public.enabled() {
+		f.publicInput(in)
+	}
+	f.rule(in, is(expr.MetaKeyIIFNAME, t.bridge), drop())
+}
+
+// tenantHosts are the addresses of the tenant bridge.
+func (n *Net) tenantHosts() []netip.Addr {
+	all := []netip.Addr{n.tenant.host()}
+	if n.tenant.prefix6.IsValid() {
+		all = append(all, n.tenant.host6())
+	}
+	return all
+}
+
+// instance makes the instance's chains, replacing what they hold. A chain says what is accepted; what a guest sends beyond that is counted and dropped,
+// what it is sent returns to the base chain, which drops it.
+func (f *filters) instance(r record) error {
+	if err := errors.Join(f.onManagement(r), f.onTenant(r)); err != nil {
+		return err
+	}
+	return f.publish(r)
+}
+
+// ends are both chains of an instance's port.
+type ends struct {
+	f         *filters
+	device    string
+	from, to  *nftables.Chain
+	mac, host net.HardwareAddr // the guest's and the bridge's
+}
+
+// port makes both chains of a port, with what is the same for all, and leads there.
+func (f *filters) port(r record, s side) (ends, error) {
+	device := f.n.d.port(s, r.number)
+	e := ends{
+		f: f, device: device, from: f.chain("from-" + device), to: f.chain("to-" + device),
+		mac: f.n.d.mac(s, r.instance), host: f.n.d.bridgeMAC(s),
+	}
+	for _, reason := range reasonsOn(s) {
+		f.conn.AddObj(&nftables.CounterObj{Table: f.bridge, Name: counterName(reason, device)})
+	}
+	ip := r.address(s)
+	f.rule(e.from, etherSource(e.mac), etherType(unix.ETH_P_ARP), arp(), arpSender(e.mac, ip), arpTarget(s.host()), accepted())
+	f.rule(e.to, etherType(unix.ETH_P_ARP), arp(), arpSender(e.host, s.host()), arpTarget(ip), accepted())
+	return e, errors.Join(f.lead(f.from, device, e.from), f.lead(f.to, device, e.to))
+}
+
+// sent adds a rule for what the guest sends from its address. It begins with the pins: who sends is who it says it is, on the port that it has.
+func (e ends) sent(ip netip.Addr, parts ...[]expr.Any) {
+	e.f.rule(e.from, append([][]expr.Any{etherEnds(e.host, e.mac), plain(ip), source(ip)}, parts...)...)
+}
+
+// received adds a rule for what the guest is sent at its address.
+func (e ends) received(ip netip.Addr, parts ...[]expr.Any) {
+	e.f.rule(e.to, append([][]expr.Any{etherEnds(e.mac, e.host), plain(ip), destination(ip)}, parts...)...)
+}
+
+// close ends the chain of what the guest sends. A guest's kernel reports which groups it is in as soon as it has an IPv6 address: that is nobody's attack.
+func (e ends) close() {
+	e.f.rule(e.from, etherTo(groupReports), drop())
+	e.f.rule(e.from, e.counted(droppedRefused), drop())
+}
+
+func (f *filters) onManagement(r record) error {
+	s := f.n.management
+	e, err := f.port(r, s)
+	ip, host := r.address(s), s.host()
+	for _, p := range f.n.ports {
+		to := [][]expr.Any{destination(host), port(portDestination, p)}
+		e.sent(ip, append(to, opening(), over(connectionRate), e.counted(droppedConnections), drop())...)
+		e.sent(ip, append(to, over(byteRate), e.counted(droppedBytes), drop())...)
+	}
+	for _, p := range f.n.bulk {
+		e.sent(ip, destination(host), port(portDestination, p), opening(), over(bulkRate), e.counted(droppedConnections), drop())
+	}
+	for _, p := range f.n.allPorts() {
+		e.sent(ip, destination(host), port(portDestination, p), accepted())
+		e.received(ip, source(host), port(portSource, p), noOpening(), accepted())
+	}
+	e.close()
+	return err
+}
+
+func (f *filters) onTenant(r record) error {
+	s := f.n.tenant
+	e, err := f.port(r, s)
+	for _, ip := range []netip.Addr{r.address(s), r.address6(s)} {
+		if !ip.IsValid() {
+			continue
+		}
+		for _, p := range r.rules.TCPPorts {
+			e.sent(ip, port(portSource, p), noOpening(), accepted())
+			for _, prefix := range merged(r.rules.Access, ip) {
+				e.received(ip, port(portDestination, p), sourceIn(prefix), accepted())
+			}
+		}
+	}
+	e.close()
+	return err
 }
 
 // withoutInstance removes the instance's chains. The transaction fails with ENOENT if one is missing.
@@ -156,6 +228,9 @@ func (f *filters) withoutInstance(r record, s side) error {
 			return err
 		}
 		f.conn.DelChain(&nftables.Chain{Name: way + device, Table: f.bridge})
+	}
+	for _, reason := range reasonsOn(s) {
+		f.conn.DeleteObject(&nftables.CounterObj{Table: f.bridge, Name: counterName(reason, device)})
 	}
 	return nil
 }
@@ -182,19 +257,18 @@ func (f *filters) rule(c *nftables.Chain, parts ...[]expr.Any) {
 	f.conn.AddRule(r)
 }
 
-// merged returns the IPv4 prefixes of which none contains another; everything if none are given. IPv6 ranges have no meaning here but keep the list from
-// being empty.
-func merged(all []netip.Prefix) []netip.Prefix {
+// merged returns the prefixes of the address's family of which none contains another; everything if no ranges are given at all.
+func merged(all []netip.Prefix, ip netip.Addr) []netip.Prefix {
 	if len(all) == 0 {
-		return []netip.Prefix{netip.PrefixFrom(netip.IPv4Unspecified(), 0)}
+		return []netip.Prefix{pick(ip, everyHost, everyHost6)}
 	}
 	var out []netip.Prefix
 	for i, p := range all {
 		p = p.Masked()
-		redundant := !p.Addr().Is4()
+		redundant := p.Addr().Is4() != ip.Is4()
 		for j, q := range all {
 			q = q.Masked()
-			redundant = redundant || q.Addr().Is4() && q.Contains(p.Addr()) && (q.Bits() < p.Bits() || q == p && j < i)
+			redundant = redundant || q.Addr().Is4() == ip.Is4() && q.Contains(p.Addr()) && (q.Bits() < p.Bits() || q == p && j < i)
 		}
 		if !redundant {
 			out = append(out, p)

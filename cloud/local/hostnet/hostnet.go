@@ -20,6 +20,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -43,7 +44,10 @@ type Config struct {
 	TenantCIDR     string
 	// ControllerPorts are the TCP ports on the management bridge's address that guests may reach.
 	ControllerPorts []int
-	Log             *slog.Logger // nil: nothing is logged
+	// BulkPorts are reached in the same way, and how much a guest sends there is not limited here.
+	BulkPorts []int
+	Public    PublicConfig // the zero value: no instance is reached from outside
+	Log       *slog.Logger // nil: nothing is logged
 }
 
 // Net is the network of one deployment.
@@ -52,6 +56,9 @@ type Net struct {
 	management side
 	tenant     side
 	ports      []int
+	bulk       []int
+	public     PublicConfig
+	routed     routed // used by whoever has the lock
 	log        *slog.Logger
 	turn       chan struct{}   // holds a token while nobody in this process has the deployment's lock
 	host       *netlink.Handle // for the interfaces of this machine
@@ -64,6 +71,8 @@ type side struct {
 	letter string       // ends the names of what belongs to it
 	inside string       // name of the interface in the guest
 	prefix netip.Prefix // masked
+	// prefix6 is the range of IPv6 addresses, invalid where there are none.
+	prefix6 netip.Prefix
 }
 
 // host is the address of the bridge.
@@ -117,7 +126,7 @@ func Open(ctx context.Context, c Config) (*Net, error) {
 		return nil, trove.Permanent(trove.Errorf(trove.KindForbidden,
 			"The network of the local cloud needs root: run the command as root or with sudo."))
 	}
-	if err := checkPorts(c.ControllerPorts); err != nil {
+	if err := errors.Join(checkPorts(c.ControllerPorts), checkPorts(c.BulkPorts), c.Public.check()); err != nil {
 		return nil, err
 	}
 	d, err := newDeployment(c.State)
@@ -131,7 +140,7 @@ func Open(ctx context.Context, c Config) (*Net, error) {
 	if err != nil {
 		return nil, err
 	}
-	n.ports = slices.Clone(c.ControllerPorts)
+	n.ports, n.bulk, n.public = slices.Clone(c.ControllerPorts), slices.Clone(c.BulkPorts), c.Public
 	if c.Log != nil {
 		n.log = c.Log
 	}
@@ -150,6 +159,7 @@ func newNet(d deployment) (*Net, error) {
 	n := &Net{d: d, host: host, log: slog.New(slog.DiscardHandler), turn: make(chan struct{}, 1)}
 	n.turn <- struct{}{}
 	n.management, n.tenant = d.sides()
+	n.management.prefix6, n.tenant.prefix6 = d.prefix6(n.management), d.prefix6(n.tenant)
 	return n, nil
 }
 

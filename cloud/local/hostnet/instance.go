@@ -23,6 +23,7 @@ type Spec struct {
 	Address  netip.Addr     // on the tenant network; the zero value: any free one. An instance that has one keeps it.
 	Access   []netip.Prefix // who may connect; empty: everybody who can route to the address
 	TCPPorts []int          // the engine's ports
+	Public   bool           // also reachable from outside of this machine
 }
 
 // Ports is an instance's attachment.
@@ -30,9 +31,11 @@ type Ports struct {
 	Instance   string
 	Netns      string         // path of its network namespace
 	Address    netip.Addr     // on the tenant network: where clients connect to
+	Address6   netip.Addr     // the same for IPv6, invalid where this machine has none
 	Management netip.Addr     // on the management network
 	Access     []netip.Prefix // the rules in force
 	TCPPorts   []int
+	Public     []Endpoint // where clients from outside connect to
 }
 
 // EnsureInstance makes the instance's network namespace exist with its two interfaces, addresses and rules, and returns it. Called again with
@@ -50,19 +53,46 @@ func (n *Net) EnsureInstance(ctx context.Context, s Spec) (Ports, error) {
 	if err != nil {
 		return Ports{}, err
 	}
-	want := rules{TCPPorts: slices.Clone(s.TCPPorts), Access: slices.Clone(s.Access)}
 	if !found {
 		r = record{instance: s.Instance}
 		if r.number, err = n.number(s.Instance, s.Address); err != nil {
 			return Ports{}, err
 		}
 	}
-	changed := !found || !reflect.DeepEqual(r.rules, want)
-	r.rules = want
+	had := r.rules
+	r.rules.TCPPorts, r.rules.Access, r.rules.Public = slices.Clone(s.TCPPorts), slices.Clone(s.Access), s.Public
+	if s.Public {
+		if err := n.allot(ctx, &r); err != nil {
+			return Ports{}, err
+		}
+	}
+	changed := !found || !reflect.DeepEqual(r.rules, had)
 	if err := n.make(ctx, r, changed); err != nil {
 		return Ports{}, fmt.Errorf("network of instance %s: %w", s.Instance, err)
 	}
+	if len(claimed(r)) > 0 {
+		if err := n.openUp(ctx, r); err != nil {
+			return Ports{}, fmt.Errorf("public address of instance %s: %w", s.Instance, err)
+		}
+	}
 	return n.describe(r), nil
+}
+
+// openUp makes this machine send on to the instance what clients from outside send, or no longer.
+func (n *Net) openUp(ctx context.Context, r record) error {
+	if err := n.ownAddresses(r, n.published(r)); err != nil {
+		return err
+	}
+	return n.routeFor(ctx)
+}
+
+// routeFor makes this machine forward packets if an instance is public, and not if none is.
+func (n *Net) routeFor(ctx context.Context) error {
+	all, err := n.d.readRecords()
+	if err != nil {
+		return err
+	}
+	return n.route(ctx, slices.ContainsFunc(all, n.published), func() error { return n.refilter(all) })
 }
 
 // make writes the record, sets the filter and makes the interfaces, side by side: without its rules a port drops everything, and what has no record is
@@ -131,8 +161,8 @@ func (n *Net) connect(ctx context.Context, r record) error {
 
 func (n *Net) describe(r record) Ports {
 	return Ports{
-		Instance: r.instance, Netns: n.d.netns(r.instance), Address: r.address(n.tenant), Management: r.address(n.management),
-		Access: r.rules.Access, TCPPorts: r.rules.TCPPorts,
+		Instance: r.instance, Netns: n.d.netns(r.instance), Address: r.address(n.tenant), Address6: r.address6(n.tenant), Management: r.address(n.management),
+		Access: r.rules.Access, TCPPorts: r.rules.TCPPorts, Public: n.endpoints(r),
 	}
 }
 
@@ -205,10 +235,19 @@ func (n *Net) RemoveInstance(ctx context.Context, instance string) error {
 	if err := n.forget(r); err != nil {
 		return err
 	}
+	if err := n.ownAddresses(r, false); err != nil {
+		return err
+	}
 	if err := os.Remove(filepath.Join(n.d.records(), r.file())); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("remove the network of instance %s: %w", instance, err)
 	}
-	return nil
+	for _, thing := range claimed(r) {
+		n.disclaim(thing, instance)
+	}
+	if !r.rules.Public {
+		return nil
+	}
+	return n.routeFor(ctx)
 }
 
 // unfilter removes the instance's rules: its ports, if they are still there, drop everything from now on.
@@ -217,7 +256,7 @@ func (n *Net) unfilter(r record) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(f.withoutInstance(r, n.management), f.withoutInstance(r, n.tenant)); err != nil {
+	if err := errors.Join(f.withoutInstance(r, n.management), f.withoutInstance(r, n.tenant), f.unpublish(r)); err != nil {
 		return err
 	}
 	err = f.commit()

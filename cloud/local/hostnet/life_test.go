@@ -83,7 +83,7 @@ func TestRemovedAndMadeAgainAtOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 		p := ensure(t, n, s)
-		reaches(t, "controller", fromGuest(t, p, n.HostAddress(), controller, second))
+		reaches(t, "controller", fromGuest(t, p, n.HostAddress(), controller, patience))
 		if p.Address != first.Address {
 			t.Errorf("address %s, then %s", first.Address, p.Address)
 		}
@@ -150,8 +150,8 @@ func TestDamageIsRepaired(t *testing.T) {
 			}
 			listen(t, nil, again.HostAddress(), controller)
 			listen(t, &p, anywhereIn4, engine)
-			reaches(t, "controller", fromGuest(t, p, again.HostAddress(), controller, second))
-			reaches(t, "engine", dial(p.Address, engine, anywhere, second))
+			reaches(t, "controller", fromGuest(t, p, again.HostAddress(), controller, patience))
+			reaches(t, "engine", dial(p.Address, engine, anywhere, patience))
 		})
 	}
 }
@@ -169,7 +169,7 @@ func TestFilterIsMadeAgainWhenItIsMissing(t *testing.T) {
 		guest(t, n)
 	}} {
 		run(t, "nft", "delete", "table", "bridge", table)
-		reaches(t, "any port without filters", dial(a.Address, engine+1, anywhere, second))
+		reaches(t, "any port without filters", dial(a.Address, engine+1, anywhere, patience))
 		change()
 		unreachable(t, "a port that is not open", dial(a.Address, engine+1, anywhere, blocked))
 	}
@@ -198,8 +198,8 @@ func TestTwoDeploymentsSideBySide(t *testing.T) {
 	if err := one.Destroy(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	reaches(t, "engine after the other deployment was destroyed", dial(b.Address, engine, anywhere, second))
-	reaches(t, "controller after the other deployment was destroyed", fromGuest(t, b, two.HostAddress(), controller, second))
+	reaches(t, "engine after the other deployment was destroyed", dial(b.Address, engine, anywhere, patience))
+	reaches(t, "controller after the other deployment was destroyed", fromGuest(t, b, two.HostAddress(), controller, patience))
 	if rest := left(t, one); len(rest) != 0 {
 		t.Errorf("left of the destroyed deployment: %v", rest)
 	}
@@ -389,11 +389,13 @@ func TestWhatAGuestSees(t *testing.T) {
 	})
 	slices.Sort(links)
 	slices.Sort(routes)
-	want := []string{"eth0 up " + p.Address.String() + "/20", "lo up 127.0.0.1/8", "mgmt0 up " + p.Management.String() + "/20"}
+	want := []string{"eth0 up " + p.Address.String() + "/20 " + p.Address6.String() + "/64", "lo up 127.0.0.1/8", "mgmt0 up " + p.Management.String() + "/20"}
 	if diff := cmp.Diff(want, links); diff != "" {
 		t.Errorf("interfaces (-want +got):\n%s", diff)
 	}
-	wantRoutes := []string{n.ManagementSubnet().String(), n.TenantSubnet().String()}
+	wantRoutes := []string{
+		n.ManagementSubnet().String(), n.TenantSubnet().String(), "0.0.0.0/0", "::/0", netip.PrefixFrom(p.Address6, 64).Masked().String(),
+	}
 	slices.Sort(wantRoutes)
 	if diff := cmp.Diff(wantRoutes, routes); diff != "" {
 		t.Errorf("routes (-want +got):\n%s", diff)

@@ -18,35 +18,52 @@ import (
 
 func (n *Net) ensureBridges() error {
 	for _, s := range []side{n.management, n.tenant} {
-		if err := ensureBridge(s.bridge, n.d.bridgeMAC(s), netip.PrefixFrom(s.host(), s.prefix.Bits())); err != nil {
+		if err := n.ensureBridge(s); err != nil {
 			return fmt.Errorf("make the bridge %s: %w", s.bridge, err)
 		}
 	}
 	return nil
 }
 
-// ensureBridge makes a bridge be there and up, with exactly one address.
-func ensureBridge(name string, mac net.HardwareAddr, address netip.Prefix) error {
-	link, err := netlink.LinkByName(name)
+// ensureBridge makes a side's bridge be there and up, with exactly its addresses.
+func (n *Net) ensureBridge(s side) error {
+	link, err := netlink.LinkByName(s.bridge)
 	if notThere(err) {
 		attrs := netlink.NewLinkAttrs()
-		attrs.Name, attrs.HardwareAddr = name, mac
+		attrs.Name, attrs.HardwareAddr = s.bridge, n.d.bridgeMAC(s)
 		off := false
 		if err := netlink.LinkAdd(&netlink.Bridge{LinkAttrs: attrs, MulticastSnooping: &off}); err != nil {
 			return explain(err, "bridge")
 		}
-		link, err = netlink.LinkByName(name)
+		link, err = netlink.LinkByName(s.bridge)
 	}
 	if err != nil {
 		return err
 	}
 	if link.Type() != "bridge" {
-		return trove.Permanent(trove.Errorf(trove.KindConflict, "The interface %s is a %s; the name is needed for a bridge.", name, link.Type()))
+		return trove.Permanent(trove.Errorf(trove.KindConflict, "The interface %s is a %s; the name is needed for a bridge.", s.bridge, link.Type()))
 	}
-	if err := silenceIPv6(name); err != nil {
+	if err := ensureAddress(link, netlink.FAMILY_V4, netip.PrefixFrom(s.host(), s.prefix.Bits())); err != nil {
 		return err
 	}
-	had, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(link, netlink.FAMILY_V4) })
+	if !s.prefix6.IsValid() {
+		if err := silenceIPv6(s.bridge); err != nil {
+			return err
+		}
+		return netlink.LinkSetUp(link)
+	}
+	if err := quietIPv6(s.bridge); err != nil {
+		return err
+	}
+	if err := ensureAddress(link, netlink.FAMILY_V6, netip.PrefixFrom(s.host6(), s.prefix6.Bits())); err != nil {
+		return err
+	}
+	return netlink.LinkSetUp(link)
+}
+
+// ensureAddress makes an interface have exactly one address of a family.
+func ensureAddress(link netlink.Link, family int, address netip.Prefix) error {
+	had, err := dump(func() ([]netlink.Addr, error) { return netlink.AddrList(link, family) })
 	if err != nil {
 		return fmt.Errorf("list its addresses: %w", err)
 	}
@@ -61,12 +78,21 @@ func ensureBridge(name string, mac net.HardwareAddr, address netip.Prefix) error
 			return fmt.Errorf("remove the address %s: %w", a.IPNet, err)
 		}
 	}
-	if !found {
-		if err := netlink.AddrAdd(link, &netlink.Addr{IPNet: want}); err != nil && !errors.Is(err, unix.EEXIST) {
-			return fmt.Errorf("set the address %s: %w", want, err)
-		}
+	if found {
+		return nil
 	}
-	return netlink.LinkSetUp(link)
+	if err := netlink.AddrAdd(link, &netlink.Addr{IPNet: want, Flags: settled(address.Addr())}); err != nil && !errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("set the address %s: %w", want, err)
+	}
+	return nil
+}
+
+// settled are the flags of a new address: an IPv6 one can be used at once, nobody is asked whether somebody else has it.
+func settled(ip netip.Addr) int {
+	if ip.Is4() {
+		return 0
+	}
+	return unix.IFA_F_NODAD
 }
 
 // attach makes the instance's interface on one side be there and up, on both ends.
@@ -93,6 +119,9 @@ func (n *Net) attach(ns *namespace, r record, s side) error {
 	if err := ns.handle.AddrReplace(inner, &netlink.Addr{IPNet: ipNet(address)}); err != nil {
 		return fmt.Errorf("give %s to %s: %w", address, s.inside, err)
 	}
+	if err := n.attach6(ns, inner, r, s); err != nil {
+		return err
+	}
 	if err := ns.handle.LinkSetUp(inner); err != nil {
 		return fmt.Errorf("switch %s on: %w", s.inside, err)
 	}
@@ -105,12 +134,52 @@ func (n *Net) attach(ns *namespace, r record, s side) error {
 			return fmt.Errorf("switch %s on: %w", name, err)
 		}
 	}
-	// Both ends know each other without asking: a guest cannot confuse the host, and an address that had another owner before works at once.
-	if err := n.host.NeighSet(neighbour(bridge, address.Addr(), mac)); err != nil {
-		return fmt.Errorf("note the address of %s: %w", name, err)
+	return n.introduce(ns, bridge, inner, r, s)
+}
+
+// attach6 gives the guest's end its IPv6 address.
+func (n *Net) attach6(ns *namespace, inner netlink.Link, r record, s side) error {
+	ip := r.address6(s)
+	if !ip.IsValid() {
+		return nil
 	}
-	if err := ns.handle.NeighSet(neighbour(inner, s.host(), n.d.bridgeMAC(s))); err != nil {
-		return fmt.Errorf("note the address of %s: %w", s.bridge, err)
+	if err := inside(ns.file, func() error { return quietIPv6(s.inside) }); err != nil {
+		return err
+	}
+	address := netip.PrefixFrom(ip, s.prefix6.Bits())
+	if err := ns.handle.AddrReplace(inner, &netlink.Addr{IPNet: ipNet(address), Flags: settled(ip)}); err != nil {
+		return fmt.Errorf("give %s to %s: %w", address, s.inside, err)
+	}
+	return nil
+}
+
+// introduce makes both ends know each other without asking: a guest cannot confuse the host, and an address that had another owner before works at once.
+// On the tenant network the bridge is the way to everywhere: what an engine answers to a client goes there. The filters let nothing else through.
+func (n *Net) introduce(ns *namespace, bridge, inner netlink.Link, r record, s side) error {
+	ends := [][2]netip.Addr{{r.address(s), s.host()}}
+	if ip := r.address6(s); ip.IsValid() {
+		ends = append(ends, [2]netip.Addr{ip, s.host6()})
+	}
+	for _, e := range ends {
+		if err := n.host.NeighSet(neighbour(bridge, e[0], n.d.mac(s, r.instance))); err != nil {
+			return fmt.Errorf("note the address %s: %w", e[0], err)
+		}
+		if err := ns.handle.NeighSet(neighbour(inner, e[1], n.d.bridgeMAC(s))); err != nil {
+			return fmt.Errorf("note the address of %s: %w", s.bridge, err)
+		}
+		if s.letter != n.tenant.letter {
+			continue
+		}
+		everywhere := everyHost
+		if e[1].Is6() {
+			everywhere = everyHost6
+		}
+		err := ns.handle.RouteReplace(&netlink.Route{
+			LinkIndex: inner.Attrs().Index, Dst: ipNet(everywhere), Gw: e[1].AsSlice(), Flags: int(netlink.FLAG_ONLINK),
+		})
+		if err != nil {
+			return fmt.Errorf("route what goes out of %s by %s: %w", s.inside, e[1], err)
+		}
 	}
 	return nil
 }
@@ -205,11 +274,17 @@ func (n *Net) forget(r record) error {
 		if notThere(err) {
 			continue
 		}
-		if err == nil {
-			err = netlink.NeighDel(neighbour(bridge, r.address(s), n.d.mac(s, r.instance)))
+		if err != nil {
+			return fmt.Errorf("find the bridge %s: %w", s.bridge, err)
 		}
-		if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENODEV) {
-			return fmt.Errorf("forget the address %s: %w", r.address(s), err)
+		for _, ip := range []netip.Addr{r.address(s), r.address6(s)} {
+			if !ip.IsValid() {
+				continue
+			}
+			err := netlink.NeighDel(neighbour(bridge, ip, n.d.mac(s, r.instance)))
+			if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENODEV) {
+				return fmt.Errorf("forget the address %s: %w", ip, err)
+			}
 		}
 	}
 	return nil
@@ -217,12 +292,19 @@ func (n *Net) forget(r record) error {
 
 func neighbour(link netlink.Link, ip netip.Addr, mac net.HardwareAddr) *netlink.Neigh {
 	return &netlink.Neigh{
-		LinkIndex: link.Attrs().Index, Family: netlink.FAMILY_V4, State: netlink.NUD_PERMANENT, IP: ip.AsSlice(), HardwareAddr: mac,
+		LinkIndex: link.Attrs().Index, Family: familyOf(ip), State: netlink.NUD_PERMANENT, IP: ip.AsSlice(), HardwareAddr: mac,
 	}
 }
 
+func familyOf(ip netip.Addr) int {
+	if ip.Is4() {
+		return netlink.FAMILY_V4
+	}
+	return netlink.FAMILY_V6
+}
+
 func ipNet(p netip.Prefix) *net.IPNet {
-	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), 32)}
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }
 
 // explain makes a sentence of an error that a missing right or kernel module gives.

@@ -98,16 +98,6 @@ func newNamespace(path string) error {
 	})
 }
 
-// silenceIPv6 turns IPv6 off on an interface of the calling thread's namespace. Where the kernel has none, or /proc/sys cannot be written, nothing is
-// done: the filters drop IPv6 anyway.
-func silenceIPv6(device string) error {
-	err := os.WriteFile("/proc/sys/net/ipv6/conf/"+device+"/disable_ipv6", []byte("1"), 0)
-	if err == nil || errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.EROFS) || errors.Is(err, os.ErrPermission) {
-		return nil
-	}
-	return fmt.Errorf("turn IPv6 off on %s: %w", device, err)
-}
-
 // isNamespace reports whether a namespace is bound to the path.
 func isNamespace(path string) bool {
 	var st unix.Statfs_t

@@ -73,7 +73,7 @@ func Probe(ctx context.Context) error {
 
 func (n *Net) probe(ctx context.Context, path string) error {
 	s := n.tenant
-	if err := ensureBridge(s.bridge, n.d.bridgeMAC(s), netip.PrefixFrom(s.host(), s.prefix.Bits())); err != nil {
+	if err := n.ensureBridge(s); err != nil {
 		return err
 	}
 	ns, err := ensureNamespace(path)

@@ -8,7 +8,8 @@ import (
 	"github.com/trove-dbaas/trove/cloud/local/hostnet"
 )
 
-const second = time.Second
+// patience is how long something is waited for that must come about: a lost packet is sent again after 1 s, and after 3.
+const patience = 5 * time.Second
 
 // withBridgeFilter runs the test with the inet filters called for bridged frames and without, where the machine has that switch.
 func withBridgeFilter(t *testing.T, run func(t *testing.T)) {
@@ -45,9 +46,9 @@ func whoReachesWhom(t *testing.T) {
 	listen(t, nil, n.TenantHost(), controller)
 	listen(t, nil, n.TenantHost(), engine)
 
-	reaches(t, "engine from the host", dial(a.Address, engine, anywhere, second))
-	reaches(t, "engine from the host, other guest", dial(b.Address, engine, anywhere, second))
-	reaches(t, "controller from a guest", fromGuest(t, a, n.HostAddress(), controller, second))
+	reaches(t, "engine from the host", dial(a.Address, engine, anywhere, patience))
+	reaches(t, "engine from the host, other guest", dial(b.Address, engine, anywhere, patience))
+	reaches(t, "controller from a guest", fromGuest(t, a, n.HostAddress(), controller, patience))
 	unreachable(t, "another port of the guest", dial(a.Address, engine+1, anywhere, blocked))
 	unreachable(t, "guest on its management address", dial(a.Management, engine, anywhere, blocked))
 	unreachable(t, "guest on its management address at the controllers' port", dial(a.Management, controller, anywhere, blocked))
@@ -96,7 +97,7 @@ func allowedRanges(t *testing.T) {
 			t.Errorf("%s: other rules made another attachment: %+v", test.name, got)
 		}
 		if test.open {
-			reaches(t, "engine open to "+test.name, dial(p.Address, engine, anywhere, second))
+			reaches(t, "engine open to "+test.name, dial(p.Address, engine, anywhere, patience))
 		} else {
 			unreachable(t, "engine open to "+test.name, dial(p.Address, engine, anywhere, blocked))
 		}
@@ -104,7 +105,7 @@ func allowedRanges(t *testing.T) {
 	unreachable(t, "a port that is not open", dial(p.Address, engine+1, anywhere, blocked))
 	spec.TCPPorts = []int{engine + 1}
 	ensure(t, n, spec)
-	reaches(t, "the new port", dial(p.Address, engine+1, anywhere, second))
+	reaches(t, "the new port", dial(p.Address, engine+1, anywhere, patience))
 	unreachable(t, "the old port", dial(p.Address, engine, anywhere, blocked))
 }
 
@@ -114,7 +115,7 @@ func TestNewRulesCutConnections(t *testing.T) {
 	p := guest(t, n)
 	echo(t, p, engine)
 	c := connected(t, p.Address, engine)
-	if err := c.ping(second); err != nil {
+	if err := c.ping(patience); err != nil {
 		t.Fatalf("before: %v", err)
 	}
 	spec := hostnet.Spec{Instance: p.Instance, TCPPorts: []int{engine}, Access: prefixes([]string{"192.0.2.0/24"})}
@@ -144,7 +145,7 @@ func TestConnectionsSurviveReopening(t *testing.T) {
 		if err := again.Repair(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if err := c.ping(second); err != nil {
+		if err := c.ping(patience); err != nil {
 			t.Fatalf("after Open and Repair: %v", err)
 		}
 	}

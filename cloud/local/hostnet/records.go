@@ -29,6 +29,10 @@ type record struct {
 type rules struct {
 	TCPPorts []int          `json:"tcp_ports"`
 	Access   []netip.Prefix `json:"access"`
+	Public   bool           `json:"public,omitempty"`
+	// What the instance has of the public ports or addresses, until it is removed. The ports are those for TCPPorts, in that order.
+	HostPorts []int        `json:"host_ports,omitempty"`
+	Own       []netip.Addr `json:"own_addresses,omitempty"`
 }
 
 func (r record) file() string { return strconv.Itoa(r.number) + "." + r.instance + ".json" }

@@ -19,7 +19,13 @@ func (n *Net) repair(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := n.readRouted(); err != nil {
+		return err
+	}
 	if err := n.refilter(all); err != nil {
+		return err
+	}
+	if err := n.route(ctx, slices.ContainsFunc(all, n.published), func() error { return n.refilter(all) }); err != nil {
 		return err
 	}
 	known := map[string]bool{}
@@ -30,11 +36,34 @@ func (n *Net) repair(ctx context.Context) error {
 		if err := n.connect(ctx, r); err != nil {
 			return fmt.Errorf("network of instance %s: %w", r.instance, err)
 		}
+		if err := n.republish(ctx, r); err != nil {
+			return fmt.Errorf("public address of instance %s: %w", r.instance, err)
+		}
 		known[r.instance] = true
 		known[n.d.port(n.management, r.number)] = true
 		known[n.d.port(n.tenant, r.number)] = true
 	}
 	return n.sweep(known)
+}
+
+// republish makes the public addresses of an instance be there again.
+func (n *Net) republish(ctx context.Context, r record) error {
+	if len(claimed(r)) == 0 {
+		return nil
+	}
+	lost, err := n.reclaim(ctx, r)
+	if err != nil {
+		return err
+	}
+	if len(lost) > 0 {
+		n.log.ErrorContext(ctx, "another deployment of this machine has a public port or address of an instance: one of the two must be removed",
+			"instance", r.instance, "taken", lost)
+	}
+	if err := n.ownAddresses(r, n.published(r)); err != nil {
+		// One interface that is not there must not keep the other instances from their networks.
+		n.log.ErrorContext(ctx, "the public addresses of an instance are not there", "instance", r.instance, "err", err)
+	}
+	return nil
 }
 
 // refilter replaces both tables, in one transaction, by what the records say. Packets meet the old rules or the new ones, never none.
@@ -86,6 +115,7 @@ func (n *Net) sweep(known map[string]bool) error {
 			}
 		}
 	}
+	n.sweepClaims(known)
 	return n.sweepNeighbours()
 }
 
@@ -99,13 +129,14 @@ func (n *Net) sweepNeighbours() error {
 	for _, r := range all {
 		used[r.address(n.management).String()] = true
 		used[r.address(n.tenant).String()] = true
+		used[r.address6(n.tenant).String()] = true
 	}
 	for _, s := range []side{n.management, n.tenant} {
 		bridge, err := netlink.LinkByName(s.bridge)
 		if err != nil {
 			return fmt.Errorf("find the bridge %s: %w", s.bridge, err)
 		}
-		noted, err := dump(func() ([]netlink.Neigh, error) { return netlink.NeighList(bridge.Attrs().Index, netlink.FAMILY_V4) })
+		noted, err := dump(func() ([]netlink.Neigh, error) { return netlink.NeighList(bridge.Attrs().Index, netlink.FAMILY_ALL) })
 		if err != nil {
 			return fmt.Errorf("list neighbours: %w", err)
 		}
@@ -125,7 +156,7 @@ func (n *Net) Destroy(ctx context.Context) error {
 		return err
 	}
 	defer unlock()
-	return n.destroy()
+	return n.destroy(ctx)
 }
 
 // Destroy removes everything that the deployment of a state directory has of the host's network, without opening it before. It may be repeated; a
@@ -151,7 +182,7 @@ func Destroy(ctx context.Context, state string) error {
 	return n.Destroy(ctx)
 }
 
-func (n *Net) destroy() error {
+func (n *Net) destroy(ctx context.Context) error {
 	spaces, err := os.ReadDir(n.d.namespaces())
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("list network namespaces: %w", err)
@@ -175,6 +206,13 @@ func (n *Net) destroy() error {
 	if err := errors.Join(removeLink(n.management.bridge), removeLink(n.tenant.bridge)); err != nil {
 		return err
 	}
+	if err := n.readRouted(); err != nil {
+		return err
+	}
+	n.sweepClaims(nil)
+	if err := n.route(ctx, false, func() error { return nil }); err != nil {
+		return err
+	}
 	// The filters are last: nothing is without them while it is there.
 	f, err := n.filters()
 	if err != nil {
@@ -185,7 +223,7 @@ func (n *Net) destroy() error {
 		return err
 	}
 	n.closeFilters()
-	for _, path := range []string{n.d.namespaces(), n.d.records(), n.d.rangesFile(), n.d.lockFile()} {
+	for _, path := range []string{n.d.namespaces(), n.d.records(), n.d.rangesFile(), n.d.routedFile(), n.d.lockFile()} {
 		if err := os.RemoveAll(path); err != nil {
 			return fmt.Errorf("remove the network: %w", err)
 		}

@@ -86,7 +86,7 @@ func listen(t testing.TB, p *hostnet.Ports, ip netip.Addr, port int) {
 	t.Helper()
 	var l net.Listener
 	begin := func() (err error) {
-		l, err = net.Listen("tcp4", net.JoinHostPort(ip.String(), strconv.Itoa(port)))
+		l, err = net.Listen("tcp", net.JoinHostPort(ip.String(), strconv.Itoa(port)))
 		return err
 	}
 	if p != nil {
@@ -121,7 +121,7 @@ func dial(to netip.Addr, port int, from netip.Addr, wait time.Duration) error {
 	if from.IsValid() {
 		d.LocalAddr = &net.TCPAddr{IP: from.AsSlice()}
 	}
-	c, err := d.Dial("tcp4", net.JoinHostPort(to.String(), strconv.Itoa(port)))
+	c, err := d.Dial("tcp", net.JoinHostPort(to.String(), strconv.Itoa(port)))
 	if err != nil {
 		return err
 	}

@@ -101,7 +101,7 @@ func framesThatAGuestMayNotSend(t *testing.T) {
 		send(t, a, test.device, test.frame)
 		wait := blocked / 3
 		if test.arrives {
-			wait = second
+			wait = patience
 		}
 		if got := bridge.has(t, mark, wait); got != test.arrives {
 			t.Errorf("%s: arrives %v, want %v", test.name, got, test.arrives)

@@ -36,7 +36,7 @@ func addRoute(to string, via netip.Addr) error {
 	if err != nil {
 		return err
 	}
-	return netlink.RouteAdd(&netlink.Route{Dst: dst, Gw: via.AsSlice()})
+	return netlink.RouteReplace(&netlink.Route{Dst: dst, Gw: via.AsSlice()})
 }
 
 // addNeighbour notes an address in the calling thread's namespace.
@@ -99,26 +99,31 @@ func echo(t testing.TB, p hostnet.Ports, port int) {
 	})
 }
 
-type client struct{ net.Conn }
+type client struct {
+	net.Conn
+	owed int // bytes that did not come back yet
+}
 
 func connected(t testing.TB, ip netip.Addr, port int) client {
 	t.Helper()
-	c, err := net.DialTimeout("tcp4", net.JoinHostPort(ip.String(), strconv.Itoa(port)), second)
+	c, err := net.DialTimeout("tcp4", net.JoinHostPort(ip.String(), strconv.Itoa(port)), patience)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
-	return client{c}
+	return client{Conn: c}
 }
 
-// ping sends a byte and waits for it to come back.
-func (c client) ping(wait time.Duration) error {
+// ping sends a byte and waits for all that were sent to come back.
+func (c *client) ping(wait time.Duration) error {
 	if err := c.SetDeadline(time.Now().Add(wait)); err != nil {
 		return err
 	}
 	if _, err := c.Write([]byte{1}); err != nil {
 		return err
 	}
-	_, err := io.ReadFull(c, make([]byte, 1))
+	c.owed++
+	got, err := io.ReadFull(c, make([]byte, c.owed))
+	c.owed -= got
 	return err
 }
