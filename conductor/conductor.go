@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/bus"
@@ -54,6 +55,8 @@ type Conductor struct {
 	budgets budgets // used by the subscription's handler only, which runs one message at a time
 	known   map[string]state
 	metrics metrics
+	// No agent sends malformed reports, so the first ones are worth a line each; a guest that makes many must not fill the log.
+	malformed rate.Sometimes
 }
 
 // report is one parsed report.
@@ -82,6 +85,7 @@ func New(c Config) (*Conductor, error) {
 	}
 	d := &Conductor{
 		cfg: c, queue: make(chan report, queueLength), budgets: newBudgets(c.Burst, c.PerSecond), known: map[string]state{}, metrics: newMetrics(),
+		malformed: rate.Sometimes{First: 20, Interval: time.Second},
 	}
 	if c.Metrics != nil {
 		if err := d.metrics.register(c.Metrics); err != nil {
@@ -130,7 +134,9 @@ func (d *Conductor) receive(ctx context.Context, m bus.Message) {
 	r, err := parse(kind, m.Data)
 	if err != nil {
 		d.metrics.drop("malformed")
-		d.cfg.Log.DebugContext(ctx, "malformed report was dropped", "guest", instance, "err", err)
+		d.malformed.Do(func() {
+			d.cfg.Log.WarnContext(ctx, "malformed report was dropped", "guest", instance, "err", err)
+		})
 		return
 	}
 	d.metrics.received.WithLabelValues(string(r.kind)).Inc()

@@ -10,6 +10,7 @@ part "check" scripts/check.sh
 part "crash walk, every call" scripts/gotest.sh crash -timeout 10m -count=1 -run Crash ./taskmanager
 part "fuzzing, 5 s each" scripts/fuzz.sh 5s
 part "end to end" scripts/gotest.sh e2e -timeout 40m -count=1 ./tests/e2e
+part "attacks" scripts/gotest.sh attacks -timeout 10m -count=1 ./tests/attacks
 parts_summary
 count() { cat var/test-*.json | grep '"Test":' | grep -c "\"Action\":\"$1\"" || true; }
 printf '\n%d passed, %d failed, %d skipped\n' "$(count pass)" "$(count fail)" "$(count skip)"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# All tests but the end-to-end ones, with the race detector. Skips that are not in tests/allowed-skips.txt fail.
+# All tests but those on the real local cloud (end to end, attacks), with the race detector. Skips that are not in tests/allowed-skips.txt fail.
 source "$(dirname "$0")/lib.sh"
 mkdir -p var
-mapfile -t packages < <(go list ./... | grep -v '/tests/e2e')
+mapfile -t packages < <(go list ./... | grep -v -e '/tests/e2e' -e '/tests/attacks$')
 scripts/gotest.sh unit -race -timeout 20m "${packages[@]}"

@@ -2,6 +2,7 @@ package deployment
 
 import (
 	"database/sql"
+	"database/sql/driver"
 	"net"
 	"sync/atomic"
 	"testing"
@@ -18,17 +19,22 @@ func Open(t testing.TB, i wire.Instance, user, pass, database string) *sql.DB {
 	if len(i.Addresses) == 0 {
 		t.Fatalf("instance %s has no address", i.Name)
 	}
+	db := sql.OpenDB(Connector(i, user, pass, database))
+	t.Cleanup(func() { _ = db.Close() })
+	return db
+}
+
+// Connector makes connections to an instance, which has an address.
+func Connector(i wire.Instance, user, pass, database string) driver.Connector {
 	cfg := mysql.NewConfig()
 	cfg.User, cfg.Passwd, cfg.Net, cfg.Addr, cfg.DBName = user, pass, "tcp", net.JoinHostPort(i.Addresses[0].Address, "3306"), database
 	cfg.TLSConfig = "skip-verify" // the certificate is the instance's own
 	cfg.Timeout, cfg.ReadTimeout, cfg.WriteTimeout = 5*time.Second, 10*time.Second, 10*time.Second
 	connector, err := mysql.NewConnector(cfg)
 	if err != nil {
-		t.Fatal(err)
+		panic(err) // the settings above are fixed
 	}
-	db := sql.OpenDB(connector)
-	t.Cleanup(func() { _ = db.Close() })
-	return db
+	return connector
 }
 
 // Query20Hz asks a query every 50 ms until the returned function is called, which says how many failed.

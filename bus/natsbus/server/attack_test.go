@@ -596,3 +596,40 @@ func TestTheGuardCountsGuestsThatCameBeforeIt(t *testing.T) {
 	v.attack(t)
 	eventually(t, "the oldest of three connections to be cut", func() bool { return !first.IsConnected() })
 }
+
+// TestRefusalsAreCountedAndLogged makes the broker refuse a subject, and looks where an operator would.
+func TestRefusalsAreCountedAndLogged(t *testing.T) {
+	s := start(t)
+	instance := trove.NewID()
+	a := s.steal(t, s.enrolled(t, instance), instance).attack(t)
+	refused := func(reason string) float64 {
+		families, err := s.metrics.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range families {
+			for _, m := range f.GetMetric() {
+				if f.GetName() == "trove_bus_refusals_total" && m.GetLabel()[0].GetValue() == reason {
+					return m.GetCounter().GetValue()
+				}
+			}
+		}
+		return 0
+	}
+	other := guestapi.CommandSubject(trove.NewID())
+	if err := a.Publish(other, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.SubscribeSync(other); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "both refusals to be counted", func() bool { return refused("publish") == 1 && refused("subscribe") == 1 })
+	eventually(t, "the log to name the guest and the subject", func() bool {
+		for line := range strings.Lines(s.log.String()) {
+			if strings.Contains(line, "broker refused a client") && strings.Contains(line, instance) && strings.Contains(line, other) {
+				return true
+			}
+		}
+		return false
+	})
+}

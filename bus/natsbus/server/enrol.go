@@ -34,12 +34,14 @@ type enrolment struct {
 	server   *Server
 	nonceKey []byte // nonces are not kept: they carry their time and our mark
 
+	flooded rate.Sometimes // a line a second is enough to see a flood
+
 	mu      sync.Mutex
 	sources map[string]*rate.Limiter
 }
 
 func (s *Server) startEnrolment(ctx context.Context, certificate *leaf) error {
-	e := &enrolment{server: s, nonceKey: make([]byte, 32), sources: map[string]*rate.Limiter{}}
+	e := &enrolment{server: s, nonceKey: make([]byte, 32), sources: map[string]*rate.Limiter{}, flooded: rate.Sometimes{Interval: time.Second}}
 	if _, err := rand.Read(e.nonceKey); err != nil {
 		return err
 	}
@@ -80,6 +82,7 @@ func (e *enrolment) limited(handle func(*http.Request) (any, string, error)) htt
 		w.Header().Set("Cache-Control", "no-store")
 		if !e.allow(r.RemoteAddr) {
 			e.server.metrics.enrolment.WithLabelValues("rate_limited").Inc()
+			e.flooded.Do(func() { e.server.log.Warn("enrolment endpoint was asked too often", "source", r.RemoteAddr) })
 			writeJSON(w, http.StatusTooManyRequests, natsbus.Refusal{Message: "Too many requests from this address; try again in a few seconds."})
 			return
 		}

@@ -11,17 +11,19 @@ import (
 )
 
 // brokerLog gives the broker's messages to our log. What a guest can provoke is limited in rate: the log must not be the way to fill
-// a disk.
+// a disk. What the broker refused is counted as well, each time.
 type brokerLog struct {
 	log       *slog.Logger
 	limit     *rate.Limiter
+	metrics   *metrics
+	guard     atomic.Pointer[guard] // nil until there is one
 	fatalText atomic.Pointer[string]
 }
 
 var _ natsserver.Logger = (*brokerLog)(nil)
 
-func newBrokerLog(log *slog.Logger) *brokerLog {
-	return &brokerLog{log: log, limit: rate.NewLimiter(10, 100)}
+func newBrokerLog(log *slog.Logger, m *metrics) *brokerLog {
+	return &brokerLog{log: log, limit: rate.NewLimiter(10, 100), metrics: m}
 }
 
 // Noticef implements natsserver.Logger.
@@ -47,9 +49,26 @@ func (b *brokerLog) Debugf(format string, v ...any) { b.write(slog.LevelDebug, f
 func (b *brokerLog) Tracef(string, ...any) {}
 
 func (b *brokerLog) write(level slog.Level, format string, v []any) {
-	if b.limit.Allow() {
-		b.log.Log(context.Background(), level, "broker reported", "text", fmt.Sprintf(format, v...))
+	if level < slog.LevelWarn && !b.log.Enabled(context.Background(), level) {
+		return
 	}
+	text := fmt.Sprintf(format, v...)
+	reason := refusal(text)
+	if reason != "" {
+		b.metrics.refused.WithLabelValues(reason).Inc()
+	}
+	if !b.limit.Allow() {
+		return
+	}
+	if reason == "" {
+		b.log.Log(context.Background(), level, "broker reported", "text", text)
+		return
+	}
+	instance := ""
+	if g := b.guard.Load(); g != nil {
+		instance = g.instanceIn(text)
+	}
+	b.log.Log(context.Background(), level, "broker refused a client", "instance", instance, "reason", reason, "text", text)
 }
 
 func (b *brokerLog) fatal() string {

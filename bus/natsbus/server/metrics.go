@@ -8,6 +8,7 @@ type metrics struct {
 	all       []prometheus.Collector // those that are registered
 	kicks     *prometheus.CounterVec
 	enrolment *prometheus.CounterVec
+	refused   *prometheus.CounterVec
 }
 
 func newMetrics(registry prometheus.Registerer, s *Server) *metrics {
@@ -20,6 +21,9 @@ func newMetrics(registry prometheus.Registerer, s *Server) *metrics {
 			Name: "trove_bus_enrolment_requests_total",
 			Help: "Requests to the enrolment endpoint by outcome. token_reused is an alarm: a token was used by a second key.",
 		}, []string{"outcome"}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "trove_bus_refusals_total", Help: "What clients did and the broker refused, by reason: a subject, an identity, a limit.",
+		}, []string{"reason"}),
 	}
 	connections := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "trove_bus_connections", Help: "Connections to the broker, those of this process included.",
@@ -35,7 +39,7 @@ func newMetrics(registry prometheus.Registerer, s *Server) *metrics {
 	if registry == nil {
 		return m
 	}
-	for _, c := range []prometheus.Collector{m.kicks, m.enrolment, connections, dropped} {
+	for _, c := range []prometheus.Collector{m.kicks, m.enrolment, m.refused, connections, dropped} {
 		if err := registry.Register(c); err != nil {
 			s.log.Error("metric could not be registered", "err", err)
 			continue

@@ -60,6 +60,7 @@ type Server struct {
 	leaf      *leaf
 	broker    *natsserver.Server
 	metrics   *metrics
+	brokerLog *brokerLog
 	guard     *guard
 	enrol     *http.Server
 	addresses []string
@@ -155,7 +156,8 @@ func (s *Server) startBroker(ctx context.Context, certificate *leaf) error {
 	if s.broker, err = natsserver.NewServer(opts); err != nil {
 		return err
 	}
-	log := newBrokerLog(s.log)
+	log := newBrokerLog(s.log, s.metrics)
+	s.brokerLog = log
 	s.broker.SetLoggerV2(log, false, false, false)
 	s.broker.Start()
 	deadline, cancel := context.WithTimeout(ctx, startTimeout)
@@ -246,6 +248,7 @@ func (s *Server) startControl(ctx, background context.Context) error {
 	}
 	s.workers.Go(func() { s.watchRevoked(background) })
 	s.guard = newGuard(s)
+	s.brokerLog.guard.Store(s.guard)
 	if err := s.guard.start(ctx, background); err != nil {
 		return fmt.Errorf("start the guard of the bus: %w", err)
 	}

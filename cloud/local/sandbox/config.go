@@ -3,7 +3,6 @@ package sandbox
 import (
 	"fmt"
 
-	"github.com/moby/profiles/seccomp"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
@@ -51,14 +50,9 @@ func (s Spec) config(group string) (*specs.Spec, error) {
 			ReadonlyPaths: readonlyPaths,
 		},
 	}
-	profile, err := seccomp.GetDefaultProfile(config)
-	if err != nil {
-		return nil, fmt.Errorf("make the system call filter: %w", err)
-	}
-	// Guests are of the host's own architecture; calls in the manner of another one end the caller. Half the filter, half the time to load it.
-	profile.Architectures = profile.Architectures[:min(1, len(profile.Architectures))]
-	config.Linux.Seccomp = profile
-	return config, nil
+	var err error
+	config.Linux.Seccomp, err = filter(config)
+	return config, err
 }
 
 // There is no /sys: mounting it needs the network namespace to belong to the sandbox's user namespace, and no engine asks for it.
