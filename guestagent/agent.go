@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -37,9 +38,20 @@ type Config struct {
 	// Upgrade is what an agent needs to be replaced by another release of itself; nil: it cannot be, and does not offer the command.
 	Upgrade *Upgrade
 
+	// Objects reads and writes objects with the grants of commands; nil: this guest cannot.
+	Objects Objects
+
 	Timings Timings
 	Clock   clock.Clock
 	Log     *slog.Logger
+}
+
+// Objects is the object gateway as commands use it; objects.Client is it.
+type Objects interface {
+	// PutLines stores a text under a name that begins with the grant's prefix, and notes how many lines it has. It may be repeated.
+	PutLines(ctx context.Context, grant guestapi.Grant, name string, body io.Reader, lines int64) (guestapi.StoredObject, error)
+	// Get opens an object. It is whole when the reader has said io.EOF.
+	Get(ctx context.Context, grant guestapi.Grant, name string) (io.ReadCloser, error)
 }
 
 // Agent is one guest's agent.

@@ -21,12 +21,14 @@ import (
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/api"
+	"github.com/trove-dbaas/trove/backupstore/file"
 	"github.com/trove-dbaas/trove/bus"
 	"github.com/trove-dbaas/trove/bus/natsbus/server"
 	"github.com/trove-dbaas/trove/cloud"
 	"github.com/trove-dbaas/trove/cloud/local"
 	"github.com/trove-dbaas/trove/cloud/local/hostnet"
 	"github.com/trove-dbaas/trove/conductor"
+	"github.com/trove-dbaas/trove/gateway/grant"
 	"github.com/trove-dbaas/trove/guestapi"
 	identitylocal "github.com/trove-dbaas/trove/identity/local"
 	"github.com/trove-dbaas/trove/identity/policy"
@@ -55,6 +57,10 @@ type controllers struct {
 	bus      *server.Server
 	requests bus.Conn // of the API and the taskmanager
 	reports  bus.Conn // of the conductor
+
+	objects   *file.Store // of the API and the taskmanager, as the grants
+	grantKeys *grant.Keyring
+	grants    *grant.Issuer
 
 	taskmanager *taskmanager.Manager
 	conductor   *conductor.Conductor
@@ -166,7 +172,7 @@ func (c *controllers) open(ctx context.Context) (err error) {
 	}
 	c.closing(c.store.Close)
 	if c.runs.API || c.runs.Taskmanager {
-		if c.sealer, err = secretsfile.Open(c.state.MasterKey()); err != nil {
+		if err := c.openShared(); err != nil {
 			return err
 		}
 	}
@@ -178,6 +184,9 @@ func (c *controllers) open(ctx context.Context) (err error) {
 			return err
 		}
 		if err := c.startBroker(ctx); err != nil {
+			return err
+		}
+		if err := c.startGateway(ctx); err != nil {
 			return err
 		}
 	}
@@ -200,6 +209,14 @@ func (c *controllers) open(ctx context.Context) (err error) {
 		return c.openAPI(ctx)
 	}
 	return nil
+}
+
+// openShared opens what the API and the taskmanager both need.
+func (c *controllers) openShared() (err error) {
+	if c.sealer, err = secretsfile.Open(c.state.MasterKey()); err != nil {
+		return err
+	}
+	return c.openObjects()
 }
 
 func (c *controllers) openTaskmanager(ctx context.Context) (err error) {

@@ -84,7 +84,7 @@ func openLocal(ctx context.Context, cfg config.Config, log *slog.Logger, before 
 	}
 	n, err := hostnet.Open(ctx, hostnet.Config{
 		State: cfg.State, Dir: cfg.Local.Dir, ManagementCIDR: cfg.Local.ManagementCIDR, TenantCIDR: cfg.Local.TenantCIDR,
-		ControllerPorts: []int{cfg.Bus.Port, cfg.Bus.EnrolPort}, Public: public, Log: log,
+		ControllerPorts: []int{cfg.Bus.Port, cfg.Bus.EnrolPort, cfg.Objects.Port}, Public: public, Log: log,
 	})
 	if err != nil {
 		return nil, nil, err

@@ -35,6 +35,7 @@ func (c *controllers) serve(ctx context.Context, ready func(url string)) error {
 	if c.runs.Taskmanager {
 		run("taskmanager", c.taskmanager.Run)
 		run("images", c.watchImages)
+		run("grants", c.renewGrantKeys)
 	}
 	url, stopHTTP := c.serveHTTP(run)
 	c.log.InfoContext(ctx, "service started", "components", c.runs.Names(), "api", url)

@@ -24,6 +24,7 @@ type Config struct {
 	Region  string  `yaml:"region" doc:"Name of the region, as instances and the catalogue show it."`
 	API     API     `yaml:"api"`
 	Bus     Bus     `yaml:"bus"`
+	Objects Objects `yaml:"objects"`
 	Local   Local   `yaml:"local"`
 	Quota   Quota   `yaml:"quota"`
 	Log     Log     `yaml:"log"`
@@ -45,6 +46,13 @@ type API struct {
 type Bus struct {
 	Port      int `yaml:"port" doc:"TCP port of the bus on the management network."`
 	EnrolPort int `yaml:"enrol_port" doc:"TCP port on the management network where new guests enrol."`
+}
+
+// Objects configures the object gateway and the store behind it.
+type Objects struct {
+	Port      int     `yaml:"port" doc:"TCP port on the management network where guests read and write objects."`
+	GuestRate int     `yaml:"guest_rate" doc:"MiB a second that one guest may send, and as many that it may get."`
+	MinFree   float64 `yaml:"min_free" doc:"GiB of the file system of the state directory that objects leave free."`
 }
 
 // Local configures the local cloud.
@@ -98,7 +106,7 @@ func Default() Config {
 	return Config{
 		State: "/var/lib/trove", Region: "RegionOne",
 		API: API{Listen: "127.0.0.1:8779", RateLimit: 200, MaxVolumeSize: 100, PolicyFile: "policy.yaml", Drain: 10 * time.Second},
-		Bus: Bus{Port: 4222, EnrolPort: 4223},
+		Bus: Bus{Port: 4222, EnrolPort: 4223}, Objects: Objects{Port: 4224, GuestRate: 64, MinFree: 1},
 		Local: Local{Overcommit: 1, Flavors: []Flavor{
 			{"1", "db.tiny", 512, 1}, {"2", "db.small", 2048, 1}, {"3", "db.medium", 4096, 2}, {"4", "db.large", 8192, 2},
 		}},
@@ -200,13 +208,14 @@ func (c Config) Check() error {
 			return fmt.Errorf("%s: %q is not an IPv4 range of /28 or larger", name, cidr)
 		}
 	}
-	for name, port := range map[string]int{"bus.port": c.Bus.Port, "bus.enrol_port": c.Bus.EnrolPort} {
-		if port < 1 || port > 65535 {
-			return fmt.Errorf("%s: %d is not a port", name, port)
-		}
+	if err := c.checkPorts(); err != nil {
+		return err
 	}
-	if c.Bus.Port == c.Bus.EnrolPort {
-		return fmt.Errorf("bus.enrol_port: %d is the bus's own port", c.Bus.EnrolPort)
+	if c.Objects.GuestRate < 1 {
+		return fmt.Errorf("objects.guest_rate: %d is less than 1", c.Objects.GuestRate)
+	}
+	if c.Objects.MinFree < 0 {
+		return fmt.Errorf("objects.min_free: %v is less than 0", c.Objects.MinFree)
 	}
 	if c.Local.Dir != "" && !filepath.IsAbs(c.Local.Dir) {
 		return fmt.Errorf("local.dir: %q is not an absolute path", c.Local.Dir)
@@ -221,6 +230,24 @@ func (c Config) Check() error {
 		return fmt.Errorf("workers.operations: %d is less than 1", c.Workers.Operations)
 	}
 	return c.checkFlavors()
+}
+
+// checkPorts looks at the ports on the management network's address.
+func (c Config) checkPorts() error {
+	seen := map[int]string{}
+	for _, p := range []struct {
+		name string
+		port int
+	}{{"bus.port", c.Bus.Port}, {"bus.enrol_port", c.Bus.EnrolPort}, {"objects.port", c.Objects.Port}} {
+		if p.port < 1 || p.port > 65535 {
+			return fmt.Errorf("%s: %d is not a port", p.name, p.port)
+		}
+		if other := seen[p.port]; other != "" {
+			return fmt.Errorf("%s: %d is the port of %s", p.name, p.port, other)
+		}
+		seen[p.port] = p.name
+	}
+	return nil
 }
 
 func (c Config) checkFlavors() error {

@@ -35,6 +35,8 @@ func TestErrorsNameTheKey(t *testing.T) {
 		{"api:\n  listen: nowhere\n", "", "api.listen"},
 		{"", "TROVE_BUS_PORT=many", "TROVE_BUS_PORT"},
 		{"bus:\n  port: 4223\n", "", "bus.enrol_port"},
+		{"objects:\n  port: 4222\n", "", "objects.port"},
+		{"", "TROVE_OBJECTS_GUEST_RATE=0", "objects.guest_rate"},
 		{"local:\n  tenant_cidr: 10.0.0.0/30\n", "", "local.tenant_cidr"},
 		{"local:\n  overcommit: 0.5\n", "", "local.overcommit"},
 		{"local:\n  public_ports: 80-90\n", "", "local.public_ports"},

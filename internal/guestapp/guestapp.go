@@ -25,6 +25,7 @@ import (
 	"github.com/trove-dbaas/trove/engine/fake"
 	"github.com/trove-dbaas/trove/engine/mariadb"
 	"github.com/trove-dbaas/trove/guestagent"
+	"github.com/trove-dbaas/trove/guestagent/objects"
 	"github.com/trove-dbaas/trove/internal/clock"
 )
 
@@ -85,7 +86,7 @@ func Agent(ctx context.Context, o Options) error {
 	j := &joiner{boot: boot, dir: filepath.Join(l.State, "identity"), log: o.Log}
 	a, err := guestagent.New(guestagent.Config{
 		Instance: boot.Instance, BootID: bootID, Version: o.Version, Engine: e, Layout: l,
-		Connect: j.connect, Renew: j.renew, Clock: clock.System{}, Log: o.Log,
+		Connect: j.connect, Renew: j.renew, Objects: objects.New(j, clock.System{}, o.Log), Clock: clock.System{}, Log: o.Log,
 	})
 	if err != nil {
 		return err
@@ -159,6 +160,12 @@ func (j *joiner) connect(ctx context.Context, connected func()) (bus.Conn, error
 	time.AfterFunc(untilRest, debug.FreeOSMemory)
 	return conn, nil
 }
+
+// Sign implements objects.Identity.
+func (j *joiner) Sign(text []byte) ([]byte, error) { return j.conn.Sign(text) }
+
+// CABundle implements objects.Identity.
+func (j *joiner) CABundle() (string, error) { return j.conn.CABundle() }
 
 // renew takes a new credential into use after the answer went out.
 func (j *joiner) renew(ctx context.Context, c bus.Credential) (func(), error) {

@@ -1,0 +1,73 @@
+package app
+
+import (
+	"context"
+	"net"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/trove-dbaas/trove/backupstore/file"
+	"github.com/trove-dbaas/trove/cloud/local/hostnet"
+	"github.com/trove-dbaas/trove/gateway"
+	"github.com/trove-dbaas/trove/gateway/grant"
+)
+
+// openObjects opens the object store and the keys of grants, which the API and the taskmanager share.
+func (c *controllers) openObjects() (err error) {
+	if c.objects, err = file.Open(file.Config{
+		Dir: c.state.Path("objects"), Clock: c.clock, MinFree: int64(c.cfg.Objects.MinFree * (1 << 30)),
+	}); err != nil {
+		return err
+	}
+	c.closing(c.objects.Close)
+	if c.grantKeys, err = grant.Open(filepath.Join(c.state.Keys(), "grants.json"), c.clock); err != nil {
+		return err
+	}
+	c.grants = grant.NewIssuer(c.grantKeys, c.store, c.gatewayURLs, c.clock)
+	return nil
+}
+
+func (c *controllers) gatewayURLs() ([]string, error) {
+	known, err := hostnet.ReadKnown(c.cfg.CloudDir())
+	if err != nil {
+		return nil, err
+	}
+	return []string{"https://" + net.JoinHostPort(known.HostAddress.String(), strconv.Itoa(c.cfg.Objects.Port))}, nil
+}
+
+// startGateway starts the object gateway beside the broker, whose certificate it shows.
+func (c *controllers) startGateway(ctx context.Context) error {
+	if _, err := c.grantKeys.Renew(false); err != nil {
+		return err
+	}
+	g, err := gateway.Start(ctx, gateway.Config{
+		Listen: net.JoinHostPort(c.net.HostAddress().String(), strconv.Itoa(c.cfg.Objects.Port)), TLS: c.bus.TLSConfig(), Grants: c.grantKeys,
+		Store: c.objects, Own: file.OpenDirectories(map[string]string{"agents": c.state.Path("agents")}), State: c.store,
+		Limits: gateway.Limits{BytesPerSecond: c.cfg.Objects.GuestRate << 20},
+		Log:    c.log, Clock: c.clock, Metrics: c.metrics,
+	})
+	if err == nil {
+		c.closing(g.Close)
+	}
+	return err
+}
+
+// renewGrantKeys looks now and then whether the key that signs grants is old.
+func (c *controllers) renewGrantKeys(ctx context.Context) error {
+	tick := time.NewTicker(time.Hour)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		made, err := c.grantKeys.Renew(false)
+		if err != nil {
+			c.log.WarnContext(ctx, "key of grants was not renewed", "err", err)
+		} else if made {
+			c.log.InfoContext(ctx, "key of grants renewed")
+		}
+	}
+}
