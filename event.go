@@ -18,6 +18,9 @@ const (
 	EventMachineFailed   = "machine.failed"    // the cloud says that the machine cannot run
 	EventVolumeGone      = "volume.gone"       // the data volume is not there any more
 	EventVolumeBack      = "volume.back"       // it was found again
+	EventGuestRevoked    = "guest.revoked"     // the guest's key was revoked, the sentence says why
+	EventGuestCopied     = "guest.copied"      // two machines report as the guest of one instance
+	EventTokenReused     = "token.reused"      // somebody used the machine's enrolment token again
 	EventOperationKilled = "operation.dropped" // a task without an operation was cleared
 )
 

@@ -109,7 +109,7 @@ func TestWhatAStoppedInstanceTakes(t *testing.T) {
 }
 
 func TestEveryTaskHasAWord(t *testing.T) {
-	for task := trove.TaskNone; task <= trove.TaskUpdatingErrorAccess; task++ {
+	for task := trove.TaskNone; task <= trove.TaskGuestRevoked; task++ {
 		if task.Action() == "" {
 			t.Errorf("task %#x has no word", int(task))
 		}

@@ -28,11 +28,12 @@ const (
 	TaskBuildErrorTimeout   Task = 0x5b
 	TaskBuildErrorPort      Task = 0x5c
 	TaskUpdatingErrorAccess Task = 0x5d
+	TaskGuestRevoked        Task = 0x5e // not one of Trove's: the guest misused the bus and cannot be commanded any more
 )
 
 // IsError reports whether the task is the mark of a failed operation.
 func (t Task) IsError() bool {
-	return t >= TaskBuildErrorDNS && t <= TaskUpdatingErrorAccess && t != TaskUpgrading
+	return t >= TaskBuildErrorDNS && t <= TaskGuestRevoked && t != TaskUpgrading
 }
 
 // Action returns Trove's word for the task, as mgmt views show it.
@@ -75,6 +76,8 @@ func failedAction(t Task) string {
 		return "EJECTING"
 	case TaskUpdatingErrorAccess:
 		return "UPDATING"
+	case TaskGuestRevoked:
+		return "NONE"
 	}
 	return "BUILDING"
 }

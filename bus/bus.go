@@ -12,6 +12,8 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
+	"slices"
 	"time"
 
 	trove "github.com/trove-dbaas/trove"
@@ -72,6 +74,31 @@ type Credential struct {
 	Expires   time.Time `json:"expires"`
 	Addresses []string  `json:"addresses"` // host:port, all brokers
 	CABundle  string    `json:"ca_bundle"` // PEM
+	// EnrolURLs are where it is renewed when the bus cannot be used; those of the boot data are tried after them.
+	EnrolURLs []string `json:"enrol_urls,omitempty"`
+	// ReconnectJitter is the most that the guest waits at random before it connects again; it grows with the number of guests. 0: the guest's own.
+	ReconnectJitter time.Duration `json:"reconnect_jitter,omitempty"`
+}
+
+// Trust names what a guest knows with this credential: where the bus is and whom it believes. Two credentials with the same tell the same.
+func (c Credential) Trust() string { return TrustOf(c.Addresses, c.EnrolURLs, c.CABundle) }
+
+// TrustOf is Credential.Trust of these parts. The order of addresses does not matter.
+func TrustOf(addresses, enrolURLs []string, bundle string) string {
+	h := sha256.New()
+	for _, list := range [][]string{addresses, enrolURLs, {bundle}} {
+		for _, text := range slices.Sorted(slices.Values(list)) {
+			fmt.Fprintf(h, "%d:%s", len(text), text)
+		}
+		h.Write([]byte{0})
+	}
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+// Announcer says what a credential tells guests at this moment. An Issuer may be one.
+type Announcer interface {
+	// Trust returns Credential.Trust of a credential that would be issued now.
+	Trust() string
 }
 
 // Issuer makes and revokes the identities of guests. Its methods may be repeated.

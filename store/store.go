@@ -125,6 +125,8 @@ type Tx interface {
 	UseEnrolmentToken(ctx context.Context, tokenHash, publicKey string, now time.Time) (instance string, err error)
 	// SetGuestCredential notes how long the credential lives that was given last.
 	SetGuestCredential(ctx context.Context, instance string, expires time.Time) error
+	// SetGuestTrust notes what that credential tells the guest of the bus (bus.Credential.Trust); "": it is not known whether the guest took it.
+	SetGuestTrust(ctx context.Context, instance, trust string) error
 
 	// RecordReports writes what guests said, many at a time; reports of instances that do not exist are dropped. A service status is not
 	// overwritten while the stored one is RESTART_REQUIRED (Trove's conductor does the same), unless the boot id changed or the report
@@ -154,7 +156,16 @@ type Guest struct {
 	PublicKey      string // the nkey that the guest made; "" before it enrolled
 	TokenUsed      time.Time
 	CredentialEnds time.Time
+	Trust          string // what its credential tells it of the bus; "": not known
+	// BootReturns is how often a boot of the machine was heard of again after it had been replaced by another one: two machines share the identity.
+	BootReturns int
 }
+
+// copiedAfter is how often a boot must come back before it is sure that there are two: once may be a report that was under way for long.
+const copiedAfter = 2
+
+// Copied says that two machines report as this guest.
+func (g Guest) Copied() bool { return g.BootReturns >= copiedAfter }
 
 // GuestReport is one heartbeat or hello.
 type GuestReport struct {

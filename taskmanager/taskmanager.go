@@ -42,6 +42,8 @@ type Config struct {
 
 	// UsageTimeout is how long a create may take in all, 30 minutes if 0 (Trove's usage_timeout).
 	UsageTimeout time.Duration
+	// CredentialLife is how long the credentials live that the issuer makes, 24 hours if 0.
+	CredentialLife time.Duration
 	// Reconcile is how often the reconcilers look, 15 s if 0.
 	Reconcile time.Duration
 	// Grace is how long something in the cloud may be without an owner before it is removed, 10 minutes if 0.
@@ -93,6 +95,7 @@ func New(c Config) (*Manager, error) {
 	m.reconciler, err = reconcilers.New(reconcilers.Config{
 		Store: c.Store, Cloud: c.Cloud, Guests: c.Guests, Issuer: c.Issuer, Enrolment: c.Enrolment, Clock: c.Clock, Log: c.Log,
 		Metrics: c.Metrics, Deletes: m.deletes, Wake: m.engine.Wake, Interval: c.Reconcile, Grace: c.Grace,
+		CredentialLife: c.CredentialLife,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("make the reconcilers: %w", err)

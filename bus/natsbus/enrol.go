@@ -65,16 +65,16 @@ func Enrol(ctx context.Context, boot bus.BootData, dir string) error {
 	if err != nil {
 		return fmt.Errorf("enrol: %w", err)
 	}
-	caller, err := newCaller(boot.CABundle)
+	caller, err := newCaller(boot.CABundle, time.Time{})
 	if err != nil {
 		return fmt.Errorf("enrol: %w", err)
 	}
 	defer caller.close()
 	for pause := time.Second; ; pause = min(2*pause, 15*time.Second) {
 		var c bus.Credential
-		err := caller.each(ctx, boot.EnrolURLs, func(url string) error {
+		err := caller.each(ctx, func(url string) error {
 			return caller.post(ctx, url+"/v1/enrol", EnrolRequest{Token: boot.Token, PublicKey: public}, &c)
-		})
+		}, boot.EnrolURLs)
 		if err == nil {
 			return id.store(c)
 		}
@@ -95,11 +95,13 @@ func Enrol(ctx context.Context, boot bus.BootData, dir string) error {
 
 // renew gets a new credential for the key over HTTPS and stores it.
 func (id *identity) renew(ctx context.Context) (bus.Credential, error) {
-	bundle := id.CABundle
+	bundle, known := id.CABundle, time.Time{}
+	var newer []string
 	if c, err := id.credential(); err == nil {
-		bundle = c.CABundle
+		bundle, newer = c.CABundle, c.EnrolURLs
+		known = issuedAt(c)
 	}
-	caller, err := newCaller(bundle)
+	caller, err := newCaller(bundle, known)
 	if err != nil {
 		return bus.Credential{}, fmt.Errorf("renew the credential: %w", err)
 	}
@@ -109,7 +111,7 @@ func (id *identity) renew(ctx context.Context) (bus.Credential, error) {
 		return bus.Credential{}, fmt.Errorf("renew the credential: %w", err)
 	}
 	var c bus.Credential
-	err = caller.each(ctx, id.EnrolURLs, func(url string) error {
+	ask := func(url string) error {
 		var n Nonce
 		if err := caller.get(ctx, url+"/v1/nonce", &n); err != nil {
 			return err
@@ -121,7 +123,9 @@ func (id *identity) renew(ctx context.Context) (bus.Credential, error) {
 		return caller.post(ctx, url+"/v1/renew", RenewRequest{
 			Instance: id.Instance, PublicKey: public, Nonce: n.Nonce, Signature: base64.StdEncoding.EncodeToString(signature),
 		}, &c)
-	})
+	}
+	// The boot data's addresses may be of a time that is over; they are the last resort of a guest whose own have changed without it.
+	err = caller.each(ctx, ask, newer, id.EnrolURLs)
 	if err != nil {
 		return bus.Credential{}, fmt.Errorf("renew the credential: %w", err)
 	}
@@ -133,13 +137,14 @@ type caller struct {
 	http *http.Client
 }
 
-func newCaller(bundle string) (*caller, error) {
+// newCaller trusts the bundle. Known is a time that has certainly come, whatever the machine's clock says.
+func newCaller(bundle string, known time.Time) (*caller, error) {
 	roots, err := pool(bundle)
 	if err != nil {
 		return nil, err
 	}
 	transport := &http.Transport{
-		TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13, Time: certificateTime},
+		TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13, Time: func() time.Time { return certificateTime(known) }},
 		TLSHandshakeTimeout: 10 * time.Second,
 	}
 	return &caller{http: &http.Client{Timeout: callTimeout, Transport: transport}}, nil
@@ -147,14 +152,15 @@ func newCaller(bundle string) (*caller, error) {
 
 func (c *caller) close() { c.http.CloseIdleConnections() }
 
-// each tries the URLs in random order until one answers. What one endpoint refuses for good, the others refuse too.
-func (c *caller) each(ctx context.Context, urls []string, call func(url string) error) error {
-	err := trove.Errorf(trove.KindBadRequest, "No enrolment endpoint is known.")
-	last := error(err)
-	for _, i := range rand.Perm(len(urls)) { //nolint:gosec // an order is no secret
-		last = call(strings.TrimSuffix(urls[i], "/"))
-		if last == nil || trove.IsPermanent(last) || ctx.Err() != nil {
-			return last
+// each tries the URLs, those of one list in random order, until one answers. What one endpoint refuses for good, the others refuse too.
+func (c *caller) each(ctx context.Context, call func(url string) error, lists ...[]string) error {
+	last := error(trove.Errorf(trove.KindBadRequest, "No enrolment endpoint is known."))
+	for _, urls := range lists {
+		for _, i := range rand.Perm(len(urls)) { //nolint:gosec // an order is no secret
+			last = call(strings.TrimSuffix(urls[i], "/"))
+			if last == nil || trove.IsPermanent(last) || ctx.Err() != nil {
+				return last
+			}
 		}
 	}
 	return last
@@ -220,12 +226,14 @@ func kindOfStatus(status int) trove.Kind {
 	return trove.KindUnavailable
 }
 
-// certificateTime is the time that certificates are checked against: a machine without a battery starts in 1970, but it cannot run
-// before its program was built.
-func certificateTime() time.Time {
+// certificateTime is the time that certificates are checked against: a machine without a battery starts in 1970, and a clock can be set back, but it
+// cannot be earlier than the program was built or than the controller said when it issued the newest credential.
+func certificateTime(known time.Time) time.Time {
 	now := clock.System{}.Now()
-	if built := buildTime(); built.After(now) {
-		return built
+	for _, t := range []time.Time{buildTime(), known} {
+		if t.After(now) {
+			now = t
+		}
 	}
 	return now
 }

@@ -1,12 +1,18 @@
 package natsbus
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net"
+	"net/url"
+	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,11 +33,21 @@ type Options struct {
 	OnConnect func(ctx context.Context)
 	// Jitter is the most that is waited at random before a reconnect; at least 1 s. SetJitter changes it.
 	Jitter time.Duration
+	// LostAfter is how long no address of the bus may answer before the guest asks the enrolment endpoint whether there are others; 30 s if 0.
+	LostAfter time.Duration
 }
 
 const (
 	minJitter     = time.Second
 	reconnectWait = 2 * time.Second // between attempts that failed, besides the jitter
+
+	// lostAfter is how long no address of the bus may answer before the enrolment endpoint is asked for others.
+	lostAfter = 30 * time.Second
+	// tryTimeout is how long a broker may take to accept a new credential, for each of tryAddresses.
+	tryTimeout   = 4 * time.Second
+	tryAddresses = 2
+	// badClock is the difference of clocks from which on it counts; less is the way that a credential takes.
+	badClock = time.Minute
 )
 
 // GuestConn is a guest's connection. It reconnects for ever, with whatever credential its directory holds at the time, and renews
@@ -41,10 +57,16 @@ type GuestConn struct {
 	id     *identity
 	log    *slog.Logger
 	clock  clock.Clock
+	lost   time.Duration
 	roots  atomic.Pointer[x509.CertPool]
 	jitter atomic.Int64
 	now    atomic.Bool // the next reconnect is wanted: no pause
 	renews chan struct{}
+
+	issued  atomic.Int64                         // when the newest credential was issued, by the controller's clock, in seconds
+	skew    atomic.Int64                         // how far this machine's clock is ahead of the controller's
+	refused atomic.Bool                          // the broker did not accept the credential
+	down    atomic.Pointer[func() time.Duration] // for how long there is no connection; nil while there is one
 
 	stop    context.CancelFunc
 	workers sync.WaitGroup
@@ -62,11 +84,12 @@ func DialGuest(ctx context.Context, dir string, o Options) (*GuestConn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("join the bus: %w", err)
 	}
-	g := &GuestConn{id: id, log: o.Log, clock: o.Clock, renews: make(chan struct{}, 1)}
+	g := &GuestConn{id: id, log: o.Log, clock: o.Clock, lost: cmp.Or(o.LostAfter, lostAfter), renews: make(chan struct{}, 1)}
 	if g.clock == nil {
 		g.clock = clock.System{}
 	}
 	g.SetJitter(o.Jitter)
+	g.cutOff()
 	if err := g.trust(credential); err != nil {
 		return nil, fmt.Errorf("join the bus: %w", err)
 	}
@@ -75,6 +98,8 @@ func DialGuest(ctx context.Context, dir string, o Options) (*GuestConn, error) {
 	defer close(ready)
 	connected := func(*nats.Conn) {
 		<-ready
+		g.down.Store(nil)
+		g.refused.Store(false)
 		g.log.Info("guest connected to the bus", "guest", id.Instance)
 		if o.OnConnect != nil && ctx.Err() == nil {
 			o.OnConnect(ctx)
@@ -94,7 +119,7 @@ func (g *GuestConn) options(c bus.Credential, connected nats.ConnHandler) []nats
 		func(o *nats.Options) error { o.Servers = urls(c.Addresses); return nil },
 		nats.Name(g.id.Instance),
 		nats.UserJWT(g.jwt, g.id.key.Sign),
-		nats.Secure(&tls.Config{MinVersion: tls.VersionTLS13, Time: certificateTime}),
+		nats.Secure(&tls.Config{MinVersion: tls.VersionTLS13, Time: g.certificateTime}),
 		func(o *nats.Options) error {
 			o.RootCAsCB = func() (*x509.CertPool, error) { return g.roots.Load(), nil }
 			return nil
@@ -114,9 +139,12 @@ func (g *GuestConn) options(c bus.Credential, connected nats.ConnHandler) []nats
 		nats.ReconnectHandler(connected),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			g.log.Info("guest lost its connection to the bus", "guest", g.id.Instance, "err", err)
+			g.cutOff()
+			g.unaccepted(err)
 		}),
 		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) {
 			g.log.Info("guest could not connect to the bus", "guest", g.id.Instance, "err", err)
+			g.unaccepted(err)
 			g.look()
 		}),
 	}
@@ -149,7 +177,7 @@ func (g *GuestConn) nextServer(servers []nats.Server, last nats.ServerInfo) (*na
 	var others []int
 	for i := range servers {
 		attempts = max(attempts, servers[i].Reconnects)
-		if servers[i].URL.Hostname() != last.Host && servers[i].Reconnects == 0 {
+		if servers[i].URL.Host != net.JoinHostPort(last.Host, strconv.Itoa(last.Port)) && servers[i].Reconnects == 0 {
 			others = append(others, i)
 		}
 	}
@@ -170,13 +198,72 @@ func (g *GuestConn) nextServer(servers []nats.Server, last nats.ServerInfo) (*na
 // SetJitter sets the most that is waited at random before a reconnect; below 1 s is 1 s.
 func (g *GuestConn) SetJitter(most time.Duration) { g.jitter.Store(int64(max(most, minJitter))) }
 
-// ReplaceCredential stores the credential and connects anew with it, which interrupts for about 2 ms: call it between commands. A
-// credential for another key is refused with KindBadRequest. It may be repeated.
-func (g *GuestConn) ReplaceCredential(c bus.Credential) error {
-	if err := g.id.store(c); err != nil {
-		return fmt.Errorf("replace the credential: %w", err)
+// cutOff notes that there is no connection.
+func (g *GuestConn) cutOff() {
+	since := clock.Stopwatch()
+	g.down.CompareAndSwap(nil, &since)
+}
+
+// unaccepted notes that a broker was reached and did not take the credential: it has expired by the broker's clock, whatever ours says, or the key is no
+// longer the instance's, which the enrolment endpoint then says.
+func (g *GuestConn) unaccepted(err error) {
+	if errors.Is(err, nats.ErrAuthorization) || errors.Is(err, nats.ErrAuthExpired) {
+		g.refused.Store(true)
+		g.look()
 	}
-	return g.reconnect(c)
+}
+
+// AcceptCredential takes in a credential that a controller sent: it connects with it once, so that one that does not work is an error and the old one
+// stays, and then keeps it. What it returns connects anew with it, which interrupts for about 2 ms: call it between commands. A credential that
+// is not for this guest is KindBadRequest. It may be repeated.
+func (g *GuestConn) AcceptCredential(ctx context.Context, c bus.Credential) (use func() error, err error) {
+	if err := g.id.check(c); err != nil {
+		return nil, fmt.Errorf("accept the credential: %w", err)
+	}
+	if err := g.try(ctx, c); err != nil {
+		return nil, trove.Wrap(trove.KindUnavailable, err, "The guest could not join the bus with the new credential and keeps the old one.")
+	}
+	if err := g.id.store(c); err != nil {
+		return nil, fmt.Errorf("keep the credential: %w", err)
+	}
+	g.received(c)
+	return func() error { return g.reconnect(c) }, nil
+}
+
+// try joins the bus with a credential, beside the connection that there is.
+func (g *GuestConn) try(ctx context.Context, c bus.Credential) error {
+	roots, err := pool(c.CABundle)
+	if err != nil {
+		return err
+	}
+	addresses := slices.Clone(c.Addresses)
+	rand.Shuffle(len(addresses), func(i, j int) { addresses[i], addresses[j] = addresses[j], addresses[i] }) //nolint:gosec // an order is no secret
+	var last error
+	for _, address := range addresses[:min(len(addresses), tryAddresses)] {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		nc, err := nats.Connect("tls://"+address,
+			nats.Name(g.id.Instance), nats.NoReconnect(), nats.IgnoreDiscoveredServers(), nats.Timeout(tryTimeout),
+			nats.UserJWT(func() (string, error) { return c.JWT, nil }, g.id.key.Sign),
+			nats.Secure(&tls.Config{MinVersion: tls.VersionTLS13, RootCAs: roots, Time: g.certificateTime}),
+		)
+		if err == nil {
+			nc.Close()
+			return nil
+		}
+		last = fmt.Errorf("join the bus at %s: %w", address, err)
+	}
+	return last
+}
+
+// ReplaceCredential accepts the credential and uses it; see AcceptCredential.
+func (g *GuestConn) ReplaceCredential(ctx context.Context, c bus.Credential) error {
+	use, err := g.AcceptCredential(ctx, c)
+	if err != nil {
+		return err
+	}
+	return use()
 }
 
 func (g *GuestConn) reconnect(c bus.Credential) error {
@@ -194,13 +281,40 @@ func (g *GuestConn) reconnect(c bus.Credential) error {
 	return nil
 }
 
+// trust takes over what a credential says besides the identity: whom to believe and how long to wait.
 func (g *GuestConn) trust(c bus.Credential) error {
 	roots, err := pool(c.CABundle)
 	if err != nil {
 		return err
 	}
 	g.roots.Store(roots)
+	if issued := issuedAt(c); !issued.IsZero() {
+		g.issued.Store(issued.Unix())
+	}
+	if c.ReconnectJitter > 0 {
+		g.SetJitter(c.ReconnectJitter)
+	}
 	return nil
+}
+
+// received notes how far the clock of this machine is off: the credential was issued just now.
+func (g *GuestConn) received(c bus.Credential) {
+	if issued := issuedAt(c); !issued.IsZero() {
+		g.issued.Store(issued.Unix())
+		g.skew.Store(int64(clockSkew(g.clock.Now(), issued)))
+	}
+}
+
+func clockSkew(now, issued time.Time) time.Duration {
+	skew := now.Sub(issued)
+	if skew.Abs() < badClock {
+		return 0
+	}
+	return skew
+}
+
+func (g *GuestConn) certificateTime() time.Time {
+	return certificateTime(time.Unix(g.issued.Load(), 0))
 }
 
 // look makes keepCredential look again.
@@ -212,15 +326,28 @@ func (g *GuestConn) look() {
 }
 
 // keepCredential renews over HTTPS when three quarters of the credential's life are over: controllers renew at half of it over the bus, so
-// this is for guests that they did not reach, those that were asleep among them.
+// this is for guests that they did not reach, those that were asleep among them. It does so too when a broker does not accept the credential, and when no
+// broker can be reached: the addresses may have changed meanwhile.
 func (g *GuestConn) keepCredential(ctx context.Context) {
-	failures := 0
-	for {
-		wait := g.untilRenewal()
+	failures, refusals := 0, 0
+	for lost := g.lost; ; {
+		if g.down.Load() == nil {
+			lost, refusals = g.lost, 0
+		}
+		wait, why := g.untilRenewal(lost)
 		if wait <= 0 {
 			wait = time.Second // also after a success: a clock that is wrong must not make this a storm
 			if err := g.renew(ctx); err == nil {
 				failures = 0
+				switch why {
+				case "lost": // the addresses may be the same: not again so soon
+					g.down.Store(nil)
+					g.cutOff()
+					lost = min(2*lost, max(lost, 10*time.Minute))
+				case "refused": // as may be what the brokers do not accept
+					wait = renewalPause(refusals, false)
+					refusals++
+				}
 			} else if ctx.Err() == nil {
 				failures++
 				g.log.Warn("guest could not renew its credential", "guest", g.id.Instance, "err", err)
@@ -248,6 +375,8 @@ func (g *GuestConn) renew(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	g.received(c)
+	g.refused.Store(false)
 	g.log.Info("guest renewed its credential", "guest", g.id.Instance, "expires", c.Expires)
 	return g.reconnect(c)
 }
@@ -261,18 +390,45 @@ func renewalPause(failures int, refused bool) time.Duration {
 	return pause/2 + rand.N(pause) //nolint:gosec // a pause is no secret
 }
 
-// untilRenewal is at most a minute, so that a machine that slept looks soon after it woke.
-func (g *GuestConn) untilRenewal() time.Duration {
+// untilRenewal is at most a minute, so that a machine that slept looks soon after it woke. It says why where it is over.
+func (g *GuestConn) untilRenewal(lost time.Duration) (wait time.Duration, why string) {
 	c, err := g.id.credential()
 	if err != nil {
-		return 0
+		return 0, "unreadable"
 	}
 	issued, expires, err := lifetime(c)
 	if err != nil {
-		return 0
+		return 0, "unreadable"
 	}
+	if g.refused.Load() {
+		return 0, "refused"
+	}
+	wait = min(dueIn(issued, expires, g.clock.Now(), time.Duration(g.skew.Load())), time.Minute)
+	if wait <= 0 {
+		return 0, "old"
+	}
+	if down := g.down.Load(); down != nil {
+		if left := lost - (*down)(); left < wait {
+			return left, "lost"
+		}
+	}
+	return wait, ""
+}
+
+// dueIn returns in how long a credential is renewed by the guest itself: when a quarter of its life is left by the controller's clock, from which
+// this machine's differs by skew.
+func dueIn(issued, expires, now time.Time, skew time.Duration) time.Duration {
 	due := expires.Add(-expires.Sub(issued) / 4)
-	return min(due.Sub(g.clock.Now()), time.Minute)
+	return due.Sub(now.Add(-skew))
+}
+
+// Server returns the address of the broker that the guest is connected to; "" if it is not.
+func (g *GuestConn) Server() string {
+	u, err := url.Parse(g.nc.ConnectedUrl())
+	if err != nil {
+		return ""
+	}
+	return u.Host
 }
 
 // Sign signs a text with the guest's own key, the one that its credential is for. The text must begin with words that say what the signature is for, so that

@@ -81,8 +81,8 @@ func (id *identity) credential() (bus.Credential, error) {
 	return c, nil
 }
 
-// store keeps a credential if it is one for this guest's key: a wrong one would cut the guest off for good.
-func (id *identity) store(c bus.Credential) error {
+// check refuses a credential that is none for this guest's key or names nobody to trust: it would cut the guest off for good.
+func (id *identity) check(c bus.Credential) error {
 	public, err := id.publicKey()
 	if err != nil {
 		return err
@@ -96,7 +96,13 @@ func (id *identity) store(c bus.Credential) error {
 	case len(c.Addresses) == 0:
 		return trove.Errorf(trove.KindBadRequest, "The credential names no address of the bus.")
 	}
-	if _, err := pool(c.CABundle); err != nil {
+	_, err = pool(c.CABundle)
+	return err
+}
+
+// store checks and keeps a credential.
+func (id *identity) store(c bus.Credential) error {
+	if err := id.check(c); err != nil {
 		return err
 	}
 	data, err := json.Marshal(c) //nolint:gosec // the JWT is worth nothing without the key
@@ -106,13 +112,22 @@ func (id *identity) store(c bus.Credential) error {
 	return atomicfile.Write(filepath.Join(id.dir, credentialFile), data, 0o600)
 }
 
-// issued returns when the credential was issued and when it expires, from the JWT itself.
+// lifetime returns when the credential was issued and when it expires, from the JWT itself.
 func lifetime(c bus.Credential) (issued, expires time.Time, err error) {
 	claims, err := jwt.DecodeUserClaims(c.JWT)
 	if err != nil {
 		return time.Time{}, time.Time{}, fmt.Errorf("read the credential: %w", trove.Permanent(err))
 	}
 	return time.Unix(claims.IssuedAt, 0), time.Unix(claims.Expires, 0), nil
+}
+
+// issuedAt is the controller's time when it issued the credential; zero if it cannot be read.
+func issuedAt(c bus.Credential) time.Time {
+	issued, _, err := lifetime(c)
+	if err != nil {
+		return time.Time{}
+	}
+	return issued
 }
 
 func pool(bundle string) (*x509.CertPool, error) {

@@ -67,7 +67,7 @@ func (g *guests) GuestKey(context.Context, string) (string, error) {
 	return g.key, nil
 }
 
-func (g *guests) CredentialIssued(context.Context, string, time.Time) error { return nil }
+func (g *guests) CredentialIssued(context.Context, string, time.Time, string) error { return nil }
 
 // deployment is a broker, a controller and the directories of one guest.
 type deployment struct {

@@ -15,11 +15,20 @@ import (
 // startBroker starts the broker, which lives in the taskmanager's process.
 func (c *controllers) startBroker(ctx context.Context) (err error) {
 	host := c.net.HostAddress().String()
-	c.bus, err = server.Start(ctx, server.Config{
-		KeysDir: c.state.Keys(), Listen: net.JoinHostPort(host, strconv.Itoa(c.cfg.Bus.Port)),
-		EnrolListen: net.JoinHostPort(host, strconv.Itoa(c.cfg.Bus.EnrolPort)),
-		Repository:  revocations{c.store}, Guests: enrolments{c.store, c.clock}, Log: c.log, Clock: c.clock, Metrics: c.metrics,
-	})
+	at := func(port int) string { return net.JoinHostPort(host, strconv.Itoa(port)) }
+	cfg := server.Config{
+		KeysDir: c.state.Keys(), Listen: at(c.cfg.Bus.Port), EnrolListen: at(c.cfg.Bus.EnrolPort),
+		RouteListen: c.cfg.Bus.RouteListen, RouteURL: c.cfg.Bus.RouteURL, ID: c.cfg.Bus.Name,
+		CredentialLife: c.cfg.Bus.CredentialLife, CertificateLife: c.cfg.Bus.CertificateLife, CALife: c.cfg.Bus.CALife,
+		Repository: brokerStore{c.store}, Guests: enrolments{c.store, c.clock}, Alarm: c.alarmed, Log: c.log, Clock: c.clock, Metrics: c.metrics,
+	}
+	for _, port := range c.cfg.Bus.FormerPorts {
+		cfg.FormerListen = append(cfg.FormerListen, at(port))
+	}
+	for _, port := range c.cfg.Bus.FormerEnrolPorts {
+		cfg.FormerEnrolListen = append(cfg.FormerEnrolListen, at(port))
+	}
+	c.bus, err = server.Start(ctx, cfg)
 	if err == nil {
 		c.closing(c.bus.Close)
 	}
@@ -33,6 +42,7 @@ func (c *controllers) connect(ctx context.Context, name string) (bus.Conn, error
 	}
 	conn, err := server.DialController(ctx, server.ControllerConfig{
 		KeysDir: c.state.Keys(), Address: c.busAddress, Name: name, Log: c.log, Clock: c.clock, Metrics: c.metrics,
+		CALife: c.cfg.Bus.CALife,
 	})
 	if err != nil {
 		return nil, err

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 
 	trove "github.com/trove-dbaas/trove"
@@ -84,7 +85,8 @@ func openLocal(ctx context.Context, cfg config.Config, log *slog.Logger, before 
 	}
 	n, err := hostnet.Open(ctx, hostnet.Config{
 		State: cfg.State, Dir: cfg.Local.Dir, ManagementCIDR: cfg.Local.ManagementCIDR, TenantCIDR: cfg.Local.TenantCIDR,
-		ControllerPorts: []int{cfg.Bus.Port, cfg.Bus.EnrolPort, cfg.Objects.Port}, Public: public, Log: log,
+		ControllerPorts: slices.Concat([]int{cfg.Bus.Port, cfg.Bus.EnrolPort, cfg.Objects.Port}, cfg.Bus.FormerPorts, cfg.Bus.FormerEnrolPorts),
+		Public:          public, Log: log,
 	})
 	if err != nil {
 		return nil, nil, err

@@ -8,6 +8,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -46,6 +47,17 @@ type API struct {
 type Bus struct {
 	Port      int `yaml:"port" doc:"TCP port of the bus on the management network."`
 	EnrolPort int `yaml:"enrol_port" doc:"TCP port on the management network where new guests enrol."`
+
+	FormerPorts      []int `yaml:"former_ports" doc:"TCP ports that the bus had in the past: guests that know nothing else are served there too, and told the present one."`
+	FormerEnrolPorts []int `yaml:"former_enrol_ports" doc:"The same for the port where guests enrol."`
+
+	CredentialLife  time.Duration `yaml:"credential_life" doc:"How long the credential of a guest is good; it is renewed at half of it. From 8s on."`
+	CertificateLife time.Duration `yaml:"certificate_life" doc:"How long a server certificate is good; it is replaced when a third is left. From 8s on."`
+	CALife          time.Duration `yaml:"ca_life" doc:"How long a certificate authority made from now on is good; it is replaced when a quarter is left. At least four times bus.certificate_life."`
+
+	Name        string `yaml:"name" doc:"Name of this broker where a deployment has several; each has its own, the same after a restart."`
+	RouteListen string `yaml:"route_listen" doc:"Address and port where other brokers of the deployment connect; empty: there are none."`
+	RouteURL    string `yaml:"route_url" doc:"tls://host:port of it, as the others reach it; empty: what it listens on."`
 }
 
 // Objects configures the object gateway and the store behind it.
@@ -106,7 +118,11 @@ func Default() Config {
 	return Config{
 		State: "/var/lib/trove", Region: "RegionOne",
 		API: API{Listen: "127.0.0.1:8779", RateLimit: 200, MaxVolumeSize: 100, PolicyFile: "policy.yaml", Drain: 10 * time.Second},
-		Bus: Bus{Port: 4222, EnrolPort: 4223}, Objects: Objects{Port: 4224, GuestRate: 64, MinFree: 1},
+		Bus: Bus{
+			Port: 4222, EnrolPort: 4223, Name: "trove",
+			CredentialLife: 24 * time.Hour, CertificateLife: 90 * 24 * time.Hour, CALife: 10 * 365 * 24 * time.Hour,
+		},
+		Objects: Objects{Port: 4224, GuestRate: 64, MinFree: 1},
 		Local: Local{Overcommit: 1, Flavors: []Flavor{
 			{"1", "db.tiny", 512, 1}, {"2", "db.small", 2048, 1}, {"3", "db.medium", 4096, 2}, {"4", "db.large", 8192, 2},
 		}},
@@ -211,6 +227,9 @@ func (c Config) Check() error {
 	if err := c.checkPorts(); err != nil {
 		return err
 	}
+	if err := c.Bus.check(); err != nil {
+		return err
+	}
 	if c.Objects.GuestRate < 1 {
 		return fmt.Errorf("objects.guest_rate: %d is less than 1", c.Objects.GuestRate)
 	}
@@ -236,16 +255,47 @@ func (c Config) Check() error {
 func (c Config) checkPorts() error {
 	seen := map[int]string{}
 	for _, p := range []struct {
-		name string
-		port int
-	}{{"bus.port", c.Bus.Port}, {"bus.enrol_port", c.Bus.EnrolPort}, {"objects.port", c.Objects.Port}} {
-		if p.port < 1 || p.port > 65535 {
-			return fmt.Errorf("%s: %d is not a port", p.name, p.port)
+		name  string
+		ports []int
+	}{
+		{"bus.port", []int{c.Bus.Port}},
+		{"bus.enrol_port", []int{c.Bus.EnrolPort}},
+		{"objects.port", []int{c.Objects.Port}},
+		{"bus.former_ports", c.Bus.FormerPorts},
+		{"bus.former_enrol_ports", c.Bus.FormerEnrolPorts},
+	} {
+		for _, port := range p.ports {
+			if port < 1 || port > 65535 {
+				return fmt.Errorf("%s: %d is not a port", p.name, port)
+			}
+			if other := seen[port]; other != "" {
+				return fmt.Errorf("%s: %d is the port of %s", p.name, port, other)
+			}
+			seen[port] = p.name
 		}
-		if other := seen[p.port]; other != "" {
-			return fmt.Errorf("%s: %d is the port of %s", p.name, p.port, other)
-		}
-		seen[p.port] = p.name
+	}
+	return nil
+}
+
+// shortestLife is the least that a credential or certificate may live: a renewal has to be over before it ends.
+const shortestLife = 8 * time.Second
+
+func (b Bus) check() error {
+	switch {
+	case b.CredentialLife < shortestLife:
+		return fmt.Errorf("bus.credential_life: %s is less than %s", b.CredentialLife, shortestLife)
+	case b.CertificateLife < shortestLife:
+		return fmt.Errorf("bus.certificate_life: %s is less than %s", b.CertificateLife, shortestLife)
+	case b.CALife < 4*b.CertificateLife:
+		return fmt.Errorf("bus.ca_life: %s is less than four times bus.certificate_life", b.CALife)
+	case b.Name == "" || len(b.Name) > 64 || strings.ContainsAny(b.Name, " \t\n"):
+		return fmt.Errorf("bus.name: %q is not a name of at most 64 characters without spaces", b.Name)
+	}
+	if _, err := netip.ParseAddrPort(b.RouteListen); b.RouteListen != "" && err != nil {
+		return fmt.Errorf("bus.route_listen: %q is not an address with a port", b.RouteListen)
+	}
+	if u, err := url.Parse(b.RouteURL); b.RouteURL != "" && (err != nil || u.Scheme != "tls" || u.Port() == "") {
+		return fmt.Errorf("bus.route_url: %q is not tls://host:port", b.RouteURL)
 	}
 	return nil
 }

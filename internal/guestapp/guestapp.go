@@ -167,11 +167,15 @@ func (j *joiner) Sign(text []byte) ([]byte, error) { return j.conn.Sign(text) }
 // CABundle implements objects.Identity.
 func (j *joiner) CABundle() (string, error) { return j.conn.CABundle() }
 
-// renew takes a new credential into use after the answer went out.
+// renew takes a new credential in, if it works, and uses it after the answer went out.
 func (j *joiner) renew(ctx context.Context, c bus.Credential) (func(), error) {
+	use, err := j.conn.AcceptCredential(ctx, c)
+	if err != nil {
+		return nil, err
+	}
 	return func() {
-		if err := j.conn.ReplaceCredential(c); err != nil {
-			j.log.ErrorContext(ctx, "credential was not replaced", "err", err)
+		if err := use(); err != nil {
+			j.log.ErrorContext(ctx, "new credential could not be used", "err", err)
 		}
 	}, nil
 }

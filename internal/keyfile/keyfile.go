@@ -1,6 +1,6 @@
 // Package keyfile keeps secret keys in files that only their owner can read.
 //
-// A key is made once and then never changes, also if several processes start at the same time: one makes it, all use it. Functions may be
+// A key is made once, also if several processes start at the same time: one makes it, all use it. Functions may be
 // called from several goroutines.
 package keyfile
 
@@ -16,7 +16,7 @@ import (
 // returns. A file that others than its owner may read or write, or that is not a regular file, is a permanent error: the key in it is not
 // secret.
 func LoadOrMake(path string, makeKey func() ([]byte, error)) ([]byte, error) {
-	data, err := load(path)
+	data, err := Load(path)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return data, err
 	}
@@ -30,10 +30,11 @@ func LoadOrMake(path string, makeKey func() ([]byte, error)) ([]byte, error) {
 	if err := storeNew(path, data); err != nil {
 		return nil, fmt.Errorf("store the key %s: %w", path, err)
 	}
-	return load(path) // another process may have been quicker: its key counts
+	return Load(path) // another process may have been quicker: its key counts
 }
 
-func load(path string) ([]byte, error) {
+// Load returns the content of the file, which must be there and be its owner's alone, as with LoadOrMake.
+func Load(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("open key: %w", err)

@@ -17,7 +17,9 @@ const lostAnswer = time.Minute
 func (r reader) Guest(ctx context.Context, instance string) (store.Guest, error) {
 	g := store.Guest{InstanceID: instance}
 	var used, ends int64
-	err := r.run.row(ctx, []any{&g.PublicKey, &used, &ends}, `SELECT public_key, token_used, credential_ends FROM guest WHERE instance_id=?`, instance)
+	err := r.run.row(ctx, []any{&g.PublicKey, &used, &ends, &g.Trust, &g.BootReturns},
+		`SELECT g.public_key, g.token_used, g.credential_ends, g.trust, COALESCE(s.boot_returns, 0)
+FROM guest g LEFT JOIN guest_state s ON s.instance_id=g.instance_id WHERE g.instance_id=?`, instance)
 	if errors.Is(err, sql.ErrNoRows) {
 		return g, notFound(instance)
 	}
@@ -59,7 +61,7 @@ func (t *tx) UseEnrolmentToken(ctx context.Context, tokenHash, publicKey string,
 	if micros(now) >= expires {
 		return "", trove.Errorf(trove.KindUnauthorized, "The enrolment token has expired.")
 	}
-	n, err := t.run.exec(ctx, `UPDATE guest SET public_key=?, token_used=?, credential_ends=0 WHERE instance_id=? AND token_hash=? AND token_used=0`,
+	n, err := t.run.exec(ctx, `UPDATE guest SET public_key=?, token_used=?, credential_ends=0, trust='' WHERE instance_id=? AND token_hash=? AND token_used=0`,
 		publicKey, micros(now), instance, tokenHash)
 	if err == nil && n == 0 {
 		err = errConflict // the other one was first: look again
@@ -83,15 +85,18 @@ func (t *tx) SetGuestCredential(ctx context.Context, instance string, expires ti
 
 func (t *tx) RecordReports(ctx context.Context, reports []store.GuestReport) error {
 	for _, r := range reports {
-		// service is first: MariaDB evaluates from left to right with the new values. What is older than the stored state is dropped, and a
+		// The order matters: MariaDB evaluates from left to right with the new values. What is older than the stored state is dropped, and a
 		// status that was set by us after the report was made stays.
 		_, err := t.run.exec(ctx, `UPDATE guest_state SET service=CASE
 WHEN service_at > ? THEN service
 WHEN service = ? AND boot_id = ? AND (engine_start = ? OR 0 = ?) THEN service
 ELSE ? END,
+boot_returns=CASE WHEN boot_id <> ? AND boot_before = ? THEN boot_returns + 1 ELSE boot_returns END,
+boot_before=CASE WHEN boot_id <> ? THEN boot_id ELSE boot_before END,
 seen_at=?, boot_id=?, agent_version=?, engine_start=?, volume_used=?, volume_total=?,
 agent_start=CASE WHEN 0=? THEN agent_start ELSE ? END WHERE instance_id=? AND seen_at <= ?`,
 			micros(r.SeenAt), string(trove.ServiceRestartRequired), r.BootID, r.EngineStart, r.EngineStart, string(r.Service),
+			r.BootID, r.BootID, r.BootID,
 			micros(r.SeenAt), r.BootID, r.AgentVersion, r.EngineStart, r.VolumeUsed, r.VolumeTotal,
 			r.AgentStart, r.AgentStart, r.InstanceID, micros(r.SeenAt))
 		if err != nil {

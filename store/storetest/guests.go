@@ -69,11 +69,14 @@ func testEnrolment(t *testing.T, s store.Store) {
 		return tx.SetGuestCredential(ctx, i.ID, Start.Add(24*time.Hour))
 	})
 	same(t, guest().CredentialEnds, Start.Add(24*time.Hour))
+	do(t, s, func(ctx context.Context, tx store.Tx) error { return tx.SetGuestTrust(ctx, i.ID, "told") })
+	same(t, guest().Trust, "told")
 	put("fourth", Start.Add(time.Hour))
 	if _, err = useToken(t, s, "fourth", "new key", Start.Add(time.Minute)); err != nil {
 		t.Errorf("use the token of a rebuilt guest: %v", err)
 	}
 	same(t, guest().PublicKey, "new key")
+	same(t, guest().Trust, "")
 
 	for _, fn := range []func(context.Context, store.Tx) error{
 		func(ctx context.Context, tx store.Tx) error { return tx.PutEnrolmentToken(ctx, "nope", "h", Start) },
@@ -176,6 +179,24 @@ func testRestartRequired(t *testing.T, s store.Store) {
 	require()
 	same(t, say("1", 200, trove.ServiceHealthy), trove.ServiceRestartRequired)
 	same(t, say("2", 0, trove.ServiceBuilding), trove.ServiceBuilding) // the machine was
+}
+
+// testBootReturns has boots of a machine follow each other, and come back.
+func testBootReturns(t *testing.T, s store.Store) {
+	i := insert(t, s, Instance("p"))
+	for n, step := range []struct {
+		boot string
+		want int
+	}{{"1", 0}, {"1", 0}, {"2", 0}, {"3", 0}, {"3", 0}, {"2", 1}, {"2", 1}, {"3", 2}, {"4", 2}, {"5", 2}} {
+		report(t, s, store.GuestReport{InstanceID: i.ID, SeenAt: Start.Add(time.Duration(n) * time.Second), BootID: step.boot, Service: trove.ServiceHealthy})
+		g, err := s.Guest(t.Context(), i.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if g.BootReturns != step.want || g.Copied() != (step.want >= 2) {
+			t.Errorf("after report %d: %d returns, copied %v; want %d", n, g.BootReturns, g.Copied(), step.want)
+		}
+	}
 }
 
 func testServiceStatus(t *testing.T, s store.Store) {

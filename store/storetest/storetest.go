@@ -40,6 +40,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"enrolment under concurrency", testEnrolmentConcurrent},
 		{"heartbeats", testHeartbeats},
 		{"restart required", testRestartRequired},
+		{"boot returns", testBootReturns},
 		{"service status", testServiceStatus},
 		{"reports of operations", testReports},
 		{"operation from enqueue to close", testOperation},

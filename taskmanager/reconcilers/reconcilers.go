@@ -50,6 +50,8 @@ type Config struct {
 	Grace        time.Duration // before a leftover of an instance that the store knew is removed, 10 minutes if 0
 	UnknownGrace time.Duration // the same for an instance that the store never knew, 24 hours if 0
 	TokenLife    time.Duration // of the enrolment token of a machine that is made anew, 30 minutes if 0
+
+	CredentialLife time.Duration // of the credentials that the issuer makes, 24 hours if 0
 }
 
 // reconciler repairs one thing of one instance.
@@ -87,6 +89,7 @@ func New(c Config) (*Loop, error) {
 	c.Grace = cmp.Or(c.Grace, 10*time.Minute)
 	c.UnknownGrace = cmp.Or(c.UnknownGrace, 24*time.Hour)
 	c.TokenLife = cmp.Or(c.TokenLife, 30*time.Minute)
+	c.CredentialLife = cmp.Or(c.CredentialLife, 24*time.Hour)
 	if c.Wake == nil {
 		c.Wake = func() {}
 	}
@@ -98,8 +101,7 @@ func New(c Config) (*Loop, error) {
 	}
 	l.byInstance = []named{{"machines", l.Machines}, {"deletes", l.Deletes}, {"stuck", l.Stuck}, {"silence", l.Silence}}
 	if c.Issuer != nil {
-		l.Credentials = newCredentials(c)
-		l.byInstance = append(l.byInstance, named{"credentials", l.Credentials})
+		l.Credentials = newCredentials(c, l.one)
 	}
 	if c.Metrics != nil {
 		if err := c.Metrics.Register(l.runs); err != nil {
@@ -113,6 +115,9 @@ func New(c Config) (*Loop, error) {
 func (l *Loop) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	wg.Go(func() { l.runDeletes(ctx) })
+	if l.Credentials != nil {
+		wg.Go(func() { l.Credentials.Run(ctx) })
+	}
 	defer wg.Wait()
 	for ctx.Err() == nil {
 		if err := l.Once(ctx); err != nil && ctx.Err() == nil {

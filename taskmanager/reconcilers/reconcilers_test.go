@@ -65,12 +65,26 @@ func (g *guests) RenewIdentity(_ context.Context, _ string, c bus.Credential) er
 }
 
 // issuer makes credentials that live for a day.
-type issuer struct{ now func() time.Time }
-
-func (i issuer) IssueGuest(_ context.Context, instance, key string) (bus.Credential, error) {
-	return bus.Credential{JWT: instance + "/" + key, Expires: i.now().Add(24 * time.Hour)}, nil
+type issuer struct {
+	now     func() time.Time
+	address string // "": it does not say what credentials tell
 }
-func (issuer) RevokeGuest(context.Context, string, string) error { return nil }
+
+func (i *issuer) IssueGuest(_ context.Context, instance, key string) (bus.Credential, error) {
+	c := bus.Credential{JWT: instance + "/" + key, Expires: i.now().Add(24 * time.Hour)}
+	if i.address != "" {
+		c.Addresses = []string{i.address}
+	}
+	return c, nil
+}
+func (*issuer) RevokeGuest(context.Context, string, string) error { return nil }
+
+func (i *issuer) Trust() string {
+	if i.address == "" {
+		return ""
+	}
+	return bus.TrustOf([]string{i.address}, nil, "")
+}
 
 type enrolment struct{}
 
@@ -84,6 +98,7 @@ type world struct {
 	store  *sqlstore.Store
 	cloud  *fake.Cloud
 	guests *guests
+	issuer *issuer
 	clock  *clock.Manual
 	queue  *reconcilers.Queue
 	log    *text
@@ -123,8 +138,9 @@ func newWorld(t *testing.T) *world {
 		t: t, store: s, guests: &guests{}, clock: clock.NewManual(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)), queue: reconcilers.NewQueue(),
 		cloud: fake.New(fake.Options{Flavors: []trove.Flavor{flavor}, Images: []string{"image-1"}, Domain: "db.example"}), log: &text{},
 	}
+	w.issuer = &issuer{now: w.clock.Now}
 	w.Loop, err = reconcilers.New(reconcilers.Config{
-		Store: s, Cloud: w.cloud, Guests: w.guests, Issuer: issuer{w.clock.Now}, Enrolment: enrolment{}, Clock: w.clock,
+		Store: s, Cloud: w.cloud, Guests: w.guests, Issuer: w.issuer, Enrolment: enrolment{}, Clock: w.clock,
 		Log: slog.New(slog.NewTextHandler(w.log, nil)), Deletes: w.queue, Wake: func() { w.woken.Add(1) }, Grace: grace,
 	})
 	if err != nil {
@@ -208,6 +224,25 @@ func (w *world) enqueue(kind string) string {
 func (w *world) once() {
 	w.t.Helper()
 	if err := w.Once(w.t.Context()); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// enrolled lets the guest of an instance enrol; its credential lives for a day.
+func (w *world) enrolled(instance string) {
+	w.t.Helper()
+	w.tx(func(ctx context.Context, tx store.Tx) error {
+		err := tx.PutEnrolmentToken(ctx, instance, "hash", w.clock.Now().Add(time.Minute))
+		if err == nil {
+			_, err = tx.UseEnrolmentToken(ctx, "hash", "KEY", w.clock.Now())
+		}
+		return errors.Join(err, tx.SetGuestCredential(ctx, instance, w.clock.Now().Add(24*time.Hour)))
+	})
+}
+
+func (w *world) credentials() {
+	w.t.Helper()
+	if err := w.Credentials.Once(w.t.Context()); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -508,34 +543,83 @@ func TestSilenceIsNotedOnce(t *testing.T) {
 func TestCredentialIsRenewedAtHalfLife(t *testing.T) {
 	w := newWorld(t)
 	w.make(id)
-	w.tx(func(ctx context.Context, tx store.Tx) error {
-		err := tx.PutEnrolmentToken(ctx, id, "hash", w.clock.Now().Add(time.Minute))
-		if err == nil {
-			_, err = tx.UseEnrolmentToken(ctx, "hash", "KEY", w.clock.Now())
-		}
-		return errors.Join(err, tx.SetGuestCredential(ctx, id, w.clock.Now().Add(24*time.Hour)))
-	})
+	w.enrolled(id)
 	w.heartbeat()
-	w.once()
+	w.credentials()
 	if len(w.guests.handed) != 0 {
 		t.Fatal("a fresh credential was renewed")
 	}
 	w.clock.Add(12*time.Hour + time.Minute)
 	w.heartbeat()
 	w.guests.refusing = true
-	w.once()
+	w.credentials()
 	if g, err := w.store.Guest(t.Context(), id); err != nil || g.CredentialEnds.Sub(w.clock.Now()) > 12*time.Hour {
 		t.Errorf("a credential that the guest did not take was noted: %+v, %v", g, err)
 	}
 	w.guests.refusing = false
-	w.once()
-	w.once()
+	w.credentials()
+	w.credentials()
 	want := []bus.Credential{{JWT: id + "/KEY", Expires: w.clock.Now().Add(24 * time.Hour)}}
 	if diff := cmp.Diff(want, w.guests.handed); diff != "" {
 		t.Errorf("handed to the guest (-want +got):\n%s", diff)
 	}
 	if g, err := w.store.Guest(t.Context(), id); err != nil || !g.CredentialEnds.Equal(want[0].Expires) {
 		t.Errorf("noted %+v, %v", g, err)
+	}
+}
+
+// TestCredentialIsRenewedWhenThereIsNews has the issuer tell of another address.
+func TestCredentialIsRenewedWhenThereIsNews(t *testing.T) {
+	w := newWorld(t)
+	w.make(id)
+	w.enrolled(id)
+	w.heartbeat()
+	w.issuer.address = "192.0.2.1:4222"
+	w.credentials()
+	if n := len(w.guests.handed); n != 1 {
+		t.Fatalf("%d credentials were handed out, want 1", n)
+	}
+	g, err := w.store.Guest(t.Context(), id)
+	if err != nil || g.Trust != w.guests.handed[0].Trust() {
+		t.Errorf("noted %+v, %v", g, err)
+	}
+	w.credentials()
+	w.clock.Add(time.Hour)
+	w.heartbeat()
+	w.credentials()
+	if n := len(w.guests.handed); n != 1 {
+		t.Errorf("%d credentials were handed out without news", n)
+	}
+}
+
+// TestACopiedMachineIsNotRenewed has two machines report in turn.
+func TestACopiedMachineIsNotRenewed(t *testing.T) {
+	w := newWorld(t)
+	w.make(id)
+	w.enrolled(id)
+	for _, boot := range []string{"a", "b", "a", "b"} {
+		w.clock.Add(time.Second)
+		w.tx(func(ctx context.Context, tx store.Tx) error {
+			return tx.RecordReports(ctx, []store.GuestReport{{InstanceID: id, SeenAt: w.clock.Now(), BootID: boot, Service: trove.ServiceHealthy}})
+		})
+	}
+	w.clock.Add(13 * time.Hour)
+	w.heartbeat()
+	w.credentials()
+	w.clock.Add(time.Hour)
+	w.heartbeat()
+	w.credentials()
+	if len(w.guests.handed) != 0 || strings.Count(w.log.String(), "alarm: two machines") != 1 {
+		t.Errorf("%d credentials were handed out; the log:\n%s", len(w.guests.handed), w.log)
+	}
+	if err := w.store.ClearGuest(t.Context(), id, w.clock.Now()); err != nil {
+		t.Fatal(err)
+	}
+	w.clock.Add(time.Hour)
+	w.heartbeat()
+	w.credentials()
+	if len(w.guests.handed) != 1 {
+		t.Errorf("%d credentials were handed out after the copy was removed, want 1", len(w.guests.handed))
 	}
 }
 

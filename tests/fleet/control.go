@@ -53,7 +53,7 @@ func (g fleetGuests) GuestKey(ctx context.Context, instance string) (string, err
 	return guest.PublicKey, err
 }
 
-func (g fleetGuests) CredentialIssued(ctx context.Context, instance string, expires time.Time) error {
+func (g fleetGuests) CredentialIssued(ctx context.Context, instance string, expires time.Time, _ string) error {
 	return g.store.InTx(ctx, func(ctx context.Context, tx store.Tx) error { return tx.SetGuestCredential(ctx, instance, expires) })
 }
 
@@ -64,6 +64,28 @@ func (r revocations) RevokedKeys(ctx context.Context) ([]server.RevokedKey, erro
 	all := make([]server.RevokedKey, 0, len(keys))
 	for _, k := range keys {
 		all = append(all, server.RevokedKey(k))
+	}
+	return all, err
+}
+
+func (r revocations) PutController(ctx context.Context, row server.ControllerRow) error {
+	return r.Store.PutController(ctx, sqlstore.Controller(row))
+}
+
+func (r revocations) Controllers(ctx context.Context) ([]server.ControllerRow, error) {
+	stored, err := r.Store.Controllers(ctx)
+	var all []server.ControllerRow
+	for _, c := range stored {
+		all = append(all, server.ControllerRow(c))
+	}
+	return all, err
+}
+
+func (r revocations) GuestTrusts(ctx context.Context) ([]server.GuestTrust, error) {
+	stored, err := r.Store.GuestTrusts(ctx)
+	var all []server.GuestTrust
+	for _, g := range stored {
+		all = append(all, server.GuestTrust(g))
 	}
 	return all, err
 }

@@ -115,7 +115,7 @@ func (a *accounts) publish() (*jwt.AccountClaims, error) {
 	ac.SigningKeys.AddScopedSigner(guestScope(public(a.keys.guestSigner)))
 	ac.SigningKeys.AddScopedSigner(controllerScope(public(a.keys.controllerSigner)))
 	for key, expires := range a.revoked {
-		ac.RevokeAt(key, expires) // until then: also credentials that were issued after the revocation are refused
+		ac.RevokeAt(key, expires.Add(badClock)) // until then: also credentials that were issued after the revocation are refused
 	}
 	text, err := ac.Encode(a.keys.operatorSigner)
 	if err != nil {
@@ -135,7 +135,7 @@ func (a *accounts) publish() (*jwt.AccountClaims, error) {
 func (a *accounts) setRevoked(list []RevokedKey, now time.Time) (*jwt.AccountClaims, error) {
 	next := map[string]time.Time{}
 	for _, k := range list {
-		if k.Expires.After(now) {
+		if k.Expires.After(now.Add(-badClock)) {
 			next[k.PublicKey] = k.Expires
 		}
 	}
@@ -147,6 +147,10 @@ func (a *accounts) setRevoked(list []RevokedKey, now time.Time) (*jwt.AccountCla
 	a.revoked = next
 	return a.publish()
 }
+
+// badClock is how far a clock may be wrong without a revoked key being accepted again: a row is kept so much longer than the credentials that were
+// made for the key.
+const badClock = 8 * 24 * time.Hour
 
 func (a *accounts) isRevoked(key string) bool {
 	a.mu.Lock()
@@ -239,7 +243,7 @@ func (s *Server) applyRevoked(ctx context.Context) error {
 
 // watchRevoked keeps the list current, whatever messages were lost, and prunes it.
 func (s *Server) watchRevoked(ctx context.Context) {
-	ticker := time.NewTicker(5 * time.Second)
+	ticker := time.NewTicker(3 * time.Second)
 	defer ticker.Stop()
 	for i := 0; ; i++ {
 		select {
@@ -250,14 +254,32 @@ func (s *Server) watchRevoked(ctx context.Context) {
 		}
 		callCtx, cancel := context.WithTimeout(ctx, 4*time.Second)
 		err := s.applyRevoked(callCtx)
-		if err == nil && i%120 == 0 {
-			err = s.cfg.Repository.PruneRevokedKeys(callCtx, s.cfg.Clock.Now())
+		if err == nil && i%200 == 0 {
+			err = s.cfg.Repository.PruneRevokedKeys(callCtx, s.cfg.Clock.Now().Add(-badClock))
 		}
 		cancel()
 		if err != nil && ctx.Err() == nil {
 			s.log.Warn("revoked keys could not be applied", "err", err)
 		}
 	}
+}
+
+// guestsPerSecond is how many guests may connect in a second when all come at once; minJitter is the least that they spread over.
+const (
+	guestsPerSecond = 500
+	minJitter       = time.Second
+)
+
+// jitter is what guests shall wait at most before they connect again.
+func (s *Server) jitter() time.Duration {
+	if s.guard == nil {
+		return minJitter
+	}
+	return jitterFor(s.guard.guests())
+}
+
+func jitterFor(guests int) time.Duration {
+	return max(minJitter, time.Duration(guests)*time.Second/guestsPerSecond)
 }
 
 // IssueGuest implements bus.Issuer. The caller has made sure that the key is the instance's.
@@ -270,7 +292,9 @@ func (s *Server) IssueGuest(ctx context.Context, instance, publicKey string) (bu
 	if err != nil {
 		return bus.Credential{}, fmt.Errorf("issue a credential for instance %s: %w", instance, err)
 	}
+	t := s.told.Load()
 	return bus.Credential{
-		JWT: text, Expires: expires, Addresses: slices.Clone(s.addresses), CABundle: s.authority.bundle,
+		JWT: text, Expires: expires, Addresses: slices.Clone(t.addresses), CABundle: s.authority.bundle(), EnrolURLs: slices.Clone(t.enrolURLs),
+		ReconnectJitter: s.jitter(),
 	}, nil
 }

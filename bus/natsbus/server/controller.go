@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -32,6 +33,8 @@ type ControllerConfig struct {
 	Metrics prometheus.Registerer // nil: none
 	// CredentialLife is how long a credential of the connection is good, an hour if 0. It is renewed before.
 	CredentialLife time.Duration
+	// CALife is that of the CA, if this is the first to need one; 0: DefaultCALife.
+	CALife time.Duration
 }
 
 // Controller is a connection of a controller from another process. It reconnects for ever, each time with an identity that it makes itself: who can
@@ -74,15 +77,13 @@ func DialController(ctx context.Context, cfg ControllerConfig) (*Controller, err
 	if cfg.Clock == nil {
 		cfg.Clock = clock.System{}
 	}
-	if cfg.CredentialLife == 0 {
-		cfg.CredentialLife = controllerLife
-	}
+	cfg.CredentialLife, cfg.CALife = cmp.Or(cfg.CredentialLife, controllerLife), cmp.Or(cfg.CALife, DefaultCALife)
 	c := &Controller{cfg: cfg, name: cfg.Name + "-" + trove.NewID()} // the inbox is named after it
 	var err error
 	if c.keys, err = loadKeys(cfg.KeysDir); err != nil {
 		return nil, err
 	}
-	authority, err := loadAuthority(cfg.KeysDir, cfg.Clock)
+	authority, err := loadAuthority(cfg.KeysDir, cfg.Clock, cfg.CALife, cfg.Log)
 	if err != nil {
 		return nil, err
 	}
@@ -104,13 +105,15 @@ func DialController(ctx context.Context, cfg ControllerConfig) (*Controller, err
 const brokerURL = "tls://127.0.0.1:4222"
 
 func (c *Controller) options(a *authority) []nats.Option {
-	roots := x509.NewCertPool()
-	roots.AddCert(a.cert)
 	return []nats.Option{
 		nats.Name(c.name),
 		nats.CustomInboxPrefix(inboxPrefix(c.name)),
 		nats.UserJWT(c.credential, c.pair.Sign),
-		nats.Secure(&tls.Config{MinVersion: tls.VersionTLS13, RootCAs: roots, Time: c.cfg.Clock.Now}),
+		nats.Secure(&tls.Config{MinVersion: tls.VersionTLS13, Time: c.cfg.Clock.Now}),
+		func(o *nats.Options) error {
+			o.RootCAsCB = func() (*x509.CertPool, error) { return a.current().pool(), nil } // it may have been replaced
+			return nil
+		},
 		nats.SetCustomDialer(dialer{c.cfg.Address}),
 		nats.MaxReconnects(-1),
 		nats.RetryOnFailedConnect(true),

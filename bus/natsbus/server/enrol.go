@@ -40,7 +40,7 @@ type enrolment struct {
 	sources map[string]*rate.Limiter
 }
 
-func (s *Server) startEnrolment(ctx context.Context, certificate *leaf) error {
+func (s *Server) startEnrolment(ctx context.Context) error {
 	e := &enrolment{server: s, nonceKey: make([]byte, 32), sources: map[string]*rate.Limiter{}, flooded: rate.Sometimes{Interval: time.Second}}
 	if _, err := rand.Read(e.nonceKey); err != nil {
 		return err
@@ -49,30 +49,43 @@ func (s *Server) startEnrolment(ctx context.Context, certificate *leaf) error {
 	mux.HandleFunc("POST /v1/enrol", e.limited(e.enrol))
 	mux.HandleFunc("POST /v1/renew", e.limited(e.renew))
 	mux.HandleFunc("GET /v1/nonce", e.limited(e.nonce))
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.cfg.EnrolListen)
-	if err != nil {
-		return err
-	}
-	s.enrolURLs, err = told(s.cfg.EnrolURLs, listener.Addr(), "https://")
-	if err != nil {
-		_ = listener.Close()
-		return err
+	var listeners []net.Listener
+	for _, address := range append([]string{s.cfg.EnrolListen}, s.cfg.FormerEnrolListen...) {
+		listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+		if err == nil && len(listeners) == 0 {
+			s.enrolURLs, err = toldOf(s.cfg.EnrolURLs, listener.Addr(), "https://")
+		}
+		if err != nil {
+			closeAll(append(listeners, listener))
+			return err
+		}
+		listeners = append(listeners, listener)
 	}
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
 	s.enrol = &http.Server{
-		Handler: mux, TLSConfig: certificate.config(),
+		Handler: mux, TLSConfig: s.leaf.config(),
 		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 20 * time.Second, IdleTimeout: 30 * time.Second,
 		MaxHeaderBytes: maxBody,
 		Protocols:      protocols,                                           // what guests speak; less for strangers to try
 		ErrorLog:       slog.NewLogLogger(s.log.Handler(), slog.LevelDebug), // strangers with broken handshakes
 	}
-	s.workers.Go(func() {
-		if err := s.enrol.ServeTLS(listener, "", ""); !errors.Is(err, http.ErrServerClosed) {
-			s.log.Error("enrolment endpoint ended", "err", err)
-		}
-	})
+	for _, listener := range listeners {
+		s.workers.Go(func() {
+			if err := s.enrol.ServeTLS(listener, "", ""); !errors.Is(err, http.ErrServerClosed) {
+				s.log.Error("enrolment endpoint ended", "address", listener.Addr(), "err", err)
+			}
+		})
+	}
 	return nil
+}
+
+func closeAll(listeners []net.Listener) {
+	for _, l := range listeners {
+		if l != nil {
+			_ = l.Close()
+		}
+	}
 }
 
 // limited refuses sources that ask too often, and answers what the handler returns.
@@ -148,9 +161,16 @@ func (e *enrolment) enrol(r *http.Request) (any, string, error) {
 	instance, err := e.server.cfg.Guests.UseEnrolmentToken(ctx, bus.HashToken(trove.Secret(body.Token)), body.PublicKey)
 	switch kind := trove.KindOf(err); {
 	case err == nil:
+	case kind == trove.KindConflict && e.owns(ctx, instance, body.PublicKey):
+		// The guest itself, whose answer was lost; it goes on to renew, for which it has to show that it has the key.
+		return nil, "repeated", err
 	case kind == trove.KindConflict:
 		// Somebody else has the machine's boot data: either this guest or the one before is not what it seems.
-		e.server.log.WarnContext(ctx, "alarm: an enrolment token was used a second time", "source", r.RemoteAddr, "err", err)
+		e.server.log.WarnContext(ctx, "alarm: an enrolment token was used a second time", "instance", instance, "source", r.RemoteAddr, "err", err)
+		e.server.alarm(ctx, Alarm{
+			Instance: instance, Kind: AlarmTokenReused,
+			Sentence: "The enrolment token of the instance's machine was used a second time, with another key, and refused: somebody else has its boot data.",
+		})
 		return nil, "token_reused", err
 	case kind == trove.KindUnauthorized || kind == trove.KindNotFound:
 		e.server.log.WarnContext(ctx, "enrolment with an unknown token refused", "source", r.RemoteAddr)
@@ -158,7 +178,7 @@ func (e *enrolment) enrol(r *http.Request) (any, string, error) {
 	default:
 		return nil, "error", err
 	}
-	c, err := e.issue(ctx, instance, body.PublicKey)
+	c, err := e.issue(ctx, instance, body.PublicKey, true)
 	if err != nil {
 		return nil, "error", err
 	}
@@ -166,12 +186,26 @@ func (e *enrolment) enrol(r *http.Request) (any, string, error) {
 	return c, "enrolled", nil
 }
 
-func (e *enrolment) issue(ctx context.Context, instance, key string) (bus.Credential, error) {
+// owns says whether the key is the one that the instance's guest enrolled with.
+func (e *enrolment) owns(ctx context.Context, instance, key string) bool {
+	if instance == "" {
+		return false
+	}
+	current, err := e.server.cfg.Guests.GuestKey(ctx, instance)
+	return err == nil && current == key
+}
+
+// issue makes a credential. The guest's first one is what it uses when it is heard of; a later one may be lost on the way while it uses the one before.
+func (e *enrolment) issue(ctx context.Context, instance, key string, first bool) (bus.Credential, error) {
 	c, err := e.server.IssueGuest(ctx, instance, key)
 	if err != nil {
 		return bus.Credential{}, err
 	}
-	return c, e.server.cfg.Guests.CredentialIssued(ctx, instance, c.Expires)
+	trust := ""
+	if first {
+		trust = c.Trust()
+	}
+	return c, e.server.cfg.Guests.CredentialIssued(ctx, instance, c.Expires, trust)
 }
 
 // nonce is a time and a mark that only this process can make; it is good for a minute. Replaying a renewal within it gives the
@@ -212,14 +246,14 @@ func (e *enrolment) renew(r *http.Request) (any, string, error) {
 	}
 	ctx := r.Context()
 	current, err := e.server.cfg.Guests.GuestKey(ctx, body.Instance)
-	if err != nil && !trove.IsNotFound(err) {
+	if err != nil && !trove.IsNotFound(err) && trove.KindOf(err) != trove.KindForbidden {
 		return nil, "error", err
 	}
 	if err != nil || current != body.PublicKey {
 		e.server.log.WarnContext(ctx, "renewal refused", "instance", body.Instance, "source", r.RemoteAddr, "err", err)
 		return nil, "renewal_refused", refused
 	}
-	c, err := e.issue(ctx, body.Instance, body.PublicKey)
+	c, err := e.issue(ctx, body.Instance, body.PublicKey, false)
 	if trove.KindOf(err) == trove.KindForbidden {
 		return nil, "renewal_refused", err
 	}

@@ -326,7 +326,7 @@ func TestReplaceCredential(t *testing.T) {
 	}
 	client := guestapi.NewClient(s.controller(t, "requests"))
 	eventually(t, "the guest to take the command", func() bool { return client.RenewIdentity(t.Context(), instance, c) == nil })
-	if err := g.ReplaceCredential(<-received); err != nil {
+	if err := g.ReplaceCredential(t.Context(), <-received); err != nil {
 		t.Fatal(err)
 	}
 	select {
@@ -347,7 +347,7 @@ func TestReplaceCredential(t *testing.T) {
 	untrusted := c
 	untrusted.CABundle = ""
 	for name, bad := range map[string]bus.Credential{"another guest's": wrong, "without address": nowhere, "without authority": untrusted, "empty": {}} {
-		if err := g.ReplaceCredential(bad); trove.KindOf(err) != trove.KindBadRequest {
+		if err := g.ReplaceCredential(t.Context(), bad); trove.KindOf(err) != trove.KindBadRequest {
 			t.Errorf("%s: %v, want bad request", name, err)
 		}
 	}

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"sync"
 	"time"
 
@@ -43,9 +44,15 @@ const (
 	toAsk       = 4096
 )
 
+// connID names a connection among those of all brokers.
+type connID struct {
+	server string
+	id     uint64
+}
+
 // client is a guest's connection as the guard knows it.
 type client struct {
-	id       uint64
+	connID
 	key      string
 	instance string
 
@@ -56,7 +63,8 @@ type client struct {
 
 // guard watches the guests' connections: how many share a key, whether the key is still the instance's, how much they send.
 //
-// Of too many connections the oldest goes: a guest behind a network that swallowed its old connections must get in.
+// Of too many connections the oldest goes: a guest behind a network that swallowed its old connections must get in. Those to other brokers count too; each
+// broker cuts its own. One that has ended unseen, with its broker, is the oldest before long and is forgotten.
 type guard struct {
 	server *Server
 	conn   *natsbus.Conn
@@ -64,7 +72,8 @@ type guard struct {
 	done   sync.WaitGroup
 
 	mu     sync.Mutex
-	byID   map[uint64]*client
+	here   int // connections to this broker
+	byID   map[connID]*client
 	byKey  map[string][]*client // oldest first
 	strike map[string][]time.Time
 }
@@ -72,7 +81,7 @@ type guard struct {
 func newGuard(s *Server) *guard {
 	return &guard{
 		server: s, ask: make(chan *client, toAsk),
-		byID: map[uint64]*client{}, byKey: map[string][]*client{}, strike: map[string][]time.Time{},
+		byID: map[connID]*client{}, byKey: map[string][]*client{}, strike: map[string][]time.Time{},
 	}
 }
 
@@ -119,7 +128,7 @@ func (g *guard) connected(_ context.Context, m bus.Message) {
 		g.server.log.Error("credential in a connect event could not be read", "err", err)
 		return
 	}
-	g.add(&client{id: event.Client.ID, key: claims.Subject, instance: claims.Name})
+	g.add(&client{connID: connID{event.Server.ID, event.Client.ID}, key: claims.Subject, instance: claims.Name})
 }
 
 // adopt adds the connections that came before the guard listened: after a restart all guests come at once.
@@ -136,7 +145,7 @@ func (g *guard) adopt() error {
 		if err != nil {
 			return err
 		}
-		g.add(&client{id: info.Cid, key: claims.Subject, instance: claims.Name})
+		g.add(&client{connID: g.local(info.Cid), key: claims.Subject, instance: claims.Name})
 	}
 	return nil
 }
@@ -144,11 +153,14 @@ func (g *guard) adopt() error {
 // add is harmless for a connection that has gone already: it counts until it is cut as the oldest.
 func (g *guard) add(c *client) {
 	g.mu.Lock()
-	if _, known := g.byID[c.id]; known {
+	if _, known := g.byID[c.connID]; known {
 		g.mu.Unlock()
 		return
 	}
-	g.byID[c.id] = c
+	g.byID[c.connID] = c
+	if g.isHere(c) {
+		g.here++
+	}
 	g.byKey[c.key] = append(g.byKey[c.key], c)
 	var tooMany []*client
 	if n := len(g.byKey[c.key]) - g.server.cfg.Limits.Connections; n > 0 {
@@ -157,6 +169,9 @@ func (g *guard) add(c *client) {
 	g.mu.Unlock()
 	for _, old := range tooMany {
 		g.kick(old, "connections")
+	}
+	if !g.isHere(c) {
+		return // its own broker asks
 	}
 	select {
 	case g.ask <- c:
@@ -172,16 +187,30 @@ func (g *guard) disconnected(_ context.Context, m bus.Message) {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.forget(event.Client.ID)
+	g.forget(connID{event.Server.ID, event.Client.ID})
+}
+
+func (g *guard) local(id uint64) connID { return connID{g.server.broker.ID(), id} }
+
+func (g *guard) isHere(c *client) bool { return c.server == g.server.broker.ID() }
+
+// guests returns how many connections of guests this broker has.
+func (g *guard) guests() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.here
 }
 
 // forget needs g.mu.
-func (g *guard) forget(id uint64) {
+func (g *guard) forget(id connID) {
 	c, ok := g.byID[id]
 	if !ok {
 		return
 	}
 	delete(g.byID, id)
+	if g.isHere(c) {
+		g.here--
+	}
 	rest := make([]*client, 0, len(g.byKey[c.key]))
 	for _, other := range g.byKey[c.key] {
 		if other != c {
@@ -197,8 +226,11 @@ func (g *guard) forget(id uint64) {
 
 func (g *guard) kick(c *client, reason string) {
 	g.mu.Lock()
-	g.forget(c.id)
+	g.forget(c.connID)
 	g.mu.Unlock()
+	if !g.isHere(c) {
+		return
+	}
 	if err := g.server.broker.DisconnectClientByID(c.id); err != nil {
 		return // it left by itself
 	}
@@ -219,6 +251,7 @@ func (g *guard) askStore(ctx context.Context) {
 			switch {
 			case trove.IsNotFound(err):
 				g.kick(c, "instance gone")
+			case trove.KindOf(err) == trove.KindForbidden: // its credential is not renewed; until that ends it may stay
 			case err != nil:
 				if ctx.Err() == nil {
 					g.server.log.Warn("guest's key could not be looked up", "instance", c.instance, "err", err)
@@ -268,7 +301,7 @@ func (g *guard) look(ctx context.Context, now time.Time, elapsed time.Duration) 
 	var cut []*client
 	g.mu.Lock()
 	for _, info := range all.Conns {
-		c, ok := g.byID[info.Cid]
+		c, ok := g.byID[g.local(info.Cid)]
 		if !ok {
 			continue
 		}
@@ -296,6 +329,10 @@ func (g *guard) look(ctx context.Context, now time.Time, elapsed time.Duration) 
 			if err := g.server.RevokeGuest(ctx, c.instance, c.key); err != nil {
 				g.server.log.Error("key of a flooding guest could not be revoked", "instance", c.instance, "err", err)
 			}
+			g.server.alarm(ctx, Alarm{
+				Instance: c.instance, Kind: AlarmFlood,
+				Sentence: fmt.Sprintf("The guest flooded the message bus %d times within %s: its key was revoked, and it cannot be commanded any more.", banAfter, banWindow),
+			})
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 
 	natsserver "github.com/nats-io/nats-server/v2/server"
@@ -29,8 +30,12 @@ func newBrokerLog(log *slog.Logger, m *metrics) *brokerLog {
 // Noticef implements natsserver.Logger.
 func (b *brokerLog) Noticef(format string, v ...any) { b.write(slog.LevelDebug, format, v) }
 
-// Warnf implements natsserver.Logger.
-func (b *brokerLog) Warnf(format string, v ...any) { b.write(slog.LevelWarn, format, v) }
+// Warnf implements natsserver.Logger. That the broker does not verify other brokers by itself is no news: verifyBroker does.
+func (b *brokerLog) Warnf(format string, v ...any) {
+	if !strings.HasPrefix(format, "TLS certificate chain and hostname of solicited routes") {
+		b.write(slog.LevelWarn, format, v)
+	}
+}
 
 // Errorf implements natsserver.Logger. What the broker calls an error is a client that did something wrong.
 func (b *brokerLog) Errorf(format string, v ...any) { b.write(slog.LevelWarn, format, v) }

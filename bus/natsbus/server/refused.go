@@ -41,7 +41,7 @@ func (g *guard) instanceIn(text string) string {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if c, ok := g.byID[id]; ok {
+	if c, ok := g.byID[g.local(id)]; ok {
 		return c.instance
 	}
 	return ""

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -24,29 +25,42 @@ type Repository interface {
 	RevokedKeys(ctx context.Context) ([]RevokedKey, error)
 	// PruneRevokedKeys drops those that expired before now.
 	PruneRevokedKeys(ctx context.Context, now time.Time) error
+
+	// PutController writes the row of a broker, which replaces that with the same id.
+	PutController(ctx context.Context, row ControllerRow) error
+	// Controllers returns the rows of all brokers, ordered by id.
+	Controllers(ctx context.Context) ([]ControllerRow, error)
+	// GuestTrusts returns what the guests of living instances that have enrolled were told last, ordered by instance.
+	GuestTrusts(ctx context.Context) ([]GuestTrust, error)
 }
 
 // Guests is what the broker asks about guests. Its methods may be called from several goroutines.
 type Guests interface {
-	// UseEnrolmentToken takes a token and notes the guest's key, in one step. Unknown or expired is KindUnauthorized; used is KindConflict,
-	// unless the same key asks again shortly after.
+	// UseEnrolmentToken takes a token and notes the guest's key, in one step. Unknown or expired is KindUnauthorized; used is KindConflict, with
+	// the instance, unless the same key asks again shortly after.
 	UseEnrolmentToken(ctx context.Context, tokenHash, publicKey string) (instance string, err error)
-	// GuestKey returns the key that the instance's guest has now; KindNotFound if the instance does not live or its guest has not enrolled.
+	// GuestKey returns the key that the instance's guest has now; KindNotFound if the instance does not live or its guest has not enrolled,
+	// KindForbidden if its credential must not be renewed.
 	GuestKey(ctx context.Context, instance string) (publicKey string, err error)
-	// CredentialIssued notes until when the credential is good that was given last.
-	CredentialIssued(ctx context.Context, instance string, expires time.Time) error
+	// CredentialIssued notes the credential that was given last: until when it is good, and what its Trust tells the guest. The latter is
+	// "" where the guest may have missed it and still use an older one.
+	CredentialIssued(ctx context.Context, instance string, expires time.Time, trust string) error
 }
 
 // MemoryRepository is a Repository for tests.
 type MemoryRepository struct {
-	mu   sync.Mutex
-	keys map[string]RevokedKey
+	mu          sync.Mutex
+	keys        map[string]RevokedKey
+	controllers map[string]ControllerRow
+	trusts      map[string]GuestTrust
 }
 
 var _ Repository = (*MemoryRepository)(nil)
 
 // NewMemoryRepository returns a Repository without keys.
-func NewMemoryRepository() *MemoryRepository { return &MemoryRepository{keys: map[string]RevokedKey{}} }
+func NewMemoryRepository() *MemoryRepository {
+	return &MemoryRepository{keys: map[string]RevokedKey{}, controllers: map[string]ControllerRow{}, trusts: map[string]GuestTrust{}}
+}
 
 // AddRevokedKey implements Repository.
 func (m *MemoryRepository) AddRevokedKey(_ context.Context, instance, publicKey string, at, expires time.Time) error {
@@ -81,4 +95,33 @@ func (m *MemoryRepository) PruneRevokedKeys(_ context.Context, now time.Time) er
 		}
 	}
 	return nil
+}
+
+// PutController implements Repository.
+func (m *MemoryRepository) PutController(_ context.Context, row ControllerRow) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.controllers[row.ID] = row
+	return nil
+}
+
+// Controllers implements Repository.
+func (m *MemoryRepository) Controllers(context.Context) ([]ControllerRow, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.SortedFunc(maps.Values(m.controllers), func(a, b ControllerRow) int { return strings.Compare(a.ID, b.ID) }), nil
+}
+
+// SetGuestTrust says what a guest was told, and when it was heard of.
+func (m *MemoryRepository) SetGuestTrust(g GuestTrust) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.trusts[g.InstanceID] = g
+}
+
+// GuestTrusts implements Repository.
+func (m *MemoryRepository) GuestTrusts(context.Context) ([]GuestTrust, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.SortedFunc(maps.Values(m.trusts), func(a, b GuestTrust) int { return strings.Compare(a.InstanceID, b.InstanceID) }), nil
 }

@@ -7,6 +7,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -16,8 +17,8 @@ import (
 	"net/http"
 	"runtime"
 	"slices"
-	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	natsserver "github.com/nats-io/nats-server/v2/server"
@@ -47,8 +48,38 @@ type Config struct {
 	Metrics    prometheus.Registerer // nil: none
 	// CredentialLife is how long a guest's credential is good; 0: 24 h.
 	CredentialLife time.Duration
+	// CertificateLife and CALife are those of the certificates made from now on; 0: DefaultCertificateLife and DefaultCALife.
+	CertificateLife, CALife time.Duration
+
+	// ID names this broker among those of the deployment, the same after a restart; "": trove.
+	ID string
+	// RouteListen is host:port where other brokers of the deployment connect, with certificates of its CA; "": there are no others.
+	RouteListen string
+	// RouteURL is what other brokers are told, tls://host:port; "": what is listened on.
+	RouteURL string
+	// FormerListen and FormerEnrolListen are addresses that guests were told in the past: who calls there is served too, and told the present ones.
+	FormerListen, FormerEnrolListen []string
+
+	// Alarm is told what people must hear of; nil: the log and the metrics are all.
+	Alarm func(ctx context.Context, a Alarm)
 	// Limits on one guest; zero values: 2 connections, 20 messages/s, 256 KiB/s.
 	Limits Limits
+}
+
+// AlarmKind says what a guest did, or what was done with what is the guest's alone.
+type AlarmKind string
+
+// The alarms.
+const (
+	AlarmTokenReused AlarmKind = "enrolment twice" // with one token, by another key than the guest's
+	AlarmFlood       AlarmKind = "flood"           // again and again; the key was revoked
+)
+
+// Alarm is about one guest.
+type Alarm struct {
+	Instance string
+	Kind     AlarmKind
+	Sentence string // what happened and what was done, for people
 }
 
 // Server is a broker with its enrolment endpoint. It implements bus.Issuer and bus.Enrolment.
@@ -63,8 +94,11 @@ type Server struct {
 	brokerLog *brokerLog
 	guard     *guard
 	enrol     *http.Server
-	addresses []string
+	addresses []string // this broker's own
 	enrolURLs []string
+	routeURL  string
+	told      atomic.Pointer[told]
+	former    []*forwarder
 
 	control        *natsbus.Conn
 	accountChanged chan struct{}
@@ -78,6 +112,7 @@ type Server struct {
 var (
 	_ bus.Issuer    = (*Server)(nil)
 	_ bus.Enrolment = (*Server)(nil)
+	_ bus.Announcer = (*Server)(nil)
 )
 
 const startTimeout = 10 * time.Second
@@ -90,7 +125,8 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if s.authority, err = loadAuthority(cfg.KeysDir, cfg.Clock); err != nil {
+	s.told.Store(&told{})
+	if s.authority, err = loadAuthority(cfg.KeysDir, cfg.Clock, cfg.CALife, cfg.Log); err != nil {
 		return nil, err
 	}
 	if s.accounts, err = newAccounts(k); err != nil {
@@ -111,19 +147,30 @@ func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 	if _, err := s.accounts.setRevoked(revoked, cfg.Clock.Now()); err != nil {
 		return nil, err
 	}
-	certificate := &leaf{authority: s.authority, names: s.certificateNames(), clock: cfg.Clock}
-	s.leaf = certificate
-	if err := s.startBroker(ctx, certificate); err != nil {
+	s.leaf = &leaf{authority: s.authority, names: s.certificateNames(), life: cfg.CertificateLife, clock: cfg.Clock}
+	if err := s.startBroker(ctx); err != nil {
 		return nil, fmt.Errorf("start the bus on %s: %w", cfg.Listen, err)
 	}
 	if err := s.startControl(ctx, background); err != nil {
 		return nil, err
 	}
-	if err := s.startEnrolment(ctx, certificate); err != nil {
+	if err := s.startEnrolment(ctx); err != nil {
 		return nil, fmt.Errorf("start the enrolment endpoint on %s: %w", cfg.EnrolListen, err)
 	}
+	if err := s.announce(ctx); err != nil {
+		return nil, fmt.Errorf("tell other brokers of this one: %w", err)
+	}
+	s.workers.Go(func() { s.watchControllers(background) })
+	s.workers.Go(func() { s.keepCA(background) })
 	s.log.InfoContext(ctx, "bus started", "addresses", s.addresses, "enrolment", s.enrolURLs)
 	return s, nil
+}
+
+// alarm tells whoever shall hear of it, without letting the caller wait for ever.
+func (s *Server) alarm(ctx context.Context, a Alarm) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), askTimeout)
+	defer cancel()
+	s.cfg.Alarm(ctx, a)
 }
 
 func withDefaults(cfg Config) Config {
@@ -132,6 +179,12 @@ func withDefaults(cfg Config) Config {
 	}
 	if cfg.CredentialLife == 0 {
 		cfg.CredentialLife = 24 * time.Hour
+	}
+	cfg.CertificateLife = cmp.Or(cfg.CertificateLife, DefaultCertificateLife)
+	cfg.CALife = cmp.Or(cfg.CALife, DefaultCALife)
+	cfg.ID = cmp.Or(cfg.ID, "trove")
+	if cfg.Alarm == nil {
+		cfg.Alarm = func(context.Context, Alarm) {}
 	}
 	cfg.Limits = cfg.Limits.withDefaults()
 	return cfg
@@ -148,9 +201,12 @@ func (s *Server) certificateNames() []string {
 	return names
 }
 
-func (s *Server) startBroker(ctx context.Context, certificate *leaf) error {
-	opts, err := s.brokerOptions(certificate)
+func (s *Server) startBroker(ctx context.Context) error {
+	opts, err := s.brokerOptions()
 	if err != nil {
+		return err
+	}
+	if err := s.routeOptions(ctx, opts); err != nil {
 		return err
 	}
 	if s.broker, err = natsserver.NewServer(opts); err != nil {
@@ -170,12 +226,24 @@ func (s *Server) startBroker(ctx context.Context, certificate *leaf) error {
 			return fmt.Errorf("wait for the broker to listen: %w", err)
 		}
 	}
-	s.addresses, err = told(s.cfg.Addresses, s.broker.Addr(), "")
-	return err
+	if s.addresses, err = toldOf(s.cfg.Addresses, s.broker.Addr(), ""); err != nil {
+		return err
+	}
+	if s.cfg.RouteListen != "" && s.routeURL == "" {
+		s.routeURL = "tls://" + s.broker.ClusterAddr().String()
+	}
+	for _, address := range s.cfg.FormerListen {
+		f, err := forward(ctx, address, s.broker.Addr().String(), s.log)
+		if err != nil {
+			return err
+		}
+		s.former = append(s.former, f)
+	}
+	return nil
 }
 
-// told returns what guests are told about a listener.
-func told(configured []string, listening net.Addr, prefix string) ([]string, error) {
+// toldOf returns what guests are told about a listener.
+func toldOf(configured []string, listening net.Addr, prefix string) ([]string, error) {
 	if len(configured) > 0 {
 		return configured, nil
 	}
@@ -188,14 +256,10 @@ func told(configured []string, listening net.Addr, prefix string) ([]string, err
 
 // brokerOptions are the settings that bus-and-operations measured. Everything that is not set here is off: JetStream, websocket, leaf
 // nodes, MQTT, gateways, monitoring over HTTP.
-func (s *Server) brokerOptions(certificate *leaf) (*natsserver.Options, error) {
-	host, portText, err := net.SplitHostPort(s.cfg.Listen)
+func (s *Server) brokerOptions() (*natsserver.Options, error) {
+	host, port, err := splitListen(s.cfg.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("address to listen on: %w", err)
-	}
-	port, err := strconv.ParseUint(portText, 10, 16)
-	if err != nil {
-		return nil, fmt.Errorf("port to listen on: %w", err)
 	}
 	opts := &natsserver.Options{}
 	// The rate limit has to come from a configuration text: set as a field it makes NewServer dereference a nil pointer. Handshakes
@@ -208,16 +272,13 @@ func (s *Server) brokerOptions(certificate *leaf) (*natsserver.Options, error) {
 	if err != nil {
 		return nil, err
 	}
-	opts.ServerName = "trove"
-	opts.Host, opts.Port = host, int(port)
-	if port == 0 {
-		opts.Port = natsserver.RANDOM_PORT
-	}
+	opts.ServerName = s.cfg.ID + "-" + trove.NewID()[:8] // another one than before a restart: the other brokers may not have missed it yet
+	opts.Host, opts.Port = host, port
 	opts.NoSigs, opts.NoLog = true, true // signals and logs are the process's own matter
 	opts.TrustedOperators = append(opts.TrustedOperators, operator)
 	opts.SystemAccount = public(s.accounts.keys.system)
 	opts.AccountResolver = s.accounts.resolver
-	opts.TLSConfig = certificate.config()
+	opts.TLSConfig = s.leaf.config()
 	opts.TLSTimeout, opts.AuthTimeout = 10, 10 // seconds; the default of 2 s is too short for a storm
 	opts.MaxConn = 18000
 	opts.MaxSubs, opts.MaxSubTokens = 64, 8
@@ -227,6 +288,7 @@ func (s *Server) brokerOptions(certificate *leaf) (*natsserver.Options, error) {
 	opts.WriteDeadline = 5 * time.Second
 	opts.NoFastProducerStall = true
 	opts.MaxClosedClients = 100
+	opts.LameDuckGracePeriod, opts.LameDuckDuration = 200*time.Millisecond, 1200*time.Millisecond
 	return opts, nil
 }
 
@@ -255,20 +317,21 @@ func (s *Server) startControl(ctx, background context.Context) error {
 	return nil
 }
 
-// Addresses returns the addresses of the bus that guests are told.
-func (s *Server) Addresses() []string { return slices.Clone(s.addresses) }
+// Addresses returns the addresses of the bus that guests are told, this broker's first.
+func (s *Server) Addresses() []string { return slices.Clone(s.told.Load().addresses) }
 
 // EnrolURLs implements bus.Enrolment.
-func (s *Server) EnrolURLs() []string { return slices.Clone(s.enrolURLs) }
+func (s *Server) EnrolURLs() []string { return slices.Clone(s.told.Load().enrolURLs) }
 
 // CABundle implements bus.Enrolment.
-func (s *Server) CABundle() string { return s.authority.bundle }
+func (s *Server) CABundle() string { return s.authority.bundle() }
 
 // TLSConfig returns how another server of this process, on the same host address, presents itself to guests: with a certificate of the deployment's own
 // authority, which is replaced before it expires. It may be called several times.
 func (s *Server) TLSConfig() *tls.Config { return s.leaf.config() }
 
-// Close ends the endpoint, the connections of this process and the broker, in this order. It may be called twice.
+// Close ends the endpoint, the connections of this process and the broker, in this order. If there are other brokers guests are sent to them one by one,
+// which takes about a second. It may be called twice.
 func (s *Server) Close() error {
 	if s.enrol != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
@@ -289,7 +352,13 @@ func (s *Server) Close() error {
 	for _, c := range conns {
 		_ = c.Close()
 	}
+	for _, f := range s.former {
+		f.close()
+	}
 	if s.broker != nil {
+		if s.broker.NumRemotes() > 0 {
+			s.broker.LameDuckShutdown()
+		}
 		s.broker.Shutdown()
 		s.broker.WaitForShutdown()
 	}

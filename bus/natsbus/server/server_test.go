@@ -44,7 +44,7 @@ func (r *registry) UseEnrolmentToken(_ context.Context, hash, key string) (strin
 	case !ok:
 		return "", trove.Errorf(trove.KindUnauthorized, "unknown")
 	case used != "" && used != key:
-		return "", trove.Errorf(trove.KindConflict, "used")
+		return instance, trove.Errorf(trove.KindConflict, "used")
 	}
 	r.used[hash], r.keys[instance] = key, key
 	return instance, nil
@@ -60,7 +60,7 @@ func (r *registry) GuestKey(_ context.Context, instance string) (string, error) 
 	return key, nil
 }
 
-func (r *registry) CredentialIssued(_ context.Context, instance string, expires time.Time) error {
+func (r *registry) CredentialIssued(_ context.Context, instance string, expires time.Time, _ string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.ends[instance] = expires
