@@ -13,6 +13,9 @@ const (
 	EventGuestBack       = "guest.back"        // it is heard of again
 	EventAgentRestarted  = "agent.restarted"   // the guest agent started again, the machine did not
 	EventAgentChanged    = "agent.changed"     // another version of the guest agent runs
+	EventAgentRefused    = "agent.refused"     // an upgrade of the guest agent did not come to its end: it was refused, or taken back
+	EventAgentTakenBack  = "agent.taken_back"  // the guest says that it went back to an older version because a newer one was not well
+	EventAgentDowngraded = "agent.downgraded"  // an older version of the guest agent runs, and nobody asked for that
 	EventMachineStarted  = "machine.started"   // the machine started again
 	EventMachineRevived  = "machine.revived"   // the machine was not running and the control plane started it
 	EventMachineFailed   = "machine.failed"    // the cloud says that the machine cannot run

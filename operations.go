@@ -10,6 +10,8 @@ const (
 	OpResizeFlavor = "instance.resize_flavor" // ResizeFlavorInput
 	OpResizeVolume = "instance.resize_volume" // ResizeVolumeInput
 	OpUpdateAccess = "instance.update_access" // UpdateAccessInput
+
+	OpUpgradeAgent = "instance.upgrade_agent" // UpgradeAgentInput
 )
 
 // CreateInput is what a create needs beside the instance's row.
@@ -53,4 +55,10 @@ type ResizeVolumeInput struct {
 type UpdateAccessInput struct {
 	Old Access `json:"old"`
 	New Access `json:"new"`
+}
+
+// UpgradeAgentInput says which release of the guest agent shall run.
+type UpgradeAgentInput struct {
+	Version        string `json:"version,omitempty"`         // "": the newest that the deployment has
+	HealthySeconds int    `json:"healthy_seconds,omitempty"` // how long it may take to be well; 0: the guest's default
 }

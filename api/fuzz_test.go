@@ -103,6 +103,10 @@ func FuzzOperationAction(f *testing.F) {
 	fuzzBody(f, http.MethodPost, "/instances/"+labID+"/operations/"+absentID+"/action", `{"cancel":{}}`)
 }
 
+func FuzzManageInstance(f *testing.F) {
+	fuzzBody(f, http.MethodPost, "/mgmt/instances/"+labID+"/action", `{"upgrade_agent":{"version":"1.2.3","healthy_seconds":5}}`, `{"upgrade_agent":{}}`)
+}
+
 // FuzzPath sends arbitrary paths and queries.
 func FuzzPath(f *testing.F) {
 	for _, s := range []string{

@@ -26,6 +26,7 @@ func Operations() []Operation {
 		{"Root", rootOperations()},
 		{"Datastores", datastoreOperations()},
 		{"Flavors, limits and quotas", limitOperations()},
+		{"Guest agents", agentOperations()},
 	} {
 		for _, op := range group.ops {
 			op.Group = group.name
@@ -255,6 +256,22 @@ func limitOperations() []Operation {
 			ID: "updateQuotas", Method: http.MethodPut, Path: "/mgmt/quotas/{tenant}", Schema: "quotas-update.json",
 			Summary: "Set a project's quotas; administrators only. -1 is unlimited, what is null stays.",
 			Success: http.StatusOK, Response: wire.QuotaUpdate{}, handle: (*server).updateQuotas,
+		},
+	}
+}
+
+func agentOperations() []Operation {
+	return []Operation{
+		{
+			ID: "listAgents", Method: http.MethodGet, Path: "/mgmt/agents", Rule: "mgmt:agents", Extension: true,
+			Summary: "List the guest agents of all projects' instances with their versions; administrators only.",
+			Query:   paged, Success: http.StatusOK, Response: wire.AgentList{}, handle: (*server).listAgents,
+		},
+		{
+			ID: "manageInstance", Method: http.MethodPost, Path: "/mgmt/instances/{instance}/action", Schema: "mgmt-instance-action.json",
+			Rule: "instance:upgrade_agent", Extension: true,
+			Summary: "Put a release of the guest agent in place; administrators only. Database and status of the instance do not change.",
+			Success: http.StatusAccepted, handle: (*server).upgradeAgent,
 		},
 	}
 }

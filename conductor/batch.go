@@ -31,13 +31,14 @@ type batch struct {
 	changed map[string]struct{} // instances whose heartbeat says something new
 	events  []happened
 	hellos  []report
+	back    map[string]string // releases of the agent that guests say were taken back
 	reports []store.Report
 	signals map[string]struct{} // instances whose operation may have waited for this
 	urgent  bool
 }
 
 func newBatch() *batch {
-	return &batch{beats: map[string]store.GuestReport{}, changed: map[string]struct{}{}, signals: map[string]struct{}{}}
+	return &batch{beats: map[string]store.GuestReport{}, changed: map[string]struct{}{}, signals: map[string]struct{}{}, back: map[string]string{}}
 }
 
 func (b *batch) size() int   { return len(b.beats) + len(b.hellos) + len(b.reports) }
@@ -47,6 +48,7 @@ func (b *batch) reset() {
 	clear(b.beats)
 	clear(b.changed)
 	clear(b.signals)
+	clear(b.back)
 	b.hellos, b.events, b.reports, b.urgent = nil, nil, nil, false
 }
 
@@ -61,9 +63,11 @@ func (d *Conductor) add(b *batch, r report) {
 	switch r.kind {
 	case guestapi.ReportHello:
 		b.hellos = append(b.hellos, r)
+		b.back[r.instance] = r.hello.TakenBack
 		b.signal(r.instance)
 	case guestapi.ReportHeartbeat:
-		now := state{service: r.beat.Service, bootID: r.beat.BootID, engineStart: r.beat.EngineStart, agentStart: r.beat.AgentStart}
+		now := state{service: r.beat.Service, bootID: r.beat.BootID, engineStart: r.beat.EngineStart, agentStart: r.beat.AgentStart, agent: r.beat.AgentVersion}
+		b.back[r.instance] = r.beat.TakenBack
 		before := d.known[r.instance]
 		before.at = time.Time{}
 		if before != now {
@@ -136,7 +140,7 @@ func (d *Conductor) commit(ctx context.Context, b *batch) (woken bool, err error
 		if err := d.beats(ctx, tx, b); err != nil {
 			return err
 		}
-		if err := d.hellos(ctx, tx, b.hellos); err != nil {
+		if err := d.hellos(ctx, tx, b); err != nil {
 			return err
 		}
 		for _, r := range b.reports {
@@ -164,7 +168,7 @@ func (d *Conductor) beats(ctx context.Context, tx store.Tx, b *batch) error {
 	for id, r := range b.beats {
 		if _, changed := b.changed[id]; !changed {
 			same = append(same, r)
-		} else if err := d.recordBeat(ctx, tx, r); err != nil {
+		} else if err := d.recordBeat(ctx, tx, r, b.back[id]); err != nil {
 			return err
 		}
 	}
@@ -181,8 +185,8 @@ func (d *Conductor) beats(ctx context.Context, tx store.Tx, b *batch) error {
 
 // hellos records guests that have connected. A hello says nothing of the service: what is known of it stays. A guest that only lost its
 // connection changes nothing.
-func (d *Conductor) hellos(ctx context.Context, tx store.Tx, hellos []report) error {
-	for _, r := range hellos {
+func (d *Conductor) hellos(ctx context.Context, tx store.Tx, b *batch) error {
+	for _, r := range b.hellos {
 		i, err := tx.Instance(ctx, r.instance)
 		if trove.IsNotFound(err) {
 			d.metrics.drop("unknown")
@@ -203,7 +207,7 @@ func (d *Conductor) hellos(ctx context.Context, tx store.Tx, hellos []report) er
 		}
 		after := g
 		after.BootID, after.AgentVersion, after.AgentStart = r.hello.BootID, r.hello.AgentVersion, r.hello.AgentStart
-		if err := d.changes(ctx, tx, r.instance, r.at, g, after); err != nil {
+		if err := d.changes(ctx, tx, change{r.instance, r.at, g, after, b.back[r.instance]}); err != nil {
 			return err
 		}
 		d.cfg.Log.InfoContext(ctx, "guest said hello", "instance", r.instance, "engine", r.hello.Engine, "agent", r.hello.AgentVersion)

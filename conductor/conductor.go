@@ -75,6 +75,7 @@ type state struct {
 	bootID      string
 	engineStart int64
 	agentStart  int64
+	agent       string
 	at          time.Time
 }
 

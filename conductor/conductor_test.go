@@ -165,6 +165,9 @@ func (w *world) metric(name, label string) float64 {
 			continue
 		}
 		for _, m := range f.GetMetric() {
+			if label == "" {
+				sum += m.GetCounter().GetValue()
+			}
 			for _, l := range m.GetLabel() {
 				if l.GetValue() == label {
 					sum += m.GetCounter().GetValue()

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/internal/agentrelease"
 	"github.com/trove-dbaas/trove/store"
 )
 
@@ -34,7 +35,7 @@ type happened struct {
 }
 
 // recordBeat writes a heartbeat that says something new, and what has changed by it into the instance's timeline.
-func (d *Conductor) recordBeat(ctx context.Context, tx store.Tx, r store.GuestReport) error {
+func (d *Conductor) recordBeat(ctx context.Context, tx store.Tx, r store.GuestReport, takenBack string) error {
 	before, err := tx.Instance(ctx, r.InstanceID)
 	if trove.IsNotFound(err) {
 		return nil
@@ -49,17 +50,43 @@ func (d *Conductor) recordBeat(ctx context.Context, tx store.Tx, r store.GuestRe
 	if err != nil {
 		return err //nolint:wrapcheck // commit wraps
 	}
-	return d.changes(ctx, tx, r.InstanceID, r.SeenAt, before.Guest, after.Guest)
+	return d.changes(ctx, tx, change{r.InstanceID, r.SeenAt, before.Guest, after.Guest, takenBack})
+}
+
+// change is two states of a guest, one after the other.
+type change struct {
+	instance      string
+	at            time.Time
+	before, after trove.GuestState
+	takenBack     string // version of the agent that the guest says was taken back
+}
+
+// agentChanged tells an upgrade from a release that was taken back and from a downgrade that nobody asked for: an old agent may have a fault that somebody
+// wants back. The guest itself refuses downgrades; what comes here got around that.
+func (d *Conductor) agentChanged(ctx context.Context, c change) (kind, sentence string) {
+	was, is := c.before.AgentVersion, c.after.AgentVersion
+	if !agentrelease.VersionOf(is).Less(agentrelease.VersionOf(was)) {
+		return trove.EventAgentChanged, fmt.Sprintf("The guest agent is version %s now, it was %s.", is, was)
+	}
+	if c.takenBack == was {
+		d.cfg.Log.WarnContext(ctx, "guest went back to an older agent", "instance", c.instance, "agent", is, "was", was)
+		return trove.EventAgentTakenBack, fmt.Sprintf("The guest agent is version %s again: version %s was not well and was taken back.", is, was)
+	}
+	d.metrics.lower.Inc()
+	d.cfg.Log.ErrorContext(ctx, "guest runs an older agent than before, which nobody asked for", "instance", c.instance, "agent", is, "was", was)
+	return trove.EventAgentDowngraded, fmt.Sprintf(
+		"The guest agent is version %s now, older than %s before, and no upgrade was taken back: somebody in the guest may have changed it.", is, was)
 }
 
 // changes writes what differs between two states of a guest into the instance's timeline. A guest that is heard of for the first time did not change.
-func (d *Conductor) changes(ctx context.Context, tx store.Tx, instance string, at time.Time, before, after trove.GuestState) error {
+func (d *Conductor) changes(ctx context.Context, tx store.Tx, c change) error {
+	before, after := c.before, c.after
 	if before.SeenAt.IsZero() {
 		return nil
 	}
 	var list []trove.InstanceEvent
 	add := func(kind, format string, args ...any) {
-		list = append(list, trove.InstanceEvent{InstanceID: instance, At: at, Kind: kind, Sentence: fmt.Sprintf(format, args...)})
+		list = append(list, trove.InstanceEvent{InstanceID: c.instance, At: c.at, Kind: kind, Sentence: fmt.Sprintf(format, args...)})
 	}
 	booted := before.BootID != after.BootID
 	if booted {
@@ -67,7 +94,8 @@ func (d *Conductor) changes(ctx context.Context, tx store.Tx, instance string, a
 	}
 	switch {
 	case before.AgentVersion != after.AgentVersion:
-		add(trove.EventAgentChanged, "The guest agent is version %s now, it was %s.", after.AgentVersion, before.AgentVersion)
+		kind, sentence := d.agentChanged(ctx, c)
+		add(kind, "%s", sentence)
 	case !booted && before.AgentStart != 0 && before.AgentStart != after.AgentStart:
 		add(trove.EventAgentRestarted, "The guest agent started again.")
 	}

@@ -109,3 +109,43 @@ func TestLiarFillsNothing(t *testing.T) {
 		}
 	}, first, second)
 }
+
+// TestAnOlderAgentIsAnAlarm tells three ways in which the version of an agent changes apart, in hellos and in heartbeats.
+func TestAnOlderAgentIsAnAlarm(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		hello := func(version, back string) {
+			w.say(first, guestapi.ReportHello, guestapi.Hello{BootID: "boot-1", AgentVersion: version, Protocol: 1, Engine: "mariadb", TakenBack: back})
+			synctest.Wait()
+		}
+		hello("1.2.0", "")
+		hello("1.3.0", "")      // upgraded
+		hello("1.2.0", "1.3.0") // and taken back
+		hello("1.3.0", "")
+		if n := w.metric("trove_conductor_agent_downgrades_total", ""); n != 0 {
+			t.Errorf("%v alarms before there was a reason", n)
+		}
+		hello("1.2.0", "1.1.0") // another one was taken back
+		b := beat(trove.ServiceHealthy)
+		b.AgentVersion = "1.3.0"
+		w.say(first, guestapi.ReportHeartbeat, b)
+		synctest.Wait()
+		b.AgentVersion = "1.1.9" // all else is the same
+		w.say(first, guestapi.ReportHeartbeat, b)
+		synctest.Wait()
+		b.AgentVersion = "1.1.9"
+		w.say(first, guestapi.ReportHeartbeat, b)
+		synctest.Wait()
+		if n := w.metric("trove_conductor_agent_downgrades_total", ""); n != 2 {
+			t.Errorf("%v alarms", n)
+		}
+		counts := map[string]int{}
+		for _, e := range w.events(first) {
+			counts[e.Kind] += e.Count
+		}
+		delete(counts, "database.healthy")
+		want := map[string]int{trove.EventAgentChanged: 3, trove.EventAgentTakenBack: 1, trove.EventAgentDowngraded: 2}
+		if d := cmp.Diff(want, counts); d != "" {
+			t.Error(d)
+		}
+	}, first)
+}

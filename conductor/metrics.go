@@ -12,6 +12,7 @@ type metrics struct {
 	dropped  *prometheus.CounterVec
 	rows     prometheus.Counter
 	flush    prometheus.Histogram
+	lower    prometheus.Counter
 
 	kept int // how many states were left when the old ones were dropped
 }
@@ -27,6 +28,10 @@ func newMetrics() metrics {
 		rows: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "trove_conductor_rows_total", Help: "Reports of guests that were written; of several heartbeats in a batch only the last is.",
 		}),
+		lower: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "trove_conductor_agent_downgrades_total",
+			Help: "Guests that came back with an older version of the agent than before without saying why: an alarm, see docs/operators/agents.md.",
+		}),
 		flush: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "trove_conductor_flush_seconds", Help: "How long writing a batch of reports took.",
 			Buckets: []float64{.001, .002, .005, .01, .02, .05, .1, .5, 2},
@@ -35,7 +40,7 @@ func newMetrics() metrics {
 }
 
 func (m *metrics) register(r prometheus.Registerer) error {
-	for _, c := range []prometheus.Collector{m.received, m.dropped, m.rows, m.flush} {
+	for _, c := range []prometheus.Collector{m.received, m.dropped, m.rows, m.flush, m.lower} {
 		if err := r.Register(c); err != nil {
 			return err //nolint:wrapcheck // New wraps
 		}

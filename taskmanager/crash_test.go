@@ -28,7 +28,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 // walked are the operations that the crash walk goes through.
 var walked = []string{
 	trove.OpCreate, trove.OpDelete, trove.OpRestart, trove.OpStop, trove.OpStart, trove.OpResizeFlavor, shrinkFlavor, trove.OpResizeVolume,
-	trove.OpUpdateAccess, stoppedDelete, stoppedVolume, stoppedFlavor,
+	trove.OpUpdateAccess, trove.OpUpgradeAgent, stoppedDelete, stoppedVolume, stoppedFlavor,
 }
 
 // TestStepNames keeps the names of steps frozen: they are stored in databases.
@@ -213,6 +213,9 @@ func checkDone(t *testing.T, kind string, s state) {
 	case trove.OpUpdateAccess:
 		access = openToOne
 	}
+	if agent := s.Guest.Agent; (kind == trove.OpUpgradeAgent) != (agent == newAgent) {
+		t.Errorf("after %s the agent is %s", kind, agent)
+	}
 	i := s.Instance
 	got := []any{i.Status(false), s.Service, s.Power, i.FlavorID, s.Machine, i.VolumeSize, s.VolumeGiB, s.Guest.Settings.RAM, i.Access, s.Access, i.Fault == nil, i.Hostname}
 	want := []any{status, service, power, flavor, flavor, size, size, *settings, access, access, true, instanceID + ".db.example"}
@@ -372,7 +375,7 @@ func TestGuestFails(t *testing.T) {
 	dir := t.TempDir()
 	for kind, cmd := range map[string]guestapi.Command{
 		trove.OpStart: guestapi.CmdConfigure, trove.OpCreate: guestapi.CmdPrepare, trove.OpRestart: guestapi.CmdRestart, trove.OpResizeFlavor: guestapi.CmdConfigure,
-		shrinkFlavor: guestapi.CmdConfigure, trove.OpResizeVolume: guestapi.CmdGrow,
+		shrinkFlavor: guestapi.CmdConfigure, trove.OpResizeVolume: guestapi.CmdGrow, trove.OpUpgradeAgent: guestapi.CmdUpgradeAgent,
 	} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
@@ -443,6 +446,12 @@ func checkNotDone(t *testing.T, kind, name string, out outcome, why string) {
 		return
 	}
 	i := got.Instance
+	if kind == trove.OpUpgradeAgent { // an instance has no fault by its agent's
+		if i == nil || i.Fault != nil || i.Status(false) != "ACTIVE" || !strings.Contains(or(out.op.Error, "cancelled"), why) {
+			t.Errorf("%s: the operation's end is %q, the instance %+v", name, out.op.Error, i)
+		}
+		return
+	}
 	if i == nil || i.Fault == nil || !strings.Contains(i.Fault.Message, why) || !strings.HasSuffix(strings.TrimSpace(i.Fault.Message), ".") && why != "disk on fire" && why != "cancelled" {
 		t.Errorf("%s: the instance's fault does not say %q: %+v", name, why, i)
 		return
@@ -499,4 +508,11 @@ func checkBack(t *testing.T, kind, name string, out outcome) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("%s: not as before (-before +after):\n%s", name, diff)
 	}
+}
+
+func or(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
 }

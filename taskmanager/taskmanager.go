@@ -36,9 +36,11 @@ type Config struct {
 	Issuer    bus.Issuer // renews the guests' credentials
 	Enrolment bus.Enrolment
 	Sealer    secrets.Sealer
-	Clock     clock.Clock
-	Log       *slog.Logger
-	Metrics   prometheus.Registerer // nil: none
+	// Agents are the releases of the guest agent; nil: there are none, and agents are not upgraded.
+	Agents  Agents
+	Clock   clock.Clock
+	Log     *slog.Logger
+	Metrics prometheus.Registerer // nil: none
 
 	// UsageTimeout is how long a create may take in all, 30 minutes if 0 (Trove's usage_timeout).
 	UsageTimeout time.Duration
@@ -62,6 +64,7 @@ type Manager struct {
 	guests    Guests
 	enrolment bus.Enrolment
 	sealer    secrets.Sealer
+	agents    Agents
 	clock     clock.Clock
 	log       *slog.Logger
 
@@ -80,7 +83,7 @@ func New(c Config) (*Manager, error) {
 		return nil, errors.New("taskmanager: clock and log are needed")
 	}
 	m := &Manager{
-		store: c.Store, cloud: c.Cloud, guests: c.Guests, enrolment: c.Enrolment, sealer: c.Sealer, clock: c.Clock, log: c.Log,
+		store: c.Store, cloud: c.Cloud, guests: c.Guests, enrolment: c.Enrolment, sealer: c.Sealer, agents: c.Agents, clock: c.Clock, log: c.Log,
 		usageTimeout: cmp.Or(c.UsageTimeout, 30*time.Minute),
 		deletes:      reconcilers.NewQueue(),
 	}
@@ -106,7 +109,7 @@ func New(c Config) (*Manager, error) {
 // Definitions returns the kinds of operations.
 func (m *Manager) Definitions() []*workflow.Definition {
 	return []*workflow.Definition{
-		m.createInstance(), m.deleteInstance(), m.restartInstance(), m.stopInstance(), m.startInstance(), m.resizeFlavor(), m.resizeVolume(), m.updateAccess(),
+		m.createInstance(), m.deleteInstance(), m.restartInstance(), m.stopInstance(), m.startInstance(), m.resizeFlavor(), m.resizeVolume(), m.updateAccess(), m.upgradeAgent(),
 	}
 }
 

@@ -22,6 +22,7 @@ import (
 	"github.com/trove-dbaas/trove/cloud/fake"
 	"github.com/trove-dbaas/trove/conductor"
 	"github.com/trove-dbaas/trove/guestapi"
+	"github.com/trove-dbaas/trove/internal/agentrelease"
 	"github.com/trove-dbaas/trove/internal/clock"
 	"github.com/trove-dbaas/trove/internal/workflow"
 	"github.com/trove-dbaas/trove/store"
@@ -195,7 +196,7 @@ func (w *world) start() *manager {
 	m.Manager, err = taskmanager.New(taskmanager.Config{
 		Store: &mortalStore{w.store, m}, Cloud: &mortalCloud{w.cloud.Reopen(), m},
 		Guests:    &mortalGuests{guestapi.NewClient(w.broker.Conn("taskmanager")), m},
-		Enrolment: enrolment{}, Sealer: sealer{}, Clock: clock.System{}, Log: log,
+		Enrolment: enrolment{}, Sealer: sealer{}, Agents: &mortalAgents{m}, Clock: clock.System{}, Log: log,
 	})
 	if err != nil {
 		w.t.Fatal(err)
@@ -405,6 +406,25 @@ func (sealer) Open(_ context.Context, purpose, sealed string) (trove.Secret, err
 	return trove.Secret(plain), err
 }
 
+// newAgent is the release that there is.
+const newAgent = "1.3.0"
+
+// mortalAgents has one release.
+type mortalAgents struct{ m *manager }
+
+func (a *mortalAgents) Get(version string) (agentrelease.Manifest, agentrelease.Signed, error) {
+	if version != "" && version != newAgent {
+		return agentrelease.Manifest{}, agentrelease.Signed{}, trove.Errorf(trove.KindNotFound, "There is no release %s.", version)
+	}
+	return agentrelease.Manifest{Version: newAgent}, agentrelease.Signed{}, nil
+}
+
+func (a *mortalAgents) Grant(ctx context.Context, instance, _ string, m agentrelease.Manifest) (guestapi.Grant, error) {
+	return outside(ctx, a.m, "Grant", func() (guestapi.Grant, error) {
+		return guestapi.Grant{Token: instance, Prefix: guestapi.AgentPrefix(m.Version)}, nil
+	})
+}
+
 // request does what the API does in one transaction: it changes the row and enqueues the operation.
 func (w *world) request(kind string) string {
 	w.t.Helper()
@@ -458,6 +478,8 @@ func (w *world) accept(ctx context.Context, tx store.Tx, kind string) (any, erro
 		return nil, change(trove.TaskRebooting, nil)
 	case trove.OpResizeVolume, stoppedVolume:
 		return trove.ResizeVolumeInput{Old: 1, New: 3}, change(trove.TaskResizing, map[string]int{trove.QuotaVolumes: 2})
+	case trove.OpUpgradeAgent:
+		return trove.UpgradeAgentInput{}, nil
 	case trove.OpUpdateAccess:
 		return trove.UpdateAccessInput{Old: openToAll, New: openToOne}, change(trove.TaskUpdating, nil)
 	case trove.OpResizeFlavor, stoppedFlavor:

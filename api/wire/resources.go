@@ -297,3 +297,30 @@ type VolumeType struct {
 type VolumeTypeList struct {
 	VolumeTypes []VolumeType `json:"volume_types"`
 }
+
+// Agent is the guest agent of an instance, for administrators.
+type Agent struct {
+	InstanceID   string    `json:"instance_id"`
+	InstanceName string    `json:"instance_name"`
+	ProjectID    string    `json:"project_id"`
+	Version      string    `json:"version"` // "" before its first report
+	Seen         time.Time `json:"seen"`    // when it was heard of last
+	Running      bool      `json:"running"` // the instance's machine runs: its agent can be upgraded
+}
+
+// AgentList is a page of agents in the order of their instances' ids.
+type AgentList struct {
+	Agents []Agent `json:"agents"`
+	Links  []Link  `json:"links,omitempty"`
+}
+
+// UpgradeAgent is the body that asks for a release of the guest agent.
+type UpgradeAgent struct {
+	UpgradeAgent UpgradeAgentArgs `json:"upgrade_agent"`
+}
+
+// UpgradeAgentArgs choose the release; empty ones are the newest release and 60 s.
+type UpgradeAgentArgs struct {
+	Version        string `json:"version,omitempty"`
+	HealthySeconds int    `json:"healthy_seconds,omitempty"`
+}

@@ -50,6 +50,7 @@ func AddCommands(root *cobra.Command, env Env) {
 	a := &app{env: env}
 	groups := []*cobra.Command{
 		a.instanceCmd(), a.operationCmd(), a.databaseCmd(), a.userCmd(), a.rootCmd(), a.datastoreCmd(), a.flavorCmd(), a.limitsCmd(), a.quotaCmd(),
+		a.agentCmd(),
 	}
 	for _, g := range groups {
 		g.GroupID = "client"

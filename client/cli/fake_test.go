@@ -43,7 +43,7 @@ func newFakeAPI() *fakeAPI {
 	change := func(w http.ResponseWriter, r *http.Request) { f.change(w, r, nil) }
 	for _, pattern := range []string{
 		"PUT /v1.0/p/instances/" + shopID, "DELETE /v1.0/p/instances/{id}", "POST /v1.0/p/instances/" + shopID + "/", "PUT /v1.0/p/instances/" + shopID + "/",
-		"DELETE /v1.0/p/instances/" + shopID + "/", "PUT /v1.0/p/mgmt/quotas/{project}",
+		"DELETE /v1.0/p/instances/" + shopID + "/", "POST /v1.0/p/mgmt/instances/" + shopID + "/action", "PUT /v1.0/p/mgmt/quotas/{project}",
 	} {
 		f.mux.HandleFunc(pattern, change)
 	}
@@ -90,6 +90,10 @@ func (f *fakeAPI) gets() {
 	get("/instances", wire.InstanceList{Instances: []wire.Instance{shop(), broken()}})
 	get("/instances/"+shopID, wire.InstanceBody{Instance: shop()})
 	get("/instances/"+oldID, wire.InstanceBody{Instance: broken()})
+	get("/mgmt/agents", wire.AgentList{Agents: []wire.Agent{
+		{InstanceID: shopID, InstanceName: "shop", ProjectID: "p", Version: "1.2.0", Seen: epoch, Running: true},
+		{InstanceID: oldID, InstanceName: "old", ProjectID: "q", Version: "1.1.0", Seen: epoch.Add(-time.Hour)},
+	}})
 	at := "/instances/" + shopID
 	get(at+"/operations", wire.OperationList{Operations: []wire.Operation{operation()}})
 	f.mux.HandleFunc("GET /v1.0/p"+at+"/events", func(w http.ResponseWriter, r *http.Request) {

@@ -49,6 +49,8 @@ var stories = map[string][]string{
 	"instance_resize_volume": {"instance resize volume shop 30"},
 	"instance_reset-status":  {"instance reset-status shop"},
 	"instance_events":        {"instance events shop -f *", "instance events " + shopID + " -c details -f value"},
+	"agent_list":             {"agent list -f *"},
+	"agent_upgrade":          {"agent upgrade shop", "agent upgrade --all --release 1.3.0 --healthy-within 30"},
 	"operation_list":         {"operation list shop -f *"},
 	"operation_show":         {"operation show shop " + opID + " -f *"},
 	"operation_cancel":       {"operation cancel shop " + opID},

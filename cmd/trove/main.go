@@ -59,6 +59,7 @@ func rootCommand() *cobra.Command {
 		c.GroupID = "service"
 		root.AddCommand(c)
 	}
+	underManage(root).AddCommand(agentCommand())
 	root.AddCommand(versionCommand())
 	cli.AddCommands(root, environment())
 	return root

@@ -29,7 +29,8 @@ func (g *guest) command(ctx context.Context, r guestapi.Request) (any, error) {
 		defer g.fleet.mu.Unlock()
 		g.fleet.volumes[g.instance].Credential = c
 		return nil, nil
-	case guestapi.CmdPrepare, guestapi.CmdRestart, guestapi.CmdConfigure, guestapi.CmdStop, guestapi.CmdGrow:
+	case guestapi.CmdPrepare, guestapi.CmdRestart, guestapi.CmdConfigure, guestapi.CmdStop, guestapi.CmdGrow,
+		guestapi.CmdUpgradeAgent:
 		return g.start(ctx, r)
 	}
 	return nil, trove.Errorf(trove.KindNotImplemented, "The guest does not know the command %s.", r.Command)
@@ -105,6 +106,7 @@ func (g *guest) apply(r guestapi.Request) (func(*Volume), error) {
 		prepare   guestapi.PrepareArgs
 		configure guestapi.ConfigureArgs
 		grow      guestapi.GrowArgs
+		upgrade   guestapi.UpgradeAgentArgs
 		err       error
 	)
 	switch r.Command {
@@ -126,6 +128,9 @@ func (g *guest) apply(r guestapi.Request) (func(*Volume), error) {
 	case guestapi.CmdGrow:
 		err = r.DecodeArgs(&grow)
 		return func(v *Volume) { v.SizeGiB = grow.SizeGiB }, err //nolint:wrapcheck // the caller's own mistake
+	case guestapi.CmdUpgradeAgent:
+		err = r.DecodeArgs(&upgrade)
+		return func(v *Volume) { v.Agent = upgrade.Version }, err //nolint:wrapcheck // the caller's own mistake
 	case guestapi.CmdStop:
 		return func(v *Volume) { v.Running, v.Stopped = false, true }, nil
 	}

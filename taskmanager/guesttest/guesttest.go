@@ -40,8 +40,12 @@ type Volume struct {
 	Running    bool           // the engine
 	Stopped    bool           // on purpose: it stays down when the machine starts
 	Credential bus.Credential // the last that it was handed
+	Agent      string         // version of the agent
 	Runs       map[string]int // how often each command was carried out, by operation id
 }
+
+// FirstAgent is the version of the agent in a new guest.
+const FirstAgent = "1.2.0"
 
 // Fleet is all guests of a deployment.
 type Fleet struct {
@@ -116,7 +120,7 @@ func (f *Fleet) Boot(instance string, bootData []byte) {
 	f.boots++
 	v := f.volumes[instance]
 	if v == nil {
-		v = &Volume{Runs: map[string]int{}}
+		v = &Volume{Agent: FirstAgent, Runs: map[string]int{}}
 		f.volumes[instance] = v
 		f.journal[instance] = map[string]guestapi.OperationStatus{}
 	}
@@ -216,8 +220,8 @@ func (g *guest) hello() guestapi.Hello {
 	g.fleet.mu.Lock()
 	defer g.fleet.mu.Unlock()
 	return guestapi.Hello{
-		BootID: g.bootID, AgentVersion: "test", Protocol: guestapi.Version, Engine: "fake",
-		Commands: []guestapi.Command{guestapi.CmdPrepare}, Prepared: g.fleet.volumes[g.instance].Prepared != nil,
+		BootID: g.bootID, AgentVersion: g.fleet.volumes[g.instance].Agent, Protocol: guestapi.Version, Engine: "fake",
+		Commands: []guestapi.Command{guestapi.CmdPrepare, guestapi.CmdUpgradeAgent}, Prepared: g.fleet.volumes[g.instance].Prepared != nil,
 	}
 }
 
@@ -227,7 +231,7 @@ func (g *guest) beat(ctx context.Context) {
 	v := f.volumes[g.instance]
 	g.seq++
 	h := guestapi.Heartbeat{
-		BootID: g.bootID, Seq: g.seq, Service: trove.ServiceNew, AgentVersion: "test", VolumeUsed: 1 << 20, VolumeTotal: int64(v.SizeGiB) << 30,
+		BootID: g.bootID, Seq: g.seq, Service: trove.ServiceNew, AgentVersion: v.Agent, VolumeUsed: 1 << 20, VolumeTotal: int64(v.SizeGiB) << 30,
 	}
 	switch {
 	case v.Prepared != nil && v.Running:
