@@ -24,6 +24,8 @@ const (
 	EventGuestRevoked    = "guest.revoked"     // the guest's key was revoked, the sentence says why
 	EventGuestCopied     = "guest.copied"      // two machines report as the guest of one instance
 	EventTokenReused     = "token.reused"      // somebody used the machine's enrolment token again
+	EventNetworkMended   = "network.mended"    // somebody changed the instance's network on the host, and it was made again
+	EventNetworkRefused  = "network.refused"   // the guest sent what it may not, or more than it may
 	EventOperationKilled = "operation.dropped" // a task without an operation was cleared
 )
 

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/cloud/local"
 	"github.com/trove-dbaas/trove/cloud/local/hostnet"
@@ -56,7 +58,7 @@ func attachment(p hostnet.Ports) local.NetInstance {
 }
 
 func (c *controllers) openCloud(ctx context.Context) (err error) {
-	c.net, c.cloud, err = openLocal(ctx, c.cfg, c.log, c.probeOnce)
+	c.net, c.cloud, err = openLocal(ctx, c.cfg, c.log, c.metrics, c.probeOnce)
 	if err != nil {
 		return err
 	}
@@ -78,15 +80,17 @@ func (c *controllers) openCatalog() (err error) {
 }
 
 // openLocal opens the local cloud of a state directory; before, if not nil, is called with its configuration first.
-func openLocal(ctx context.Context, cfg config.Config, log *slog.Logger, before func(context.Context, local.Config) error) (*hostnet.Net, *local.Provider, error) {
+func openLocal(ctx context.Context, cfg config.Config, log *slog.Logger, metrics prometheus.Registerer,
+	before func(context.Context, local.Config) error,
+) (*hostnet.Net, *local.Provider, error) {
 	public, err := publicConfig(cfg.Local)
 	if err != nil {
 		return nil, nil, err
 	}
 	n, err := hostnet.Open(ctx, hostnet.Config{
 		State: cfg.State, Dir: cfg.Local.Dir, ManagementCIDR: cfg.Local.ManagementCIDR, TenantCIDR: cfg.Local.TenantCIDR,
-		ControllerPorts: slices.Concat([]int{cfg.Bus.Port, cfg.Bus.EnrolPort, cfg.Objects.Port}, cfg.Bus.FormerPorts, cfg.Bus.FormerEnrolPorts),
-		Public:          public, Log: log,
+		ControllerPorts: slices.Concat([]int{cfg.Bus.Port, cfg.Bus.EnrolPort}, cfg.Bus.FormerPorts, cfg.Bus.FormerEnrolPorts),
+		BulkPorts:       []int{cfg.Objects.Port}, Public: public, Log: log, Metrics: metrics,
 	})
 	if err != nil {
 		return nil, nil, err
@@ -171,7 +175,7 @@ func Destroy(ctx context.Context, cfg config.Config) error {
 		return err
 	}
 	defer func() { _ = lock.Close() }()
-	_, p, err := openLocal(ctx, cfg, slog.New(slog.DiscardHandler), nil)
+	_, p, err := openLocal(ctx, cfg, slog.New(slog.DiscardHandler), nil, nil)
 	if err != nil {
 		return err
 	}

@@ -36,6 +36,7 @@ func (c *controllers) serve(ctx context.Context, ready func(url string)) error {
 		run("taskmanager", c.taskmanager.Run)
 		run("images", c.watchImages)
 		run("grants", c.renewGrantKeys)
+		run("network", c.watchNetwork)
 	}
 	url, stopHTTP := c.serveHTTP(run)
 	c.log.InfoContext(ctx, "service started", "components", c.runs.Names(), "api", url)

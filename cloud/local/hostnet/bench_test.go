@@ -53,3 +53,19 @@ func BenchmarkFindInstance(b *testing.B) {
 		}
 	}
 }
+
+// What a look of Watch costs when nothing changed, with 100 instances.
+func BenchmarkCheck(b *testing.B) {
+	n := open(b, hostnet.Config{})
+	for range 100 {
+		guest(b, n)
+	}
+	if _, err := n.Check(b.Context(), true); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if found, err := n.Check(b.Context(), false); err != nil || len(found) > 0 {
+			b.Fatal(found, err)
+		}
+	}
+}

@@ -3,6 +3,7 @@ package hostnet
 import (
 	"net"
 	"os"
+	"testing"
 )
 
 // Dump lets tests call the retrying wrapper.
@@ -36,3 +37,13 @@ var (
 
 // State returns the deployment's directory.
 func (n *Net) State() string { return n.d.state }
+
+// HostPorts returns the names of the host's ends of the instance's veth pairs.
+func (n *Net) HostPorts(tb testing.TB, instance string) (management, tenant string) {
+	tb.Helper()
+	r, ok, err := n.d.find(instance)
+	if err != nil || !ok {
+		tb.Fatalf("no record of %s: %v", instance, err)
+	}
+	return n.d.port(n.management, r.number), n.d.port(n.tenant, r.number)
+}

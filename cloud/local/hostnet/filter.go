@@ -24,6 +24,7 @@ type filters struct {
 	inet     *nftables.Table
 	from, to *nftables.Set
 	public   publicSets
+	replaced bool // the tables are made anew
 }
 
 // bufferBytes lets a transaction have some ten thousand rules.
@@ -53,10 +54,12 @@ func (n *Net) filters() (*filters, error) {
 }
 
 func (f *filters) commit() error {
+	before, unknown := f.n.generation() // if it cannot be read the next check looks at everything
 	if err := f.conn.Flush(); err != nil {
 		f.n.closeFilters() // there may be answers in it that nobody read
 		return fmt.Errorf("change the packet filter: %w", explain(err, "nftables"))
 	}
+	f.n.state = f.n.after(before, unknown == nil, f.replaced)
 	return nil
 }
 
@@ -73,6 +76,7 @@ func (f *filters) remove() {
 		f.conn.AddTable(t)
 		f.conn.DelTable(t)
 	}
+	f.replaced = true
 }
 
 // base makes both tables with all that does not belong to an instance.

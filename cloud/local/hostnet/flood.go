@@ -75,7 +75,7 @@ func (n *Net) readCounters() (map[counter]uint64, error) {
 	all := make(map[counter]uint64, len(objects))
 	for _, o := range objects {
 		c, ok := o.(*nftables.CounterObj)
-		if !ok {
+		if !ok || c.Table.Name != n.d.table() {
 			continue
 		}
 		if reason, device, ok := strings.Cut(c.Name, "-"); ok {

@@ -29,6 +29,8 @@ import (
 	"slices"
 
 	"github.com/google/nftables"
+	nl "github.com/mdlayher/netlink"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
@@ -46,8 +48,9 @@ type Config struct {
 	ControllerPorts []int
 	// BulkPorts are reached in the same way, and how much a guest sends there is not limited here.
 	BulkPorts []int
-	Public    PublicConfig // the zero value: no instance is reached from outside
-	Log       *slog.Logger // nil: nothing is logged
+	Public    PublicConfig          // the zero value: no instance is reached from outside
+	Log       *slog.Logger          // nil: nothing is logged
+	Metrics   prometheus.Registerer // nil: none
 }
 
 // Net is the network of one deployment.
@@ -58,11 +61,16 @@ type Net struct {
 	ports      []int
 	bulk       []int
 	public     PublicConfig
-	routed     routed // used by whoever has the lock
 	log        *slog.Logger
+	metrics    metrics
 	turn       chan struct{}   // holds a token while nobody in this process has the deployment's lock
 	host       *netlink.Handle // for the interfaces of this machine
-	conn       *nftables.Conn  // used by whoever has the lock; nil until needed
+
+	// What follows is used by whoever has the lock.
+	conn   *nftables.Conn // nil until needed
+	raw    *nl.Conn       // nil until needed
+	state  filterState
+	routed routed
 }
 
 // side is one of the two networks.
@@ -144,6 +152,7 @@ func Open(ctx context.Context, c Config) (*Net, error) {
 	if c.Log != nil {
 		n.log = c.Log
 	}
+	n.metrics = newMetrics(c.Metrics)
 	if err := n.open(ctx, c); err != nil {
 		n.forgetAll()
 		return nil, err
@@ -220,6 +229,7 @@ func (n *Net) Close() error {
 
 func (n *Net) forgetAll() {
 	n.closeFilters()
+	n.closeRaw()
 	n.host.Close()
 }
 

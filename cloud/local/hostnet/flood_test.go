@@ -1,0 +1,108 @@
+package hostnet_test
+
+import (
+	"io"
+	"net"
+	"net/netip"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/trove-dbaas/trove/cloud/local/hostnet"
+)
+
+// A guest that opens connections without end gets no more of them, the one beside it gets its own, and the controllers see nothing of it.
+func TestFloodOfConnections(t *testing.T) {
+	n := open(t, hostnet.Config{})
+	hostile, other := guest(t, n), guest(t, n)
+	listen(t, nil, n.HostAddress(), controller)
+	// As many as the agent makes when it and the controllers start a few times within a minute.
+	for i := range 15 {
+		if err := fromGuest(t, hostile, n.HostAddress(), controller, patience); err != nil {
+			t.Fatalf("connection %d: %v", i+1, err)
+		}
+	}
+	through := 0
+	for range 30 {
+		if fromGuest(t, hostile, n.HostAddress(), controller, blocked/5) == nil {
+			through++
+		}
+	}
+	if through > 10 {
+		t.Errorf("%d of 30 more connections came through, want 5 and what a few seconds allow", through)
+	}
+	reaches(t, "controller from the guest beside it", fromGuest(t, other, n.HostAddress(), controller, patience))
+	// An agent that tries every 2.5 s for as long as the controllers are away is never too often: after a while it gets through.
+	reaches(t, "controller after a pause", fromGuest(t, hostile, n.HostAddress(), controller, 2*patience))
+}
+
+// A guest sends the controllers half a MiB a second and no more, and as much as it likes to a port for bulk data.
+func TestFloodOfBytes(t *testing.T) {
+	const bulk = controller + 2
+	metrics := prometheus.NewRegistry()
+	n := open(t, hostnet.Config{BulkPorts: []int{bulk}, Metrics: metrics})
+	w := watch(t, n)
+	p := guest(t, n)
+	swallow(t, n.HostAddress(), controller)
+	swallow(t, n.HostAddress(), bulk)
+	send := func(port int, limit time.Duration) int {
+		sent := 0
+		in(t, p, func() error {
+			c, err := net.DialTimeout("tcp4", net.JoinHostPort(n.HostAddress().String(), strconv.Itoa(port)), patience)
+			if err != nil {
+				return err
+			}
+			defer c.Close()
+			_ = c.SetDeadline(time.Now().Add(limit))
+			for chunk := make([]byte, 64<<10); sent < 16<<20; {
+				count, err := c.Write(chunk)
+				sent += count
+				if err != nil {
+					return nil
+				}
+			}
+			return nil
+		})
+		return sent
+	}
+	if got := send(bulk, 2*patience); got < 16<<20 {
+		t.Errorf("%d bytes were sent for bulk data, want all", got)
+	}
+	// The socket's buffers hold some of it, and a MiB may come at once.
+	if got := send(controller, 2*time.Second); got > 8<<20 {
+		t.Errorf("%d bytes were sent to the controllers within 2 s, want no more than half a MiB a second", got)
+	}
+	eventually(t, "the flood is counted", func() bool { return count(t, metrics, "bytes") > 0 })
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.dropped[p.Instance+" bytes"] == 0 {
+		t.Errorf("nobody was told: %v", w.dropped)
+	}
+}
+
+// swallow reads what it gets on an address of this machine.
+func swallow(t testing.TB, ip netip.Addr, port int) {
+	t.Helper()
+	l, err := net.Listen("tcp4", net.JoinHostPort(ip.String(), strconv.Itoa(port)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = io.Copy(io.Discard, c)
+			_ = c.Close()
+		}
+	}()
+	t.Cleanup(func() {
+		_ = l.Close()
+		<-done
+	})
+}
