@@ -49,6 +49,9 @@ type Flavor struct {
 	RAM   int // MiB
 	VCPUs int
 	Disk  int // GiB, ephemeral; 0 where data is on a volume
+
+	IOPS      int `json:",omitempty"` // reads, and as many writes, a second on the data volume; 0: no limit
+	Bandwidth int `json:",omitempty"` // MiB read, and as many written, a second on the data volume; 0: no limit
 }
 
 // Database is a named database inside an instance.

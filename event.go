@@ -20,6 +20,8 @@ const (
 	EventMachineRevived  = "machine.revived"   // the machine was not running and the control plane started it
 	EventMachineFailed   = "machine.failed"    // the cloud says that the machine cannot run
 	EventVolumeGone      = "volume.gone"       // the data volume is not there any more
+	EventLimitsMended    = "limits.mended"     // somebody changed the machine's limits, and they were put right
+	EventSpaceMended     = "space.mended"      // a part of the volume's reserved space was missing and was reserved again
 	EventVolumeBack      = "volume.back"       // it was found again
 	EventGuestRevoked    = "guest.revoked"     // the guest's key was revoked, the sentence says why
 	EventGuestCopied     = "guest.copied"      // two machines report as the guest of one instance

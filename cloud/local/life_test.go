@@ -407,7 +407,8 @@ func TestOvercommit(t *testing.T) {
 		t.Errorf("the file takes %d MiB, want nothing reserved: %v", st.Blocks*512>>20, err)
 	}
 	_, err := d.EnsureVolume(ctx, cloud.VolumeSpec{Instance: trove.NewID(), SizeGiB: 1, ImageID: imageID})
-	want := "The local cloud has 0 GiB of 3 GiB free for volumes; 1 GiB more would be needed."
+	want := "A volume of 1 GiB cannot be had: the local cloud has 0 GiB left for it; of 3 GiB for volumes 3 GiB are promised. " +
+		"Ask the operator for more space, or delete what is not needed."
 	if trove.KindOf(err) != trove.KindOverLimit || trove.MessageOf(err) != want || !trove.IsPermanent(err) {
 		t.Errorf("a full pool answers %v, want %q", err, want)
 	}

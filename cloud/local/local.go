@@ -13,6 +13,7 @@
 package local
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -23,7 +24,9 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sys/unix"
 
 	trove "github.com/trove-dbaas/trove"
@@ -41,19 +44,28 @@ type Config struct {
 	Dir     string         // directory for the cloud's own files (instances, volumes, spares), made if missing; "": State
 	Images  string         // directory of the datastore images, see internal/imagelayout
 	Flavors []trove.Flavor // nil: DefaultFlavors
-	// PoolGiB is how much all volumes may have together; 0: what the file system has free when the cloud is opened, less Headroom.
+	// PoolGiB is how much all volumes may have together; 0: what the file system has free besides, less StopMark.
 	PoolGiB int
-	// Overcommit is by how much volumes may be larger together than the pool. At 1 or less every volume's space is reserved when it is made. Above, no
-	// new volume is made once the file system is nearly full; a full one gives input/output errors to every instance.
+	// Overcommit is by how much volumes may be larger together than the pool. At 1 or less every volume's space is reserved when it is made. Above,
+	// space is taken as it is written and given back as it is freed; a full file system gives input/output errors to every instance.
 	Overcommit float64
-	Spares     int // finished copies of each golden volume to hold ready; 0: DefaultSpares, less: none
-	Net        Net
-	Public     bool // Net has public addresses for instances
-	Log        *slog.Logger
-	Clock      clock.Clock
+	// StopMark is the free space of the file system that volumes are never given: below it none is made or grown. The default is Headroom where space is
+	// reserved, a tenth of the file system with overcommit.
+	StopMark Mark
+	// WarnMark is what is left for volumes when a warning is due; the default, and what a percentage is of, is a tenth of what may be promised.
+	WarnMark Mark
+	Spares   int // finished copies of each golden volume to hold ready; 0: DefaultSpares, less: none
+	Net      Net
+	Public   bool // Net has public addresses for instances
+	Log      *slog.Logger
+	Clock    clock.Clock
+	Registry prometheus.Registerer // for metrics; nil: none
+	Tend     time.Duration         // how often limits and reservations are looked at; 0: DefaultTend
+	// Mended is told in a sentence what was found changed on an instance and put right: "limits" or "space". It may be nil.
+	Mended func(ctx context.Context, instance, what, sentence string)
 }
 
-// Headroom is the space in bytes that volumes never take from the file system: the controller's own database needs it.
+// Headroom is the space in bytes that reserved volumes never take from the file system: the controller's own database needs it.
 const Headroom = 1 << 30
 
 // DefaultSpares is enough for the rate at which one machine starts instances.
@@ -76,11 +88,12 @@ type Provider struct {
 	paths   paths
 	runtime *sandbox.Runtime
 	shelf   *volume.Shelf
-	pool    int64 // bytes, before overcommit
+	metrics *metrics
 
-	mu     sync.Mutex // guards spaces and once
-	spaces map[string]*mounts.UserNS
-	once   map[string]bool
+	mu      sync.Mutex // guards what follows
+	spaces  map[string]*mounts.UserNS
+	once    map[string]bool
+	poolLow bool // was so when it was looked at last
 
 	stop context.CancelFunc
 	done sync.WaitGroup
@@ -107,6 +120,7 @@ func Open(ctx context.Context, c Config) (*Provider, error) {
 	if c.Spares == 0 {
 		c.Spares = DefaultSpares
 	}
+	c.Tend = cmp.Or(c.Tend, DefaultTend)
 	c.Flavors = slices.Clone(c.Flavors)
 	files, err := realDir(c.Dir, state)
 	if err != nil {
@@ -123,7 +137,13 @@ func Open(ctx context.Context, c Config) (*Provider, error) {
 	}
 	p.runtime = &sandbox.Runtime{Dir: p.paths.runc(), Parent: "/" + p.paths.name, Groups: tree, Log: c.Log}
 	p.shelf = volume.NewShelf(p.paths.shelf(), c.Spares)
-	if p.pool, err = p.measurePool(); err != nil {
+	pool, err := p.Pool()
+	if err != nil {
+		return nil, fmt.Errorf("open the local cloud: %w", err)
+	}
+	p.watchPool(ctx, pool)
+	p.metrics = newMetrics(p)
+	if err := p.metrics.register(c.Registry); err != nil {
 		return nil, fmt.Errorf("open the local cloud: %w", err)
 	}
 	p.start(ctx)
@@ -154,6 +174,7 @@ func (p *Provider) start(ctx context.Context) {
 		p.shelf.Run(ctx, func(err error) { p.config.Log.WarnContext(ctx, "spare volumes were not made", "err", err) })
 	})
 	p.done.Go(func() { p.tendConsoles(ctx) })
+	p.done.Go(func() { p.tendInstances(ctx) })
 }
 
 // Close ends the work in the background and waits for it. Instances go on. It may be called twice.
@@ -167,29 +188,6 @@ func (p *Provider) Close() error {
 		delete(p.spaces, id)
 	}
 	return nil
-}
-
-// measurePool returns the size of the volume pool in bytes.
-func (p *Provider) measurePool() (int64, error) {
-	if p.config.PoolGiB > 0 {
-		return int64(p.config.PoolGiB) * gib, nil
-	}
-	free, _, err := freeSpace(p.paths.files)
-	if err != nil {
-		return 0, err
-	}
-	ids, err := p.paths.instances()
-	if err != nil {
-		return 0, err
-	}
-	taken := int64(0)
-	for _, id := range ids {
-		var st unix.Stat_t
-		if unix.Stat(p.paths.image(id), &st) == nil {
-			taken += st.Blocks * 512
-		}
-	}
-	return max(0, free-Headroom) + taken, nil
 }
 
 // freeSpace returns what the file system of a path has free and its size, in bytes.

@@ -12,6 +12,7 @@ import (
 	"github.com/trove-dbaas/trove/cloud"
 	"github.com/trove-dbaas/trove/cloud/local/cgroup"
 	"github.com/trove-dbaas/trove/cloud/local/sandbox"
+	"github.com/trove-dbaas/trove/cloud/local/volume"
 )
 
 // AgentMiB is what an instance's memory limit has beyond its flavor's, for the guest agent: engines are sized for the whole flavor.
@@ -96,9 +97,22 @@ func checkFlavor(f trove.Flavor) error {
 	return nil
 }
 
-// limits returns what a machine of the flavor may use.
-func limits(f trove.Flavor) cgroup.Limits {
-	return cgroup.Limits{Memory: int64(f.RAM+AgentMiB) << 20, CPU: int64(f.VCPUs) * cgroup.Period, PIDs: maxPIDs}
+// limits returns what a machine of the flavor may use; device is its volume's, as major:minor, "" for none.
+func limits(f trove.Flavor, device string) cgroup.Limits {
+	l := cgroup.Limits{Memory: int64(f.RAM+AgentMiB) << 20, CPU: int64(f.VCPUs) * cgroup.Period, PIDs: maxPIDs}
+	if device != "" {
+		l.IO = cgroup.IO{Device: device, IOPS: int64(f.IOPS), Bandwidth: int64(f.Bandwidth) << 20}
+	}
+	return l
+}
+
+// device returns the block device under an instance's volume as major:minor, "" if the volume is not attached.
+func (p *Provider) device(id string) string {
+	a, err := volume.Find(p.paths.in(id, "data"))
+	if err != nil {
+		return ""
+	}
+	return a.Number()
 }
 
 // FindMachine is cloud.Machines.FindMachine.
@@ -182,7 +196,7 @@ func (p *Provider) ResizeMachine(ctx context.Context, instance string, f trove.F
 	}
 	err := p.withMachine(ctx, instance, func(rec machineRecord) error {
 		if _, err := p.runtime.Find(instance); err == nil {
-			err := p.runtime.Groups.Set(p.runtime.Group(instance), limits(f))
+			err := p.runtime.Groups.Set(p.runtime.Group(instance), limits(f, p.device(instance)))
 			if errors.Is(err, syscall.EBUSY) {
 				return trove.Wrap(trove.KindUnavailable, err,
 					"Instance %s uses more memory than the %d MiB of flavor %s at the moment.", instance, f.RAM, f.ID)

@@ -142,7 +142,7 @@ func (s *scratch) probeSandbox(ctx context.Context, tree *cgroup.Tree, c Config)
 	defer cancel()
 	out, err := rt.Try(ctx, sandbox.Spec{
 		ID: "probe", Hostname: "probe", Bundle: bundle, Root: root, Binds: binds, BaseID: s.ns.Base(),
-		Args: []string{"/bin/cat", "/proc/self/status", "/proc/self/uid_map"}, Limits: limits(trove.Flavor{RAM: 64, VCPUs: 1}),
+		Args: []string{"/bin/cat", "/proc/self/status", "/proc/self/uid_map"}, Limits: limits(trove.Flavor{RAM: 64, VCPUs: 1}, ""),
 	})
 	if err != nil {
 		return fmt.Errorf("no sandbox can be run: %w", err)

@@ -48,7 +48,7 @@ func (p *Provider) startMachine(ctx context.Context, id string, rec machineRecor
 			{Source: p.paths.in(id, "config"), Target: imagelayout.BootDir},
 		},
 		Args: []string{imagelayout.AgentBin, "init"}, Netns: net.Netns, BaseID: ns.Base(),
-		Console: p.paths.console(id), Limits: limits(rec.Flavor),
+		Console: p.paths.console(id), Limits: limits(rec.Flavor, p.device(id)),
 	})
 }
 

@@ -32,8 +32,6 @@ func (p *Provider) EnsureVolume(ctx context.Context, s cloud.VolumeSpec) (cloud.
 	case err != nil:
 	case s.SizeGiB < rec.SizeGiB:
 		err = bad("The volume has %d GiB and cannot shrink to %d GiB.", rec.SizeGiB, s.SizeGiB)
-	case s.SizeGiB > rec.SizeGiB && exists(p.paths.image(s.Instance)):
-		err = p.extendVolume(ctx, s.Instance, rec, s.SizeGiB)
 	default:
 		rec.SizeGiB = s.SizeGiB
 		err = p.makeVolume(ctx, s.Instance, rec, false)
@@ -59,14 +57,10 @@ func checkVolumeSpec(s cloud.VolumeSpec) error {
 
 // makeVolume makes the image file, after its size has been counted against the pool, or finishes one that is there.
 func (p *Provider) makeVolume(ctx context.Context, id string, rec volumeRecord, fresh bool) error {
-	size := int64(rec.SizeGiB) * gib
 	if exists(p.paths.image(id)) {
-		if err := p.book(ctx, id, rec); err != nil {
-			return err
-		}
-		// A growth may have been cut off after it was booked.
-		return p.spaceError(volume.Extend(p.paths.image(id), p.paths.in(id, "data"), size, p.reserve()), size)
+		return p.extendVolume(ctx, id, rec)
 	}
+	size := int64(rec.SizeGiB) * gib
 	golden, key, err := p.golden(rec.ImageID, size)
 	if err != nil {
 		return err
@@ -79,26 +73,42 @@ func (p *Provider) makeVolume(ctx context.Context, id string, rec volumeRecord, 
 		spare = p.shelf.Take(key, golden)
 	}
 	err = volume.Make(ctx, volume.Spec{Image: p.paths.image(id), Size: size, Golden: golden, Spare: spare, Reserve: p.reserve()})
+	if errors.Is(err, volume.ErrNoSpace) {
+		err = p.noSpace(id, size, 0)
+	}
 	if err != nil && fresh {
 		// Nothing was made, so nothing may be counted.
 		_ = os.Remove(p.paths.volumeRecord(id))
 	}
-	return p.spaceError(err, size)
+	return err
 }
 
-func (p *Provider) extendVolume(ctx context.Context, id string, rec volumeRecord, sizeGiB int) error {
-	before := rec
-	rec.SizeGiB = sizeGiB
-	if err := p.book(ctx, id, rec); err != nil {
+// extendVolume grows a volume to the size of the record, or finishes a growth that was cut off after it was booked. When the space cannot be had
+// the record is set back to what the file has, whoever booked more: the volume goes on with that, and nothing else is counted.
+func (p *Provider) extendVolume(ctx context.Context, id string, rec volumeRecord) error {
+	info, err := os.Stat(p.paths.image(id))
+	if err != nil {
 		return err
 	}
-	err := volume.Extend(p.paths.image(id), p.paths.in(id, "data"), int64(sizeGiB)*gib, p.reserve())
+	size := int64(rec.SizeGiB) * gib
+	err = p.book(ctx, id, rec)
+	if err == nil {
+		err = volume.Extend(p.paths.image(id), p.paths.in(id, "data"), size, p.reserve())
+	}
+	if errors.Is(err, volume.ErrNoSpace) && info.Size() >= size {
+		// A volume that was made with overcommit, or has got holes: it works on, and what it lacks stays counted.
+		p.warnOnce(ctx, "space for a volume could not be reserved afterwards", "instance", id, "err", err)
+		return nil
+	}
 	if errors.Is(err, volume.ErrNoSpace) {
-		if err := writeRecord(p.paths.volumeRecord(id), before); err != nil {
-			return err
+		before := rec
+		before.SizeGiB = int(info.Size() / gib)
+		err = p.noSpace(id, size, info.Size())
+		if setBack := writeRecord(p.paths.volumeRecord(id), before); setBack != nil {
+			return setBack
 		}
 	}
-	return p.spaceError(err, int64(sizeGiB-before.SizeGiB)*gib)
+	return err
 }
 
 // golden chooses the largest golden volume of the image that fits into size, "" if there is none. Large ones grow better: the number of
@@ -127,84 +137,6 @@ func (p *Provider) golden(imageID string, size int64) (path, key string, err err
 	return filepath.Join(imagelayout.Dir(p.config.Images, imageID), best.File), imageID + "-" + file, nil
 }
 
-// book writes the volume's record if the pool has room for it beside all others.
-func (p *Provider) book(ctx context.Context, id string, rec volumeRecord) error {
-	unlock, err := p.paths.lock(ctx, "pool")
-	if err != nil {
-		return err
-	}
-	defer unlock(false)
-	ids, err := p.paths.instances()
-	if err != nil {
-		return err
-	}
-	used, own := int64(0), int64(0)
-	for _, other := range ids {
-		r, err := readRecord[volumeRecord](p.paths.volumeRecord(other))
-		if errors.Is(err, os.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if other == id {
-			own = int64(r.SizeGiB) * gib
-			if r == rec {
-				return nil
-			}
-			continue
-		}
-		used += int64(r.SizeGiB) * gib
-	}
-	size := int64(rec.SizeGiB) * gib
-	if limit := int64(float64(p.pool) * p.overcommit()); used+size > limit {
-		return overLimit(size-own, max(0, limit-used-own), limit)
-	}
-	if err := p.checkFree(size - own); err != nil {
-		return err
-	}
-	return writeRecord(p.paths.volumeRecord(id), rec)
-}
-
-// checkFree looks at the file system itself, which others use too.
-func (p *Provider) checkFree(need int64) error {
-	free, total, err := freeSpace(p.paths.files)
-	if err != nil {
-		return err
-	}
-	if !p.reserve() {
-		// With overcommit the stop mark is a tenth of the file system: what the volumes there are still may write.
-		if free < total/10 {
-			return trove.Permanent(trove.Errorf(trove.KindOverLimit,
-				"The local cloud's file system has only %s of %s free; no volume is made or enlarged below a tenth.", inGiB(free), inGiB(total)))
-		}
-		return nil
-	}
-	if need > free-Headroom {
-		return overLimit(need, max(0, free-Headroom), p.pool)
-	}
-	return nil
-}
-
-// spaceError turns ErrNoSpace, which others on the file system can still cause after checkFree, into a sentence.
-func (p *Provider) spaceError(err error, need int64) error {
-	if !errors.Is(err, volume.ErrNoSpace) {
-		return err
-	}
-	free, _, freeErr := freeSpace(p.paths.files)
-	if freeErr != nil {
-		return freeErr
-	}
-	return overLimit(need, max(0, free-Headroom), p.pool)
-}
-
-func overLimit(need, free, total int64) error {
-	return trove.Permanent(trove.Errorf(trove.KindOverLimit,
-		"The local cloud has %s of %s free for volumes; %s more would be needed.", inGiB(free), inGiB(total), inGiB(need)))
-}
-
-func inGiB(n int64) string { return fmt.Sprintf("%d GiB", n/gib) }
-
 // attachVolume mounts the volume where the sandbox will find it.
 func (p *Provider) attachVolume(ctx context.Context, id string) error {
 	ns, err := p.enterRun(ctx, id)
@@ -215,7 +147,11 @@ func (p *Provider) attachVolume(ctx context.Context, id string) error {
 	if err := os.MkdirAll(target, 0o711); err != nil { //nolint:gosec // the sandbox's root must pass
 		return fmt.Errorf("attach the volume of instance %s: %w", id, err)
 	}
-	a, err := volume.Attach(p.paths.image(id), target, ns)
+	attach := volume.AttachSparse
+	if p.reserve() {
+		attach = volume.Attach
+	}
+	a, err := attach(p.paths.image(id), target, ns)
 	if err != nil {
 		return fmt.Errorf("instance %s: %w", id, err)
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -58,7 +59,10 @@ func attachment(p hostnet.Ports) local.NetInstance {
 }
 
 func (c *controllers) openCloud(ctx context.Context) (err error) {
-	c.net, c.cloud, err = openLocal(ctx, c.cfg, c.log, c.metrics, c.probeOnce)
+	c.net, c.cloud, err = openLocal(ctx, c.cfg, c.log, c.metrics, func(ctx context.Context, lc *local.Config) error {
+		lc.Mended = c.noteMended
+		return c.probeOnce(ctx, *lc)
+	})
 	if err != nil {
 		return err
 	}
@@ -66,6 +70,23 @@ func (c *controllers) openCloud(ctx context.Context) (err error) {
 	c.closing(c.cloud.Close)
 	c.catalog = c.cloud
 	return nil
+}
+
+// mendedAgain is how long what is mended again and again counts as one line of the timeline.
+const mendedAgain = time.Hour
+
+// noteMended writes into an instance's timeline what the cloud has put right. The log has it too, so a store that does not take it loses nothing.
+func (c *controllers) noteMended(ctx context.Context, instance, what, sentence string) {
+	kind := trove.EventLimitsMended
+	if what == "space" {
+		kind = trove.EventSpaceMended
+	}
+	err := c.store.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
+		return tx.CountInstanceEvent(ctx, trove.InstanceEvent{InstanceID: instance, At: c.clock.Now(), Kind: kind, Sentence: sentence}, mendedAgain)
+	})
+	if err != nil {
+		c.log.WarnContext(ctx, "event was not written", "instance", instance, "err", err)
+	}
 }
 
 // openCatalog opens what trove-api needs of the cloud where the taskmanager runs in another process.
@@ -81,7 +102,7 @@ func (c *controllers) openCatalog() (err error) {
 
 // openLocal opens the local cloud of a state directory; before, if not nil, is called with its configuration first.
 func openLocal(ctx context.Context, cfg config.Config, log *slog.Logger, metrics prometheus.Registerer,
-	before func(context.Context, local.Config) error,
+	before func(context.Context, *local.Config) error,
 ) (*hostnet.Net, *local.Provider, error) {
 	public, err := publicConfig(cfg.Local)
 	if err != nil {
@@ -95,12 +116,17 @@ func openLocal(ctx context.Context, cfg config.Config, log *slog.Logger, metrics
 	if err != nil {
 		return nil, nil, err
 	}
+	stop, warn, err := marks(cfg.Local)
+	if err != nil {
+		return nil, nil, errors.Join(err, n.Close())
+	}
 	lc := local.Config{
 		State: cfg.State, Dir: cfg.Local.Dir, Images: ImagesDir(cfg), Flavors: cfg.Local.TroveFlavors(), PoolGiB: cfg.Local.PoolGiB,
-		Overcommit: cfg.Local.Overcommit, Net: network{n}, Public: cfg.Local.Public(), Log: log, Clock: clock.System{},
+		Overcommit: cfg.Local.Overcommit, StopMark: stop, WarnMark: warn, Net: network{n}, Public: cfg.Local.Public(), Log: log,
+		Clock: clock.System{}, Registry: metrics,
 	}
 	if before != nil {
-		if err := before(ctx, lc); err != nil {
+		if err := before(ctx, &lc); err != nil {
 			return nil, nil, errors.Join(err, n.Close())
 		}
 	}
@@ -132,6 +158,17 @@ func publicConfig(l config.Local) (p hostnet.PublicConfig, err error) {
 	}
 	p.Interface = l.PublicInterface
 	return p, nil
+}
+
+// marks reads the marks of the pool.
+func marks(c config.Local) (stop, warn local.Mark, err error) {
+	if stop, err = local.ParseMark(c.StopMark); err != nil {
+		return stop, warn, fmt.Errorf("local.stop_mark: %w", err)
+	}
+	if warn, err = local.ParseMark(c.WarnMark); err != nil {
+		return stop, warn, fmt.Errorf("local.warn_mark: %w", err)
+	}
+	return stop, warn, nil
 }
 
 // probeOnce tries out what the machine can do, once for each start of the machine: it takes longer than a start of the service should.

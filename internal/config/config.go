@@ -78,7 +78,9 @@ type Local struct {
 	PublicInterface string   `yaml:"public_interface" doc:"Interface that gets the addresses of public_cidrs; empty: the one of the default route."`
 	PoolGiB         int      `yaml:"pool_gib" doc:"Space for data volumes in GiB; 0: what the file system of the state directory has."`
 	Overcommit      float64  `yaml:"overcommit" doc:"How many times the pool may be promised; 1: space is reserved."`
-	Flavors         []Flavor `yaml:"flavors" doc:"Sizes of machines."`
+	StopMark        string   `yaml:"stop_mark" doc:"Free space of the file system that volumes are never given, such as 10% or 20GiB: below it no volume is made or grown. Empty: 1GiB, with overcommit 10%."`
+	WarnMark        string   `yaml:"warn_mark" doc:"What is left for volumes when a warning is due, such as 20GiB or 10% of what may be promised; empty: 10%."`
+	Flavors         []Flavor `yaml:"flavors" doc:"Sizes of machines: id, name, ram (MiB), vcpus; iops and bandwidth_mib limit the traffic with the data volume, each for reads and for writes, 0: no limit."`
 }
 
 // Flavor is a size of machine.
@@ -87,6 +89,9 @@ type Flavor struct {
 	Name  string `yaml:"name"`
 	RAM   int    `yaml:"ram"` // MiB
 	VCPUs int    `yaml:"vcpus"`
+
+	IOPS      int `yaml:"iops"`          // reads, and as many writes, a second on the data volume; 0: no limit
+	Bandwidth int `yaml:"bandwidth_mib"` // MiB read, and as many written, a second on the data volume; 0: no limit
 }
 
 // Quota are the limits of projects that have none of their own; -1: unlimited.
@@ -124,7 +129,10 @@ func Default() Config {
 		},
 		Objects: Objects{Port: 4224, GuestRate: 64, MinFree: 1},
 		Local: Local{Overcommit: 1, Flavors: []Flavor{
-			{"1", "db.tiny", 512, 1}, {"2", "db.small", 2048, 1}, {"3", "db.medium", 4096, 2}, {"4", "db.large", 8192, 2},
+			{ID: "1", Name: "db.tiny", RAM: 512, VCPUs: 1},
+			{ID: "2", Name: "db.small", RAM: 2048, VCPUs: 1},
+			{ID: "3", Name: "db.medium", RAM: 4096, VCPUs: 2},
+			{ID: "4", Name: "db.large", RAM: 8192, VCPUs: 2},
 		}},
 		Quota:   Quota{Instances: 10, RAM: -1, Volumes: 40, Backups: 50},
 		Log:     Log{Format: "text", Level: "info"},
@@ -136,7 +144,7 @@ func Default() Config {
 func (l Local) TroveFlavors() []trove.Flavor {
 	all := make([]trove.Flavor, 0, len(l.Flavors))
 	for _, f := range l.Flavors {
-		all = append(all, trove.Flavor{ID: f.ID, Name: f.Name, RAM: f.RAM, VCPUs: f.VCPUs})
+		all = append(all, trove.Flavor{ID: f.ID, Name: f.Name, RAM: f.RAM, VCPUs: f.VCPUs, IOPS: f.IOPS, Bandwidth: f.Bandwidth})
 	}
 	return all
 }
@@ -303,8 +311,8 @@ func (b Bus) check() error {
 func (c Config) checkFlavors() error {
 	seen := map[string]bool{}
 	for _, f := range c.Local.Flavors {
-		if f.ID == "" || f.Name == "" || f.RAM < 256 || f.VCPUs < 1 {
-			return fmt.Errorf("local.flavors: %q needs an id, a name, at least 256 MiB of ram and one vcpu", f.Name)
+		if f.ID == "" || f.Name == "" || f.RAM < 256 || f.VCPUs < 1 || f.IOPS < 0 || f.Bandwidth < 0 {
+			return fmt.Errorf("local.flavors: %q needs an id, a name, at least 256 MiB of ram and one vcpu, and no limit below 0", f.Name)
 		}
 		if seen[f.ID] {
 			return fmt.Errorf("local.flavors: two flavors have the id %q", f.ID)

@@ -24,6 +24,14 @@ type Limits struct {
 	Memory int64 // bytes
 	CPU    int64 // microseconds per Period
 	PIDs   int64
+	IO     IO
+}
+
+// IO is what a group may do to one block device; the zero value is no limit on any.
+type IO struct {
+	Device    string // major:minor
+	IOPS      int64  // reads, and as many writes, a second; 0: no limit
+	Bandwidth int64  // bytes read, and as many written, a second; 0: no limit
 }
 
 // Tree is the machine's cgroup hierarchies.
@@ -120,24 +128,25 @@ func (t *Tree) Set(group string, l Limits) error {
 		order = []write{both, limit}
 	}
 	cpu := filepath.Join(t.root, "cpu", group)
-	return writeAll(group, append(order,
+	return writeAll(group, append(append(order,
 		write{filepath.Join(cpu, "cpu.cfs_period_us"), strconv.Itoa(Period), false},
 		write{filepath.Join(cpu, "cpu.cfs_quota_us"), strconv.FormatInt(l.CPU, 10), false},
-		write{filepath.Join(t.root, "pids", group, "pids.max"), strconv.FormatInt(l.PIDs, 10), false}))
+		write{filepath.Join(t.root, "pids", group, "pids.max"), strconv.FormatInt(l.PIDs, 10), false},
+	), t.ioWrites(group, l.IO)...))
 }
 
 func (t *Tree) setUnified(group string, l Limits) error {
 	dir := filepath.Join(t.root, group)
-	return writeAll(group, []write{
+	return writeAll(group, append([]write{
 		{filepath.Join(dir, "memory.swap.max"), "0", true},
 		{filepath.Join(dir, "memory.max"), strconv.FormatInt(l.Memory, 10), false},
 		{filepath.Join(dir, "cpu.max"), fmt.Sprintf("%d %d", l.CPU, Period), false},
 		{filepath.Join(dir, "pids.max"), strconv.FormatInt(l.PIDs, 10), false},
-	})
+	}, t.ioWrites(group, l.IO)...))
 }
 
-// Get returns the limits that are in force.
-func (t *Tree) Get(group string) (Limits, error) {
+// Get returns the limits that are in force; of the limits on block devices those of the device.
+func (t *Tree) Get(group, device string) (Limits, error) {
 	var l Limits
 	memory, cpu, pids := filepath.Join(t.root, "memory", group, "memory.limit_in_bytes"),
 		filepath.Join(t.root, "cpu", group, "cpu.cfs_quota_us"), filepath.Join(t.root, "pids", group, "pids.max")
@@ -152,6 +161,11 @@ func (t *Tree) Get(group string) (Limits, error) {
 		}
 		*into = n
 	}
+	io, err := t.readIO(group, device)
+	if err != nil {
+		return Limits{}, fmt.Errorf("read the limits of %s: %w", group, err)
+	}
+	l.IO = io
 	return l, nil
 }
 

@@ -67,7 +67,7 @@ func TestUnified(t *testing.T) {
 		if err := c.Set(group, limits); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := c.Get(group); err != nil || got != limits {
+		if got, err := c.Get(group, ""); err != nil || got != limits {
 			t.Errorf("%s: limits %+v, %v; want %+v", group, got, err, limits)
 		}
 	}
@@ -113,6 +113,102 @@ func TestHierarchies(t *testing.T) {
 	}
 	if groups, err := c.Groups("/trove"); err != nil || !slices.Contains(groups, "a") || !slices.Contains(groups, "b") {
 		t.Errorf("groups %v, %v; want those of all hierarchies", groups, err)
+	}
+}
+
+// TestIOLimits: the limits on a device are written and read in the words of either version, those on other devices are left alone, and no limit takes one away.
+func TestIOLimits(t *testing.T) {
+	all := cgroup.Limits{Memory: 1 << 30, CPU: cgroup.Period, PIDs: 64, IO: cgroup.IO{Device: "7:3", IOPS: 500, Bandwidth: 8 << 20}}
+	none := all
+	none.IO.IOPS, none.IO.Bandwidth = 0, 0
+	unified := tree(t, map[string]string{
+		"cgroup.controllers": "cpu io memory pids\n", "trove/a/memory.max": "max\n", "trove/a/cpu.max": "max 100000\n", "trove/a/pids.max": "max\n",
+		"trove/a/io.max": "",
+	})
+	c := open(t, unified)
+	for limits, want := range map[cgroup.Limits]string{
+		all:  "7:3 rbps=8388608 wbps=8388608 riops=500 wiops=500",
+		none: "7:3 rbps=max wbps=max riops=max wiops=max",
+	} {
+		if err := c.Set("/trove/a", limits); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(map[string]string{"trove/a/io.max": want}, contents(t, unified, "trove/a/io.max")); diff != "" {
+			t.Errorf("files (-want +got):\n%s", diff)
+		}
+		if got, err := c.Get("/trove/a", "7:3"); err != nil || got != limits {
+			t.Errorf("limits %+v, %v; want %+v", got, err, limits)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(unified, "trove/a/io.max"), []byte("8:0 rbps=1 wbps=1 riops=1 wiops=1\n7:3 rbps=max wbps=100 riops=max wiops=max\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := c.Get("/trove/a", "7:3"); err != nil || got.IO == none.IO || got.IO == all.IO {
+		t.Errorf("a limit on writes alone is read as %+v, %v", got.IO, err)
+	}
+	files := map[string]string{
+		"memory/trove/a/memory.limit_in_bytes": "1\n", "cpu/trove/a/cpu.cfs_period_us": "1\n", "cpu/trove/a/cpu.cfs_quota_us": "1\n", "pids/trove/a/pids.max": "1\n",
+	}
+	var names []string
+	for _, way := range []string{"read", "write"} {
+		for _, unit := range []string{"iops", "bps"} {
+			name := "blkio/trove/a/blkio.throttle." + way + "_" + unit + "_device"
+			files[name], names = "", append(names, name)
+		}
+	}
+	hierarchies := tree(t, files)
+	c = open(t, hierarchies)
+	if err := c.Set("/trove/a", all); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]string{names[0]: "7:3 500", names[1]: "7:3 8388608", names[2]: "7:3 500", names[3]: "7:3 8388608"}
+	if diff := cmp.Diff(want, contents(t, hierarchies, names...)); diff != "" {
+		t.Errorf("files (-want +got):\n%s", diff)
+	}
+	if got, err := c.Get("/trove/a", "7:3"); err != nil || got != all || !c.LimitsIO("/trove/a") {
+		t.Errorf("limits %+v, %v; want %+v", got, err, all)
+	}
+	if got, err := c.Get("/trove/a", "7:4"); err != nil || got.IO.IOPS != 0 || got.IO.Bandwidth != 0 {
+		t.Errorf("of another device: %+v, %v", got.IO, err)
+	}
+}
+
+// TestNoIOController: a kernel that cannot throttle has the other limits all the same.
+func TestNoIOController(t *testing.T) {
+	root := tree(t, map[string]string{
+		"cgroup.controllers": "cpu memory pids\n", "trove/a/memory.max": "max\n", "trove/a/cpu.max": "max 100000\n", "trove/a/pids.max": "max\n",
+	})
+	c := open(t, root)
+	l := limits
+	l.IO = cgroup.IO{Device: "7:3", IOPS: 500}
+	if err := c.Set("/trove/a", l); err != nil || c.LimitsIO("/trove/a") {
+		t.Errorf("%v, throttles: %v", err, c.LimitsIO("/trove/a"))
+	}
+	if got, err := c.Get("/trove/a", ""); err != nil || got != limits {
+		t.Errorf("%+v, %v", got, err)
+	}
+}
+
+// TestGather makes a group anew wherever its parent is, and puts processes into it.
+func TestGather(t *testing.T) {
+	root := tree(t, map[string]string{
+		"memory/trove/x": "", "cpu/trove/x": "", "pids/trove/x": "", "freezer/tasks": "", "cpuset/trove/cpuset.cpus": "0-1\n", "cpuset/trove/cpuset.mems": "0\n",
+		"cpuset/trove/a/cpuset.cpus": "\n", "cpuset/trove/a/cpuset.mems": "\n", // the kernel makes them with the group
+	})
+	c := open(t, root)
+	for range 2 {
+		if err := c.Gather("/trove/a", []int{12, 13}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := map[string]string{
+		"memory/trove/a/cgroup.procs": "13", "cpu/trove/a/cgroup.procs": "13", "pids/trove/a/cgroup.procs": "13", "cpuset/trove/a/cpuset.cpus": "0-1\n",
+	}
+	if diff := cmp.Diff(want, contents(t, root, "memory/trove/a/cgroup.procs", "cpu/trove/a/cgroup.procs", "pids/trove/a/cgroup.procs", "cpuset/trove/a/cpuset.cpus")); diff != "" {
+		t.Errorf("files (-want +got):\n%s", diff)
+	}
+	if _, err := os.Stat(filepath.Join(root, "freezer/trove")); !os.IsNotExist(err) {
+		t.Errorf("a group was made where there was none: %v", err)
 	}
 }
 

@@ -80,7 +80,28 @@ func resources(l cgroup.Limits) *specs.LinuxResources {
 		Memory:  &specs.LinuxMemory{Limit: &l.Memory, Swap: &l.Memory},
 		CPU:     &specs.LinuxCPU{Quota: &l.CPU, Period: &period},
 		Pids:    &specs.LinuxPids{Limit: &l.PIDs},
+		BlockIO: blockIO(l.IO),
 		Devices: []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}, // runc adds null, zero, full, random, urandom, tty
+	}
+}
+
+// blockIO limits the traffic with the data volume.
+func blockIO(l cgroup.IO) *specs.LinuxBlockIO {
+	var major, minor int64
+	if n, err := fmt.Sscanf(l.Device, "%d:%d", &major, &minor); n != 2 || err != nil {
+		return nil
+	}
+	throttle := func(rate int64) []specs.LinuxThrottleDevice {
+		if rate <= 0 {
+			return nil
+		}
+		d := specs.LinuxThrottleDevice{Rate: uint64(rate)}
+		d.Major, d.Minor = major, minor
+		return []specs.LinuxThrottleDevice{d}
+	}
+	return &specs.LinuxBlockIO{
+		ThrottleReadIOPSDevice: throttle(l.IOPS), ThrottleWriteIOPSDevice: throttle(l.IOPS),
+		ThrottleReadBpsDevice: throttle(l.Bandwidth), ThrottleWriteBpsDevice: throttle(l.Bandwidth),
 	}
 }
 

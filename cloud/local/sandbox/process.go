@@ -14,6 +14,32 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Processes returns the ids of all processes of the sandbox whose first process this is, wherever their control group is: those of its namespace for process ids.
+func (p Process) Processes() ([]int, error) {
+	namespace := func(pid int) string {
+		link, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/pid", pid))
+		if err != nil {
+			return ""
+		}
+		return link
+	}
+	own := namespace(p.PID)
+	if own == "" || own == namespace(os.Getpid()) {
+		return nil, ErrNotRunning
+	}
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, fmt.Errorf("list the processes: %w", err)
+	}
+	var pids []int
+	for _, e := range entries {
+		if pid, err := strconv.Atoi(e.Name()); err == nil && namespace(pid) == own {
+			pids = append(pids, pid)
+		}
+	}
+	return pids, nil
+}
+
 // alive reports whether the process with this number is the one that started then, and not a zombie.
 func alive(pid int, started uint64) bool {
 	state, at, err := stat(pid)

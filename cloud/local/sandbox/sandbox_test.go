@@ -200,7 +200,7 @@ func TestSandboxIsolates(t *testing.T) {
 	if info, err := os.Stat(filepath.Join(f.data, "facts.json")); err != nil || owner(info) != 0 {
 		t.Errorf("on the disk the file belongs to %d (%v), want 0: ids are mapped in the mount, not stored", owner(info), err)
 	}
-	limits, err := f.runtime.Groups.Get(f.runtime.Group("one"))
+	limits, err := f.runtime.Groups.Get(f.runtime.Group("one"), "")
 	if diff := cmp.Diff(f.spec.Limits, limits); err != nil || diff != "" {
 		t.Errorf("limits (-want +got): %v\n%s", err, diff)
 	}
@@ -249,7 +249,7 @@ func TestSandboxStopsAndStartsAgain(t *testing.T) {
 	if err := f.runtime.Groups.Set(f.runtime.Group("one"), cgroup.Limits{Memory: 512 << 20, CPU: 2 * cgroup.Period, PIDs: 100}); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := f.runtime.Groups.Get(f.runtime.Group("one")); err != nil || got.Memory != 512<<20 || got.CPU != 2*cgroup.Period || got.PIDs != 100 {
+	if got, err := f.runtime.Groups.Get(f.runtime.Group("one"), ""); err != nil || got.Memory != 512<<20 || got.CPU != 2*cgroup.Period || got.PIDs != 100 {
 		t.Errorf("limits after the change: %+v, %v", got, err)
 	}
 }

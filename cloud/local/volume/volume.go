@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -134,15 +135,27 @@ type Attached struct {
 	Direct bool   // with direct I/O; some file systems cannot
 }
 
+// Number returns the device's number as major:minor.
+func (a Attached) Number() string { return fmt.Sprintf("%d:%d", loopMajor, a.Loop) }
+
 // Attach mounts the volume at target, which is a directory, and lets the file system fill the image file. A volume that is mounted there already
-// only grows.
+// only grows. Space that is freed in it stays the volume's own.
 func Attach(image, target string, ns *mounts.UserNS) (Attached, error) {
+	return attachAs(image, target, ns, false)
+}
+
+// AttachSparse is Attach for a volume whose space is not reserved: what is freed in it goes back to the file system of the image file.
+func AttachSparse(image, target string, ns *mounts.UserNS) (Attached, error) {
+	return attachAs(image, target, ns, true)
+}
+
+func attachAs(image, target string, ns *mounts.UserNS, sparse bool) (Attached, error) {
 	on, err := mounts.Mounted(target)
 	if err != nil {
 		return Attached{}, err
 	}
 	if !on {
-		if err := attach(image, target, ns); err != nil {
+		if err := attach(image, target, ns, sparse); err != nil {
 			return Attached{}, fmt.Errorf("attach volume %s: %w", image, err)
 		}
 	}
@@ -156,7 +169,7 @@ func Attach(image, target string, ns *mounts.UserNS) (Attached, error) {
 	return a, nil
 }
 
-func attach(image, target string, ns *mounts.UserNS) error {
+func attach(image, target string, ns *mounts.UserNS, sparse bool) error {
 	// The loop lets go of its file when the last user closes it (autoclear), so it stays open until it is mounted. That also means that a
 	// crash in between leaves nothing.
 	dev, err := openAttached(image)
@@ -168,8 +181,11 @@ func attach(image, target string, ns *mounts.UserNS) error {
 	}
 	defer dev.Close()
 	// All volumes of an image have the same UUID, being copies.
-	err = mounts.Block("xfs", dev.Name(), target, []string{"nouuid"}, mounts.NoAtime|mounts.NoDev|mounts.NoSuid|mounts.NoExec, ns)
-	return err
+	options := []string{"nouuid"}
+	if sparse {
+		options = append(options, "discard")
+	}
+	return mounts.Block("xfs", dev.Name(), target, options, mounts.NoAtime|mounts.NoDev|mounts.NoSuid|mounts.NoExec, ns)
 }
 
 // Find returns how the volume at target is attached; the error matches os.ErrNotExist if nothing is mounted there.
@@ -196,14 +212,15 @@ func find(target string) (Attached, error) {
 	return Attached{Device: loopPath(n), Loop: n, Direct: loopIsDirect(n)}, nil
 }
 
-// Extend makes the volume larger, online if it is attached at target. A smaller or equal size changes nothing. It returns ErrNoSpace if the space cannot be had.
+// Extend makes the volume larger, online if it is attached at target. A smaller or equal size changes nothing, but that with reserve the file gets the
+// blocks that it lacks: it may have been made without, or somebody has punched holes. It returns ErrNoSpace if the space cannot be had.
 func Extend(image, target string, size int64, reserve bool) error {
 	info, err := os.Stat(image)
 	if err != nil {
 		return fmt.Errorf("extend volume %s: %w", image, err)
 	}
-	if size > info.Size() {
-		if err := extend(image, size, reserve); err != nil {
+	if size > info.Size() || reserve && blocksOf(info) < size {
+		if err := extend(image, max(size, info.Size()), reserve); err != nil {
 			return fmt.Errorf("extend volume %s: %w", image, err)
 		}
 	}
@@ -218,6 +235,13 @@ func Extend(image, target string, size int64, reserve bool) error {
 		return fmt.Errorf("extend volume %s: %w", image, err)
 	}
 	return nil
+}
+
+func blocksOf(info os.FileInfo) int64 {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return st.Blocks * 512
+	}
+	return info.Size()
 }
 
 // freeTimeout is how long Detach waits for the loop device after the mount is gone.

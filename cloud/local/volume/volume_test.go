@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -83,6 +84,54 @@ func capacity(t *testing.T, dir string) int64 {
 		t.Fatal(err)
 	}
 	return int64(st.Blocks) * st.Bsize
+}
+
+// TestWithoutDirectIO: on a file system that does not do it a volume works through the page cache, and says so. The one here cannot reserve space either.
+func TestWithoutDirectIO(t *testing.T) {
+	needRoot(t)
+	dir := t.TempDir()
+	if err := syscall.Mount("ramfs", dir, "ramfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	image, target := filepath.Join(dir, "volume.img"), mountPoint(t)
+	err := volume.Make(t.Context(), volume.Spec{Image: image, Size: 320 * mib, Reserve: true})
+	if err == nil || !strings.Contains(err.Error(), "cannot reserve space") {
+		t.Errorf("a file system that cannot reserve space: %v", err)
+	}
+	if err := volume.Make(t.Context(), volume.Spec{Image: image, Size: 320 * mib}); err != nil {
+		t.Fatal(err)
+	}
+	a, err := volume.AttachSparse(image, target, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.Direct {
+		t.Error("ramfs does direct I/O: another file system is needed for this test")
+	}
+	file := filepath.Join(target, "data")
+	if err := os.WriteFile(file, bytes.Repeat([]byte("trove"), 1<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := volume.Extend(image, target, 400*mib, false); err != nil {
+		t.Fatal(err)
+	}
+	if got := capacity(t, target); got < 330*mib {
+		t.Errorf("grown to %d MiB", got/mib)
+	}
+	if err := volume.Detach(t.Context(), target); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := volume.AttachSparse(image, target, nil); err != nil {
+		t.Fatal(err)
+	}
+	if data, err := os.ReadFile(file); err != nil || len(data) != 5<<20 {
+		t.Errorf("%d bytes, %v", len(data), err)
+	}
 }
 
 func TestVolumeFromGolden(t *testing.T) {

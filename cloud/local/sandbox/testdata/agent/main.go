@@ -59,8 +59,25 @@ func main() {
 	}
 	write("/data/facts.json", string(data))
 	fmt.Println("agent is up")
+	if strings.Contains(f.Boot, `"flood":true`) {
+		go flood("/data/flood")
+	}
 	<-end
 	write("/data/ended", "asked")
+}
+
+// flood writes to the disk, past the page cache, as fast as it can.
+func flood(path string) {
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|syscall.O_DIRECT, 0o600)
+	if err != nil {
+		fmt.Println("flood:", err)
+		return
+	}
+	block, err := syscall.Mmap(-1, 0, 1<<20, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_ANON|syscall.MAP_PRIVATE) // aligned
+	for n := int64(0); err == nil; n = (n + 1) % 64 {
+		_, err = file.WriteAt(block, n<<20)
+	}
+	fmt.Println("flood:", err)
 }
 
 func tries() map[string]string {
