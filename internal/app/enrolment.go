@@ -51,7 +51,7 @@ func (c *controllers) alarmed(ctx context.Context, a server.Alarm) {
 		return
 	}
 	now := c.clock.Now()
-	kinds := map[server.AlarmKind]string{server.AlarmTokenReused: trove.EventTokenReused, server.AlarmFlood: trove.EventGuestRevoked}
+	kinds := map[server.AlarmKind]string{server.AlarmReused: trove.EventTokenReused, server.AlarmFlood: trove.EventGuestRevoked}
 	err := c.store.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
 		e := trove.InstanceEvent{InstanceID: a.Instance, At: now, Kind: kinds[a.Kind], Sentence: a.Sentence}
 		if err := tx.CountInstanceEvent(ctx, e, time.Hour); err != nil || a.Kind != server.AlarmFlood {

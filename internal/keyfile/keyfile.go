@@ -10,6 +10,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
+
+	"github.com/trove-dbaas/trove/internal/atomicfile"
 )
 
 // LoadOrMake returns the content of the file. If there is no file it stores what makeKey returns, with mode 0600 and on the disk before it
@@ -80,4 +83,26 @@ func storeNew(path string, data []byte) error {
 	}
 	defer dir.Close()
 	return dir.Sync()
+}
+
+// Replace replaces the content of the file by what change makes of it: a reader, and the machine after a crash, sees the old content or the new one. Of
+// several processes one follows the other. If change fails nothing is changed.
+func Replace(path string, change func(old []byte) ([]byte, error)) error {
+	lock, err := os.OpenFile(path+".lock", os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return fmt.Errorf("lock the key file %s: %w", path, err)
+	}
+	defer lock.Close()
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		return fmt.Errorf("lock the key file %s: %w", path, err)
+	}
+	old, err := Load(path)
+	if err != nil {
+		return err
+	}
+	data, err := change(old)
+	if err != nil {
+		return fmt.Errorf("replace the key file %s: %w", path, err)
+	}
+	return atomicfile.Write(path, data, 0o600)
 }

@@ -1,10 +1,14 @@
 package file_test
 
 import (
+	"encoding/base64"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/crypto/chacha20poly1305"
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/secrets"
@@ -111,4 +115,81 @@ func FuzzOpen(f *testing.F) {
 			t.Errorf("Open(%q, %q) gave %q", purpose, sealed, got.Reveal())
 		}
 	})
+}
+
+// TestRotation replaces the master key while others seal and open, as a service does that goes on meanwhile.
+func TestRotation(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "master.key")
+	service := open(t, path)
+	old, err := service.Seal(t.Context(), "p", "secret")
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	made, err := file.Rotate(path, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fresh, err := service.Seal(t.Context(), "p", "secret") // the same Sealer
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ids := file.KeysIn(fresh); len(ids) != 1 || ids[0] != made.ID {
+		t.Errorf("sealed under %v, want %s", ids, made.ID)
+	}
+	text := `{"sealed":"` + old + `","name":"sealed2.0a0b0c0d.x.y"}`
+	again, changed := service.Rewrap(text)
+	if !changed || strings.Contains(again, old) || !strings.Contains(again, made.ID) || !strings.Contains(again, "sealed2.0a0b0c0d.x.y") {
+		t.Fatalf("sealed anew (%v): %s", changed, again)
+	}
+	if _, changed := service.Rewrap(again); changed {
+		t.Error("it was sealed anew twice")
+	}
+	keys, err := file.Keys(path)
+	if err != nil || len(keys) != 2 || !keys[0].Made.Equal(now) {
+		t.Fatalf("keys %+v, %v", keys, err)
+	}
+	if err := file.Drop(path, keys[0].ID, keys[1].ID); err != nil { // the one that seals stays
+		t.Fatal(err)
+	}
+	renewed := strings.TrimSuffix(strings.TrimPrefix(again, `{"sealed":"`), `","name":"sealed2.0a0b0c0d.x.y"}`)
+	for name, tt := range map[string]struct {
+		text  string
+		opens bool
+	}{"old": {old, false}, "sealed anew": {renewed, true}, "new": {fresh, true}} {
+		got, err := service.Open(t.Context(), "p", tt.text)
+		if (err == nil) != tt.opens || tt.opens && got.Reveal() != "secret" {
+			t.Errorf("%s without the old key: %v, want opened %v", name, err, tt.opens)
+		}
+	}
+	if _, err := service.Open(t.Context(), "q", renewed); err == nil {
+		t.Error("what was sealed anew opens for another purpose")
+	}
+}
+
+// TestTheFirstVersionsTextsAreSealedAnew has a text as the first version sealed it, with the key that it was sealed under.
+func TestTheFirstVersionsTextsAreSealedAnew(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "master.key")
+	key := make([]byte, chacha20poly1305.KeySize)
+	if err := os.WriteFile(path, []byte("0a0b0c0d "+base64.StdEncoding.EncodeToString(key)+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	aead, err := chacha20poly1305.NewX(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	nonce := make([]byte, chacha20poly1305.NonceSizeX)
+	sealed := aead.Seal(nonce, nonce, []byte("secret of a user"), []byte("trove secret v1\x000a0b0c0d\x00p"))
+	text := "v1.0a0b0c0d." + base64.RawURLEncoding.EncodeToString(sealed)
+	s := open(t, path)
+	if got, err := s.Open(t.Context(), "p", text); err != nil || got.Reveal() != "secret of a user" {
+		t.Fatalf("a text of the first version: %v", err)
+	}
+	if _, changed := s.Rewrap(text, "another purpose"); changed {
+		t.Error("it was sealed anew for a purpose that is not its own")
+	}
+	again, changed := s.Rewrap(text, "another purpose", "p")
+	if got, err := s.Open(t.Context(), "p", again); !changed || err != nil || got.Reveal() != "secret of a user" {
+		t.Errorf("sealed anew %v: %v", changed, err)
+	}
 }

@@ -168,7 +168,7 @@ func (e *enrolment) enrol(r *http.Request) (any, string, error) {
 		// Somebody else has the machine's boot data: either this guest or the one before is not what it seems.
 		e.server.log.WarnContext(ctx, "alarm: an enrolment token was used a second time", "instance", instance, "source", r.RemoteAddr, "err", err)
 		e.server.alarm(ctx, Alarm{
-			Instance: instance, Kind: AlarmTokenReused,
+			Instance: instance, Kind: AlarmReused,
 			Sentence: "The enrolment token of the instance's machine was used a second time, with another key, and refused: somebody else has its boot data.",
 		})
 		return nil, "token_reused", err

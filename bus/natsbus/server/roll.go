@@ -4,16 +4,13 @@ import (
 	"context"
 	"crypto/x509"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/bus"
-	"github.com/trove-dbaas/trove/internal/atomicfile"
 	"github.com/trove-dbaas/trove/internal/clock"
 	"github.com/trove-dbaas/trove/internal/keyfile"
 )
@@ -78,26 +75,22 @@ func readState(keysDir string) (*authorityState, error) {
 
 // changeCA replaces the file if it is in the phase. It reports whether it was.
 func changeCA(keysDir string, from CAPhase, change func(*authorityState) (*authorityState, error)) (bool, error) {
-	lock, err := os.OpenFile(filepath.Join(keysDir, authorityFile+".lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	done := false
+	err := keyfile.Replace(filepath.Join(keysDir, authorityFile), func(data []byte) ([]byte, error) {
+		s, err := decodeState(data)
+		if err != nil || s.phase() != from {
+			return data, err
+		}
+		if s, err = change(s); err != nil {
+			return nil, err
+		}
+		done = true
+		return s.encode()
+	})
 	if err != nil {
-		return false, fmt.Errorf("lock the certificate authority: %w", err)
+		return false, fmt.Errorf("certificate authority of the bus: %w", err)
 	}
-	defer lock.Close()
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
-		return false, fmt.Errorf("lock the certificate authority: %w", err)
-	}
-	s, err := readState(keysDir)
-	if err != nil || s.phase() != from {
-		return false, err
-	}
-	if s, err = change(s); err != nil {
-		return false, fmt.Errorf("replace the certificate authority: %w", err)
-	}
-	data, err := s.encode()
-	if err != nil {
-		return false, fmt.Errorf("replace the certificate authority: %w", err)
-	}
-	return true, atomicfile.Write(filepath.Join(keysDir, authorityFile), data, 0o600)
+	return done, nil
 }
 
 // BeginCARoll makes the next CA, which guests are told from now on, and has the present one sign it. It reports whether it began: a roll that is under

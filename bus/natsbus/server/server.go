@@ -71,8 +71,8 @@ type AlarmKind string
 
 // The alarms.
 const (
-	AlarmTokenReused AlarmKind = "enrolment twice" // with one token, by another key than the guest's
-	AlarmFlood       AlarmKind = "flood"           // again and again; the key was revoked
+	AlarmReused AlarmKind = "enrolled twice" // with one token, by another key than the guest's
+	AlarmFlood  AlarmKind = "flood"          // again and again; the key was revoked
 )
 
 // Alarm is about one guest.

@@ -1,0 +1,185 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/trove-dbaas/trove/internal/app"
+)
+
+const manageHelp = `Manage the keys and certificates of the service on this machine (root). The service may run meanwhile, and databases are not touched.
+
+docs/operators/keys.md says which keys there are, how each is replaced, and what to do after one was stolen.`
+
+func manageCommand() *cobra.Command {
+	var o stateOptions
+	c := &cobra.Command{
+		Use: "manage", Short: "Replace keys and certificates of the service (root)", Long: manageHelp, Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	o.flags(c)
+	ca := &cobra.Command{Use: "ca", Short: "The certificate authority that guests believe", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
+	ca.AddCommand(caStatusCommand(&o), caRollCommand(&o))
+	key := &cobra.Command{Use: "key", Short: "The master key that seals secrets in the store", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
+	key.AddCommand(keyStatusCommand(&o), keyRotateCommand(&o), keyPruneCommand(&o))
+	guest := &cobra.Command{Use: "guest", Short: "Guests that the service does not trust any more", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
+	guest.AddCommand(guestClearCommand(&o))
+	c.AddCommand(ca, key, guest)
+	return c
+}
+
+// withKeys runs f with the keys of the state directory.
+func (o *stateOptions) withKeys(ctx context.Context, f func(k *app.Keys) error) error {
+	c, _, err := o.config()
+	if err != nil {
+		return err
+	}
+	k, err := app.OpenKeys(ctx, c)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f(k), k.Close())
+}
+
+func caStatusCommand(o *stateOptions) *cobra.Command {
+	return &cobra.Command{
+		Use: "status", Short: "Show the CA, how far its replacement has come, and what is waited for", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return o.withKeys(cmd.Context(), func(k *app.Keys) error {
+				r, err := k.CA(cmd.Context())
+				if err != nil {
+					return err
+				}
+				fmt.Fprintf(os.Stdout, "phase: %s\n", r.Phase)
+				for _, c := range r.CAs {
+					signs := ""
+					if c.Signs {
+						signs = ", signs"
+					}
+					fmt.Fprintf(os.Stdout, "CA %s: made %s, until %s%s\n", c.Fingerprint, c.Made.Format(time.DateTime), c.Expires.Format(time.DateTime), signs)
+				}
+				fmt.Fprintf(os.Stdout, "guests: %d, of which %d know what is told now\n", r.Guests, r.Told)
+				if len(r.Waiting) > 0 {
+					fmt.Fprintf(os.Stdout, "waiting for %d: %s\n", len(r.Waiting), strings.Join(r.Waiting[:min(20, len(r.Waiting))], " "))
+				}
+				return nil
+			})
+		},
+	}
+}
+
+const rollHelp = `Begin to replace the CA. The service goes on by itself: all guests are told the next CA; when those that can be reached have it, it signs the
+servers' certificates; when all have it, the old CA is dropped. A guest that sleeps keeps the last step waiting and is not lost: until the old CA
+expires servers show that it trusts the new one.
+
+With --force a replacement that is under way goes one step further without waiting.`
+
+func caRollCommand(o *stateOptions) *cobra.Command {
+	var force bool
+	c := &cobra.Command{
+		Use: "roll", Short: "Begin to replace the CA, or take a replacement further with --force", Long: rollHelp, Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return o.withKeys(cmd.Context(), func(k *app.Keys) error {
+				began, err := k.RollCA(force)
+				if err != nil {
+					return err
+				}
+				r, err := k.CA(cmd.Context())
+				if err != nil {
+					return err
+				}
+				if began {
+					fmt.Fprintln(os.Stdout, "the replacement has begun")
+				}
+				fmt.Fprintf(os.Stdout, "phase: %s, waiting for %d of %d guests\n", r.Phase, len(r.Waiting), r.Guests)
+				return nil
+			})
+		},
+	}
+	c.Flags().BoolVar(&force, "force", false, "do not wait for guests that have not heard of the step before")
+	return c
+}
+
+func keyStatusCommand(o *stateOptions) *cobra.Command {
+	return &cobra.Command{
+		Use: "status", Short: "Show the master keys and how much is sealed under each", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return o.withKeys(cmd.Context(), func(k *app.Keys) error {
+				keys, unlisted, err := k.MasterKeys(cmd.Context())
+				if err != nil {
+					return err
+				}
+				for _, key := range keys {
+					made, seals := "with the first start", ""
+					if !key.Made.IsZero() {
+						made = key.Made.Format(time.DateTime)
+					}
+					if key.Seals {
+						seals = ", seals"
+					}
+					fmt.Fprintf(os.Stdout, "key %s: made %s, %d texts%s\n", key.ID, made, key.Texts, seals)
+				}
+				for place, n := range unlisted {
+					fmt.Fprintf(os.Stdout, "%d texts in %s are not sealed anew with a rotation\n", n, place)
+				}
+				return nil
+			})
+		},
+	}
+}
+
+func keyRotateCommand(o *stateOptions) *cobra.Command {
+	return &cobra.Command{
+		Use: "rotate", Short: "Make a new master key and seal everything anew with it", Args: cobra.NoArgs,
+		Long: "Make a new master key and seal everything in the store anew with it. Old keys stay in the file until `trove manage key prune`. If a rotation was\ncut off before it is finished instead; run it again to make another key.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return o.withKeys(cmd.Context(), func(k *app.Keys) error {
+				made, changed, err := k.RotateMasterKey(cmd.Context())
+				if err != nil {
+					return err
+				}
+				what := "a rotation that was cut off is finished"
+				if made {
+					what = "a new key seals"
+				}
+				fmt.Fprintf(os.Stdout, "%s; %d texts were sealed anew\n", what, changed)
+				return nil
+			})
+		},
+	}
+}
+
+func keyPruneCommand(o *stateOptions) *cobra.Command {
+	return &cobra.Command{
+		Use: "prune", Short: "Drop master keys that nothing is sealed under any more", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return o.withKeys(cmd.Context(), func(k *app.Keys) error {
+				dropped, err := k.PruneMasterKeys(cmd.Context())
+				fmt.Fprintf(os.Stdout, "%d keys were dropped %s\n", len(dropped), strings.Join(dropped, " "))
+				return err
+			})
+		},
+	}
+}
+
+func guestClearCommand(o *stateOptions) *cobra.Command {
+	return &cobra.Command{
+		Use: "clear INSTANCE", Short: "Trust a guest again that was revoked or whose machine was copied", Args: cobra.ExactArgs(1),
+		Long: "Trust a guest again: after its key was revoked for flooding the bus, or after a copy of its machine was removed. Find the cause first.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return o.withKeys(cmd.Context(), func(k *app.Keys) error {
+				if err := k.ClearGuest(cmd.Context(), args[0]); err != nil {
+					return err
+				}
+				fmt.Fprintln(os.Stdout, "the guest is trusted again; it comes back within a minute or two")
+				return nil
+			})
+		},
+	}
+}

@@ -1,0 +1,199 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"time"
+
+	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/bus"
+	"github.com/trove-dbaas/trove/bus/natsbus/server"
+	"github.com/trove-dbaas/trove/internal/clock"
+	"github.com/trove-dbaas/trove/internal/config"
+	secretsfile "github.com/trove-dbaas/trove/secrets/file"
+	"github.com/trove-dbaas/trove/store/sqlstore"
+)
+
+// Keys is what an operator does with the keys and certificates of a state directory, whether the service runs or not.
+type Keys struct {
+	cfg   config.Config
+	store *sqlstore.Store
+	clock clock.Clock
+}
+
+// OpenKeys opens the keys and the store of a state directory. A service that runs from it goes on.
+func OpenKeys(ctx context.Context, cfg config.Config) (*Keys, error) {
+	st, err := sqlstore.Open(ctx, sqlstore.Config{Path: StateDir(cfg.State).Path("store.db")})
+	if err != nil {
+		return nil, err
+	}
+	return &Keys{cfg: cfg, store: st, clock: clock.System{}}, nil
+}
+
+// Close closes the store.
+func (k *Keys) Close() error { return k.store.Close() }
+
+func (k *Keys) dir() string    { return StateDir(k.cfg.State).Keys() }
+func (k *Keys) master() string { return filepath.Join(k.dir(), "master.key") }
+
+// CAReport says how far the replacement of the bus's CA has come.
+type CAReport struct {
+	server.CAStatus
+	Guests  int      // that have enrolled
+	Told    int      // of them, those that know what is announced now
+	Waiting []string // instances whose guests the next step waits for
+}
+
+// CA returns the report.
+func (k *Keys) CA(ctx context.Context) (CAReport, error) {
+	status, err := server.ReadCA(k.dir())
+	if err != nil {
+		return CAReport{}, err
+	}
+	r := CAReport{CAStatus: status}
+	broker := brokerStore{k.store}
+	rows, err := broker.Controllers(ctx)
+	if err != nil {
+		return r, err
+	}
+	guests, err := broker.GuestTrusts(ctx)
+	if err != nil {
+		return r, err
+	}
+	now := k.clock.Now()
+	addresses, urls := server.Told(rows, k.cfg.Bus.Name, now)
+	trust := bus.TrustOf(addresses, urls, status.Bundle)
+	r.Guests, r.Waiting = len(guests), status.Waiting(guests, trust, now)
+	for _, g := range guests {
+		if g.Trust == trust {
+			r.Told++
+		}
+	}
+	return r, nil
+}
+
+// RollCA begins to replace the CA. With force a replacement that is under way goes one step further, whoever has not heard of it.
+func (k *Keys) RollCA(force bool) (began bool, err error) {
+	began, err = server.BeginCARoll(k.dir(), k.clock, k.cfg.Bus.CALife)
+	if err != nil || began || !force {
+		return began, err
+	}
+	_, err = server.ContinueCARoll(k.dir(), k.clock)
+	return false, err
+}
+
+// MasterKey is a key of the file and how many texts in the store are sealed under it.
+type MasterKey struct {
+	secretsfile.Key
+	Seals bool
+	Texts int
+}
+
+// MasterKeys returns the keys of the file, and how many texts in places that are not in the list of sealed columns are sealed under a key of it, by place.
+func (k *Keys) MasterKeys(ctx context.Context) (keys []MasterKey, unlisted map[string]int, err error) {
+	list, err := secretsfile.Keys(k.master())
+	if err != nil {
+		return nil, nil, err
+	}
+	for i, key := range list {
+		keys = append(keys, MasterKey{Key: key, Seals: i == 0})
+	}
+	known := sqlstore.SealedColumns()
+	unlisted = map[string]int{}
+	err = k.store.VisitTexts(ctx, []string{secretsfile.Marker, "v1."}, func(table, column, text string) {
+		for _, id := range secretsfile.KeysIn(text) {
+			at := slices.IndexFunc(keys, func(m MasterKey) bool { return m.ID == id })
+			if at < 0 {
+				continue
+			}
+			keys[at].Texts++
+			if !slices.ContainsFunc(known, func(c sqlstore.SealedColumn) bool { return c.Table == table && c.Column == column }) {
+				unlisted[table+"."+column]++
+			}
+		}
+	})
+	return keys, unlisted, err
+}
+
+// RotateMasterKey makes a new master key, which seals from now on, and seals everything in the store anew with it. If a rotation was cut off before,
+// that one is finished instead, and made is false. It returns how many texts were sealed anew.
+func (k *Keys) RotateMasterKey(ctx context.Context) (made bool, changed int, err error) {
+	if _, err := secretsfile.Open(k.master()); err != nil { // made, if the service never ran
+		return false, 0, err
+	}
+	if changed, err = k.reseal(ctx); err != nil || changed > 0 {
+		return false, changed, err
+	}
+	if _, err := secretsfile.Rotate(k.master(), k.clock.Now()); err != nil {
+		return false, 0, err
+	}
+	changed, err = k.reseal(ctx)
+	return true, changed, err
+}
+
+func (k *Keys) reseal(ctx context.Context) (int, error) {
+	sealer, err := secretsfile.Open(k.master())
+	if err != nil {
+		return 0, err
+	}
+	return k.store.RewriteSealed(ctx, func(_ sqlstore.SealedColumn, row, text string) (string, bool) {
+		// The first version sealed for these purposes; a text that is not for one of them does not open with it.
+		purposes := []string{"enrolment:" + row}
+		if op, err := k.store.Operation(ctx, row); err == nil {
+			purposes = append(purposes, trove.SecretPurpose(op.Target))
+		}
+		return sealer.Rewrap(text, purposes...)
+	})
+}
+
+// keepReplaced is how long a key that was replaced is kept: an operation that runs may hold a text sealed under it, and write it down again.
+const keepReplaced = time.Hour
+
+// PruneMasterKeys drops the keys that nothing in the store is sealed under and that were replaced long ago, and returns their ids. A key that is
+// still needed is a Conflict that says by what.
+func (k *Keys) PruneMasterKeys(ctx context.Context) (dropped []string, err error) {
+	if _, err := k.reseal(ctx); err != nil {
+		return nil, err
+	}
+	keys, unlisted, err := k.MasterKeys(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var kept []error
+	for i, key := range keys {
+		if key.Seals {
+			continue
+		}
+		age := k.clock.Now().Sub(keys[i-1].Made) // replaced when the one above it was made
+		switch {
+		case key.Texts > 0:
+			kept = append(kept, trove.Errorf(trove.KindConflict, "The key %s is kept: %d texts are sealed under it%s.", key.ID, key.Texts, places(unlisted)))
+		case age < keepReplaced:
+			kept = append(kept, trove.Errorf(trove.KindConflict, "The key %s is kept: it was replaced %s ago, and operations that run may need it for %s. Try again later.",
+				key.ID, age.Round(time.Second), keepReplaced))
+		default:
+			dropped = append(dropped, key.ID)
+		}
+	}
+	if len(dropped) > 0 {
+		if err := secretsfile.Drop(k.master(), dropped...); err != nil {
+			return nil, err
+		}
+	}
+	return dropped, errors.Join(kept...)
+}
+
+func places(unlisted map[string]int) string {
+	if len(unlisted) == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", some of them in places that are not sealed anew: %v", unlisted)
+}
+
+// ClearGuest forgives a guest; see sqlstore.Store.ClearGuest.
+func (k *Keys) ClearGuest(ctx context.Context, instance string) error {
+	return k.store.ClearGuest(ctx, instance, k.clock.Now())
+}
