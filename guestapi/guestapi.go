@@ -202,8 +202,11 @@ type UpgradeAgentArgs struct {
 	HealthySeconds int `json:"healthy_seconds,omitempty"`
 }
 
+// AgentContainer is the deployment's container that releases of the agent are in, and the first part of their names.
+const AgentContainer = "agents"
+
 // AgentPrefix begins the names of the objects of a release of the agent.
-func AgentPrefix(version string) string { return "agents/" + version + "/" }
+func AgentPrefix(version string) string { return AgentContainer + "/" + version + "/" }
 
 // AgentObject is the name of the object that is the program of a release of the agent.
 func AgentObject(version string) string { return AgentPrefix(version) + "trove-guestagent" }

@@ -222,7 +222,7 @@ func (c *controllers) openShared() (err error) {
 func (c *controllers) openTaskmanager(ctx context.Context) (err error) {
 	if c.taskmanager, err = taskmanager.New(taskmanager.Config{ //nolint:contextcheck // its gauges ask the store when they are scraped
 		Store: c.store, Cloud: c.cloud, Guests: guestapi.NewClient(c.requests), Issuer: c.bus, Enrolment: c.bus, Sealer: c.sealer,
-		Clock: c.clock, Log: c.log, Metrics: c.metrics, Workers: c.cfg.Workers.Operations,
+		Agents: agents{Releases(c.cfg), c.grants}, Clock: c.clock, Log: c.log, Metrics: c.metrics, Workers: c.cfg.Workers.Operations,
 		CredentialLife: c.cfg.Bus.CredentialLife,
 		Alone:          true, // the lock on the state directory says so
 	}); err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/trove-dbaas/trove/cloud/local/hostnet"
 	"github.com/trove-dbaas/trove/gateway"
 	"github.com/trove-dbaas/trove/gateway/grant"
+	"github.com/trove-dbaas/trove/guestapi"
 )
 
 // openObjects opens the object store and the keys of grants, which the API and the taskmanager share.
@@ -43,7 +44,7 @@ func (c *controllers) startGateway(ctx context.Context) error {
 	}
 	g, err := gateway.Start(ctx, gateway.Config{
 		Listen: net.JoinHostPort(c.net.HostAddress().String(), strconv.Itoa(c.cfg.Objects.Port)), TLS: c.bus.TLSConfig(), Grants: c.grantKeys,
-		Store: c.objects, Own: file.OpenDirectories(map[string]string{"agents": c.state.Path("agents")}), State: c.store,
+		Store: c.objects, Own: file.OpenDirectories(map[string]string{guestapi.AgentContainer: c.state.Agents()}), State: c.store,
 		Limits: gateway.Limits{BytesPerSecond: c.cfg.Objects.GuestRate << 20},
 		Log:    c.log, Clock: c.clock, Metrics: c.metrics,
 	})

@@ -1,12 +1,18 @@
 package app
 
 import (
+	"context"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/backupstore"
+	"github.com/trove-dbaas/trove/gateway/grant"
+	"github.com/trove-dbaas/trove/guestapi"
 	"github.com/trove-dbaas/trove/internal/agentrelease"
 	"github.com/trove-dbaas/trove/internal/atomicfile"
 	"github.com/trove-dbaas/trove/internal/config"
@@ -51,4 +57,21 @@ func SetReleaseKeys(cfg config.Config, file string) error {
 func Releases(cfg config.Config) agentrelease.Store {
 	s := StateDir(cfg.State)
 	return agentrelease.Store{Dir: s.Agents(), Keys: func() (agentrelease.Keys, error) { return agentrelease.ReadKeys(s.AgentKeys()) }}
+}
+
+// agents are the releases of the guest agent, with grants to read them.
+type agents struct {
+	agentrelease.Store
+	grants *grant.Issuer
+}
+
+// grantLife is how long a guest may take to fetch a release; the grant ends with the operation anyway.
+const grantLife = 2 * time.Hour
+
+// Grant implements taskmanager.Agents. The gateway reads the releases where they are.
+func (a agents) Grant(ctx context.Context, instance, operation string, m agentrelease.Manifest) (guestapi.Grant, error) {
+	return a.grants.Issue(ctx, grant.Spec{
+		Instance: instance, Container: backupstore.Container{Name: guestapi.AgentContainer}, Method: http.MethodGet,
+		Prefix: guestapi.AgentPrefix(m.Version), Life: grantLife, Operation: operation,
+	})
 }

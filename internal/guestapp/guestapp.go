@@ -26,6 +26,7 @@ import (
 	"github.com/trove-dbaas/trove/engine/mariadb"
 	"github.com/trove-dbaas/trove/guestagent"
 	"github.com/trove-dbaas/trove/guestagent/objects"
+	"github.com/trove-dbaas/trove/guestagent/slots"
 	"github.com/trove-dbaas/trove/internal/clock"
 )
 
@@ -84,14 +85,24 @@ func Agent(ctx context.Context, o Options) error {
 		return err
 	}
 	j := &joiner{boot: boot, dir: filepath.Join(l.State, "identity"), log: o.Log}
+	gateway := objects.New(j, clock.System{}, o.Log)
 	a, err := guestagent.New(guestagent.Config{
 		Instance: boot.Instance, BootID: bootID, Version: o.Version, Engine: e, Layout: l,
-		Connect: j.connect, Renew: j.renew, Objects: objects.New(j, clock.System{}, o.Log), Clock: clock.System{}, Log: o.Log,
+		Connect: j.connect, Renew: j.renew, Objects: gateway, Upgrade: o.upgrade(j, gateway), Clock: clock.System{}, Log: o.Log,
 	})
 	if err != nil {
 		return err
 	}
 	return a.Run(ctx)
+}
+
+// upgrade returns what the agent needs to be replaced; nil where its first process cannot do that.
+func (o Options) upgrade(j *joiner, gateway *objects.Client) *guestagent.Upgrade {
+	image, ok := os.LookupEnv(slots.EnvInit)
+	if !ok || o.Releases == "" {
+		return nil
+	}
+	return &guestagent.Upgrade{Slots: slots.Dir(o.Releases), Keys: o.ReleaseKeys, Image: image, Bus: j.addresses, Fetch: gateway.Get}
 }
 
 func readBoot(path string) (bus.BootData, error) {
@@ -166,6 +177,15 @@ func (j *joiner) Sign(text []byte) ([]byte, error) { return j.conn.Sign(text) }
 
 // CABundle implements objects.Identity.
 func (j *joiner) CABundle() (string, error) { return j.conn.CABundle() }
+
+// addresses returns where the bus is. It is called by commands, which come over it.
+func (j *joiner) addresses() []string {
+	all, err := j.conn.Addresses()
+	if err != nil {
+		j.log.Error("addresses of the bus were unreadable", "err", err)
+	}
+	return all
+}
 
 // renew takes a new credential in, if it works, and uses it after the answer went out.
 func (j *joiner) renew(ctx context.Context, c bus.Credential) (func(), error) {
