@@ -303,25 +303,40 @@ func TestEveryCallKilled(t *testing.T) {
 	}
 }
 
-// TestLostMessages loses each message on the bus once.
-func TestLostMessages(t *testing.T) {
+// TestEveryMessageDisturbedOnce loses each message on the bus once, delivers it twice, and delivers it when nobody waits for it any more; and loses each
+// answer once. The operation ends the same: the row, the quota, what the cloud has, and what the guest did and how often.
+func TestEveryMessageDisturbedOnce(t *testing.T) {
 	dir := t.TempDir()
+	late := callLimit + time.Second
 	for _, kind := range walked {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			want := undisturbed(t, dir, kind)
-			for n := 1; n <= want.messages; n++ {
-				if !chosen(n) {
-					continue
-				}
-				got := run(t, dir, kind, nil, func(w *world) { w.broker.DropMessage(">", n) }, nil)
-				if diff := cmp.Diff(want.after, got.after); diff != "" {
-					t.Errorf("message %d of %d lost: the end differs (-undisturbed +disturbed):\n%s", n, want.messages, diff)
+			runs := 0
+			for what, knob := range map[string]func(*world, int){
+				"lost":           func(w *world, n int) { w.broker.DropMessage(">", n) },
+				"twice":          func(w *world, n int) { w.broker.DoubleMessage(">", n) },
+				"late":           func(w *world, n int) { w.broker.DelayMessage(">", n, late) },
+				"answer is lost": func(w *world, n int) { w.broker.DropReply(">", n) },
+			} {
+				for n := 1; n <= want.messages; n++ {
+					if !chosen(n) {
+						continue
+					}
+					runs++
+					got := run(t, dir, kind, nil, func(w *world) { knob(w, n) }, nil)
+					if diff := cmp.Diff(want.after, got.after); diff != "" {
+						t.Errorf("message %d of %d: %s: the end differs (-undisturbed +disturbed):\n%s", n, want.messages, what, diff)
+					}
 				}
 			}
+			t.Logf("%d messages, %d runs", want.messages, runs)
 		})
 	}
 }
+
+// callLimit is how long a call to a guest may take.
+const callLimit = 5 * time.Second
 
 // tolerated are calls whose failure does not matter: a volume that was begun early, and what is only said for courtesy.
 func tolerated(kind, call string, n int, calls []string) bool {

@@ -41,6 +41,11 @@ func (m *Manager) stopEngine(ctx context.Context, op *workflow.Op) (workflow.Out
 	if i.Stopped() || i.Guest.SeenAt.IsZero() || i.Silent(m.clock.Now()) {
 		return workflow.Done(), nil
 	}
+	if _, err := m.cloud.FindMachine(ctx, op.Target()); trove.IsNotFound(err) {
+		return workflow.Done(), nil // what an earlier operation removed has no guest, however lately it was heard of
+	} else if err != nil {
+		return workflow.Outcome{}, fmt.Errorf("find the machine: %w", err)
+	}
 	waited, err := m.waited(op)
 	if err != nil {
 		return workflow.Outcome{}, err

@@ -36,6 +36,12 @@ func (m *Manager) growVolume(ctx context.Context, op *workflow.Op) (workflow.Out
 	if err != nil {
 		return workflow.Outcome{}, err //nolint:wrapcheck // says which instance
 	}
+	// A volume that is gone is not made anew: an empty one would look like a database that has lost its data.
+	if _, err := m.cloud.FindVolume(ctx, op.Target()); trove.IsNotFound(err) {
+		return workflow.Outcome{}, trove.Permanent(trove.Wrap(trove.KindInternal, err, "The data volume of the instance is gone."))
+	} else if err != nil {
+		return workflow.Outcome{}, fmt.Errorf("find the volume: %w", err)
+	}
 	v, out, err := m.volumeReady(ctx, op, w, in.New)
 	if err != nil || v.ID == "" {
 		return out, err

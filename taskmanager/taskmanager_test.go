@@ -269,3 +269,38 @@ func TestSecretsStaySealed(t *testing.T) {
 		}
 	})
 }
+
+// TestResizeDoesNotMakeALostVolumeAnew: an empty volume in its place would look like a database that has lost its data.
+func TestResizeDoesNotMakeALostVolumeAnew(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		if err := errors.Join(w.cloud.RemoveMachine(t.Context(), instanceID), w.cloud.RemoveVolume(t.Context(), instanceID)); err != nil {
+			t.Fatal(err)
+		}
+		op := w.carryOut(w.request(trove.OpResizeVolume))
+		if op.State == trove.OperationDone || !strings.Contains(op.Error, "data volume of the instance is gone") {
+			t.Errorf("%+v", op)
+		}
+		if _, err := w.cloud.FindVolume(t.Context(), instanceID); !trove.IsNotFound(err) {
+			t.Errorf("there is a volume again: %v", err)
+		}
+		if i, err := w.store.Instance(t.Context(), instanceID); err != nil || i.Fault == nil || i.Held[trove.QuotaVolumes] != 1 {
+			t.Errorf("%+v %v", i, err)
+		}
+	})
+}
+
+// TestDeleteAsksNoGuestWithoutAMachine: a create that failed has removed the machine whose guest was heard of a moment ago.
+func TestDeleteAsksNoGuestWithoutAMachine(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		if err := w.cloud.RemoveMachine(t.Context(), instanceID); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		if op := w.carryOut(w.request(trove.OpDelete)); op.State != trove.OperationDone {
+			t.Fatalf("%+v", op)
+		}
+		if took := time.Since(began); took >= 5*time.Second {
+			t.Errorf("it took %s", took)
+		}
+	})
+}

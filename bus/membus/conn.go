@@ -47,7 +47,7 @@ func (c *conn) Request(ctx context.Context, subject string, data []byte) ([]byte
 			return fmt.Errorf("second answer to a request on %s: %w", subject, bus.ErrForbidden)
 		}
 		c.broker.mu.Lock()
-		lost := c.broker.lost(subject, true)
+		lost, _, _ := c.broker.befalls(subject, true)
 		c.broker.mu.Unlock()
 		if !lost {
 			answer <- copied(data)

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/trove-dbaas/trove/bus"
 )
@@ -22,13 +23,23 @@ type Broker struct {
 	dropped int
 }
 
-// fault loses messages or answers: after skip matching ones, the next count.
+// fault does something to messages or answers: after skip matching ones, to the next count.
 type fault struct {
 	pattern string
 	answers bool
+	what    mischief
+	delay   time.Duration
 	skip    int
 	count   int
 }
+
+type mischief uint8
+
+const (
+	lose mischief = iota
+	double
+	postpone
+)
 
 // New returns a broker without connections.
 func New() *Broker {
@@ -69,6 +80,22 @@ func (b *Broker) DropReplies(pattern string, count int) {
 	b.addFault(&fault{pattern: pattern, answers: true, count: count})
 }
 
+// DropReply loses the nth answer from now on (1 is the next) to a request on a subject that matches the pattern; the request itself arrives.
+func (b *Broker) DropReply(pattern string, n int) {
+	b.addFault(&fault{pattern: pattern, answers: true, skip: n - 1, count: 1})
+}
+
+// DoubleMessage delivers the nth message from now on twice, as a bus that promises at least once may. The second answer to a request is
+// lost, as it is where nobody waits for it any more.
+func (b *Broker) DoubleMessage(pattern string, n int) {
+	b.addFault(&fault{pattern: pattern, what: double, skip: n - 1, count: 1})
+}
+
+// DelayMessage delivers the nth message from now on after a while, when others have overtaken it.
+func (b *Broker) DelayMessage(pattern string, n int, d time.Duration) {
+	b.addFault(&fault{pattern: pattern, what: postpone, delay: d, skip: n - 1, count: 1})
+}
+
 // Dropped returns how many messages and answers the knobs have lost so far.
 func (b *Broker) Dropped() int {
 	b.mu.Lock()
@@ -94,9 +121,8 @@ func (b *Broker) addFault(f *fault) {
 	b.faults = append(b.faults, f)
 }
 
-// lost decides with b.mu held whether a knob takes this message or answer.
-func (b *Broker) lost(subject string, answer bool) bool {
-	lose := false
+// befalls decides with b.mu held what knobs do to this message or answer: whether it is lost, doubled, delayed.
+func (b *Broker) befalls(subject string, answer bool) (lost, doubled bool, delay time.Duration) {
 	for _, f := range b.faults {
 		if f.answers != answer || f.count == 0 || !match(f.pattern, subject) {
 			continue
@@ -106,12 +132,14 @@ func (b *Broker) lost(subject string, answer bool) bool {
 			continue
 		}
 		f.count--
-		lose = true
+		lost = lost || f.what == lose
+		doubled = doubled || f.what == double
+		delay = max(delay, f.delay)
 	}
-	if lose {
+	if lost {
 		b.dropped++
 	}
-	return lose
+	return lost, doubled, delay
 }
 
 // send hands a message to every plain subscription and to one member of each queue, and returns how many would have received it.
@@ -133,11 +161,19 @@ func (b *Broker) send(m bus.Message) int {
 	for _, members := range queues {
 		to = append(to, members[rand.IntN(len(members))]) //nolint:gosec // choosing a member of a queue is no secret
 	}
-	if b.lost(m.Subject, false) {
+	lost, doubled, delay := b.befalls(m.Subject, false)
+	if lost {
 		return len(to)
 	}
 	for _, s := range to {
+		if delay > 0 {
+			time.AfterFunc(delay, func() { s.push(m) })
+			continue
+		}
 		s.push(m)
+		if doubled {
+			s.push(m)
+		}
 	}
 	return len(to)
 }

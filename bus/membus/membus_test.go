@@ -90,3 +90,39 @@ func BenchmarkRequest(b *testing.B) {
 		}
 	}
 }
+
+func TestMessagesAreDoubledDelayedAndLeftUnanswered(t *testing.T) {
+	b := membus.New()
+	defer func() { _ = b.Close() }()
+	got := make(chan string, 10)
+	if _, err := b.Conn("a").Subscribe(t.Context(), "s", "", func(_ context.Context, m bus.Message) { got <- string(m.Data) }); err != nil {
+		t.Fatal(err)
+	}
+	b.DoubleMessage("s", 2)
+	b.DelayMessage("s", 3, 50*time.Millisecond)
+	c := b.Conn("b")
+	for _, text := range []string{"1", "2", "3", "4"} {
+		if err := c.Publish(t.Context(), "s", []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var all string
+	for range 5 {
+		all += <-got
+	}
+	if all != "12243" {
+		t.Errorf("got %s", all)
+	}
+	if _, err := b.Conn("c").Subscribe(t.Context(), "r", "", func(ctx context.Context, m bus.Message) { _ = m.Reply(ctx, m.Data) }); err != nil {
+		t.Fatal(err)
+	}
+	b.DropReply("r", 2)
+	for n, want := range []bool{true, false, true} {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		_, err := c.Request(ctx, "r", []byte("x"))
+		cancel()
+		if (err == nil) != want {
+			t.Errorf("request %d: %v", n+1, err)
+		}
+	}
+}

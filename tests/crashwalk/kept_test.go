@@ -13,6 +13,8 @@ import (
 // asks are how the operations on a living instance are asked for, so that each call is a change.
 var asks = map[string]func(w *walker, i wire.Instance) error{
 	trove.OpRestart: func(w *walker, i wire.Instance) error { return w.Client.RestartInstance(w.t.Context(), i.ID) },
+	trove.OpStop:    func(w *walker, i wire.Instance) error { return w.Client.StopInstance(w.t.Context(), i.ID) },
+	trove.OpStart:   func(w *walker, i wire.Instance) error { return w.Client.StartInstance(w.t.Context(), i.ID) },
 	trove.OpResizeFlavor: func(w *walker, i wire.Instance) error {
 		other := map[string]string{"1": "2", "2": "1"}[i.Flavor.ID]
 		return w.Client.ResizeFlavor(w.t.Context(), i.ID, other)
@@ -29,6 +31,24 @@ var asks = map[string]func(w *walker, i wire.Instance) error{
 	},
 }
 
+// leg is one crash in an operation on a living instance.
+type leg struct {
+	kind, at, fail string
+	ask            func(*walker, wire.Instance) error
+}
+
+// legs are the crashes of a kind: those of the operation that is finished, then those of the one that is undone.
+func legs(kind string, steps []step) []leg {
+	var all []leg
+	for _, at := range forwards(kind, steps) {
+		all = append(all, leg{kind: kind, at: at, ask: asks[kind]})
+	}
+	for _, at := range backwards(kind, steps) {
+		all = append(all, leg{kind: kind, at: at, ask: asks[kind], fail: "fail " + kind + "/" + steps[len(steps)-1].name + "\n"})
+	}
+	return all
+}
+
 // walkKept meets every boundary of the other operations on one instance, whose rows outlive them all.
 func (w *walker) walkKept(steps map[string][]step, kinds []string) {
 	w.t.Helper()
@@ -39,25 +59,11 @@ func (w *walker) walkKept(steps map[string][]step, kinds []string) {
 	}
 	rows := 0
 	there := w.look()
-	for _, kind := range kinds {
-		ask := asks[kind]
-		if kind == trove.OpCreate || kind == trove.OpDelete {
-			continue
-		}
-		if ask == nil {
-			w.t.Errorf("there is an operation %s, and nothing here says how it is asked for", kind)
-			continue
-		}
-		last := steps[kind][len(steps[kind])-1].name
-		for _, at := range forwards(kind, steps[kind]) {
-			w.kept(i.ID, kind, at, "", "done", ask)
-			rows = w.insert(at, db, rows)
-			w.sameOnHost(at, there)
-		}
-		for _, at := range backwards(kind, steps[kind]) {
-			w.kept(i.ID, kind, at, "fail "+kind+"/"+last+"\n", "undone", ask)
-			rows = w.insert(at, db, rows)
-			w.sameOnHost(at, there)
+	for _, l := range w.allLegs(steps, kinds) {
+		w.kept(i.ID, l)
+		if w.Instance(i.ID).Status == "ACTIVE" {
+			rows = w.insert(l.at, db, rows)
+			w.sameOnHost(l.at, there)
 		}
 	}
 	w.quotas("operations on one instance")
@@ -65,13 +71,51 @@ func (w *walker) walkKept(steps map[string][]step, kinds []string) {
 	w.Remove(i.ID)
 }
 
-func (w *walker) kept(id, kind, at, fail, want string, ask func(*walker, wire.Instance) error) {
+// allLegs puts the crashes in order: stops and starts by turns.
+func (w *walker) allLegs(steps map[string][]step, kinds []string) []leg {
+	var all []leg
+	for _, kind := range kinds {
+		switch {
+		case kind == trove.OpCreate, kind == trove.OpDelete, kind == trove.OpStart:
+		case asks[kind] == nil:
+			w.t.Errorf("there is an operation %s, and nothing here says how it is asked for", kind)
+		case kind == trove.OpStop:
+			stops, starts := legs(kind, steps[kind]), legs(trove.OpStart, steps[trove.OpStart])
+			for len(stops)+len(starts) > 0 {
+				n, m := min(1, len(stops)), min(1, len(starts))
+				all = append(append(all, stops[:n]...), starts[:m]...)
+				stops, starts = stops[n:], starts[m:]
+			}
+		default:
+			all = append(all, legs(kind, steps[kind])...)
+		}
+	}
+	return all
+}
+
+// kept meets one crash and checks how the operation ended.
+func (w *walker) kept(id string, l leg) {
 	w.t.Helper()
+	before := map[bool]string{true: "SHUTDOWN", false: "ACTIVE"}[l.kind == trove.OpStart]
+	after := map[string]string{trove.OpStop: "SHUTDOWN"}[l.kind]
+	if after == "" {
+		after = "ACTIVE"
+	}
+	want := "done"
+	if l.fail != "" {
+		want, after = "undone", before
+	}
 	i := w.Instance(id)
-	w.die("crash "+at+"\n"+fail, func() error { return ask(w, i) })
-	op := w.ends(id, kind)
-	if i = w.Instance(id); op.State != want || i.Status != "ACTIVE" {
-		w.t.Errorf("%s: the operation ended %s (%s), the instance is %s; its fault is %+v", at, op.State, op.Error, i.Status, i.Fault)
+	if i.Status != before { // as the leg before left it
+		if err := asks[map[string]string{"ACTIVE": trove.OpStart, "SHUTDOWN": trove.OpStop}[before]](w, i); err != nil {
+			w.t.Fatal(err)
+		}
+		deploy.Eventually(w.t, limit, "the instance to be "+before, func() bool { i = w.Instance(id); return i.Status == before })
+	}
+	w.die("crash "+l.at+"\n"+l.fail, func() error { return l.ask(w, i) })
+	op := w.ends(id, l.kind)
+	if i = w.Instance(id); op.State != want || i.Status != after {
+		w.t.Fatalf("%s: the operation ended %s (%s), the instance is %s; its fault is %+v", l.at, op.State, op.Error, i.Status, i.Fault)
 	}
 }
 
