@@ -43,6 +43,7 @@ type state struct {
 	opt      Options
 	machines map[string]*machine
 	volumes  map[string]*volume
+	vanished map[string]*volume // volumes that are gone, and may come back
 	networks map[string]*network
 	names    map[string]string
 	serial   int // for ids, boot ids and addresses
@@ -94,6 +95,7 @@ func New(opt Options) *Cloud {
 		opt:      opt,
 		machines: map[string]*machine{},
 		volumes:  map[string]*volume{},
+		vanished: map[string]*volume{},
 		networks: map[string]*network{},
 		names:    map[string]string{},
 		failNext: map[string][]error{},

@@ -102,6 +102,26 @@ func (c *Cloud) FailMachine(instance, reason string) {
 	c.breakMachine(instance, cloud.MachineFailed, reason)
 }
 
+// VanishVolume takes the instance's volume away behind everybody's back, from under a machine too.
+func (c *Cloud) VanishVolume(instance string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if v, ok := c.volumes[instance]; ok {
+		c.vanished[instance] = v
+		delete(c.volumes, instance)
+	}
+}
+
+// ReturnVolume brings back a volume that vanished, with its data.
+func (c *Cloud) ReturnVolume(instance string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if v, ok := c.vanished[instance]; ok {
+		c.volumes[instance] = v
+		delete(c.vanished, instance)
+	}
+}
+
 // VanishMachine takes the instance's machine away behind everybody's back.
 func (c *Cloud) VanishMachine(instance string) {
 	c.mu.Lock()

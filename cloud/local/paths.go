@@ -139,6 +139,8 @@ type volumeRecord struct {
 	Type    string `json:"type"`
 	ImageID string `json:"image_id"`
 	Project string `json:"project"`
+	// Made says that the image was whole once: if it is gone then, it is lost, and not only half-made.
+	Made bool `json:"made,omitempty"`
 }
 
 // machineRecord is what a machine was asked to be.

@@ -30,6 +30,9 @@ func (p *Provider) EnsureVolume(ctx context.Context, s cloud.VolumeSpec) (cloud.
 		rec = volumeRecord{SizeGiB: s.SizeGiB, Type: volumeType, ImageID: s.ImageID, Project: s.Project}
 		err = p.makeVolume(ctx, s.Instance, rec, true)
 	case err != nil:
+	case rec.Made && !exists(p.paths.image(s.Instance)):
+		// An empty volume in its place would look like a database that has lost its data, or hide a pool that is only not mounted.
+		err = trove.Permanent(trove.Errorf(trove.KindInternal, "The data volume of the instance is gone."))
 	case s.SizeGiB < rec.SizeGiB:
 		err = bad("The volume has %d GiB and cannot shrink to %d GiB.", rec.SizeGiB, s.SizeGiB)
 	default:
@@ -42,7 +45,23 @@ func (p *Provider) EnsureVolume(ctx context.Context, s cloud.VolumeSpec) (cloud.
 	if err := p.attachVolume(ctx, s.Instance); err != nil {
 		return cloud.Volume{}, err
 	}
+	if err := p.noteMade(s.Instance); err != nil {
+		return cloud.Volume{}, err
+	}
 	return p.findVolume(s.Instance)
+}
+
+// noteMade notes that the volume is whole.
+func (p *Provider) noteMade(id string) error {
+	rec, err := readRecord[volumeRecord](p.paths.volumeRecord(id))
+	if err == nil && !rec.Made {
+		rec.Made = true
+		err = writeRecord(p.paths.volumeRecord(id), rec)
+	}
+	if err != nil {
+		return fmt.Errorf("note that the volume of instance %s was made: %w", id, err)
+	}
+	return nil
 }
 
 func checkVolumeSpec(s cloud.VolumeSpec) error {
@@ -182,6 +201,9 @@ func (p *Provider) findVolume(id string) (cloud.Volume, error) {
 		return cloud.Volume{}, fmt.Errorf("find the volume of instance %s: %w", id, err)
 	}
 	info, err := os.Stat(p.paths.image(id))
+	if rec.Made && errors.Is(err, os.ErrNotExist) {
+		return cloud.Volume{}, trove.Errorf(trove.KindNotFound, "The volume of instance %s is gone.", id)
+	}
 	ready := err == nil && info.Size() >= int64(rec.SizeGiB)*gib
 	return cloud.Volume{ID: id, Instance: id, SizeGiB: rec.SizeGiB, Ready: ready}, nil
 }

@@ -88,10 +88,13 @@ func (s *Stuck) ReconcileOne(ctx context.Context, id string) error {
 			return err
 		}
 		freed = true
+		message := fmt.Sprintf("Nothing worked on the instance any more while it was %s.", i.Task.Action())
+		e := trove.InstanceEvent{InstanceID: id, At: now, Kind: trove.EventTaskDropped, Sentence: message}
+		if err := tx.CountInstanceEvent(ctx, e, countedWithin); err != nil {
+			return err
+		}
 		return tx.UpdateInstance(ctx, id, now, func(i *trove.Instance) error {
-			i.Fault = &trove.Fault{
-				Message: fmt.Sprintf("Nothing worked on the instance any more while it was %s.", i.Task.Action()), Created: now,
-			}
+			i.Fault = &trove.Fault{Message: message, Created: now}
 			if i.Task == trove.TaskBuilding {
 				i.Task = trove.TaskBuildErrorServer
 			} else {

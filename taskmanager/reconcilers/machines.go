@@ -19,17 +19,40 @@ import (
 type Machines struct {
 	cfg Config
 
-	mu     sync.Mutex
-	states map[string]cloud.MachineState // as of the last look
+	mu      sync.Mutex
+	states  map[string]cloud.MachineState // as of the last look
+	volumes map[string]struct{}           // likewise, of which instances there are volumes
+	revived map[string]revival            // machines that were started lately
 }
 
-func newMachines(c Config) *Machines { return &Machines{cfg: c} }
+// revival is how often a machine was started lately, and when last.
+type revival struct {
+	times int
+	at    time.Time
+}
 
-// look lists the cloud's machines, so that concerns needs no call for each instance.
+// A machine that ends again soon is started again after longer and longer pauses, until it has run for a while.
+const (
+	firstRevival = 15 * time.Second
+	lastRevival  = 5 * time.Minute
+	revivalLife  = 10 * time.Minute
+)
+
+func newMachines(c Config) *Machines { return &Machines{cfg: c, revived: map[string]revival{}} }
+
+// look lists the cloud's machines and volumes, so that concerns needs no call for each instance.
 func (m *Machines) look(ctx context.Context) error {
 	list, err := m.cfg.Cloud.Machines(ctx)
 	if err != nil {
 		return fmt.Errorf("list machines: %w", err)
+	}
+	found, err := m.cfg.Cloud.Volumes(ctx)
+	if err != nil {
+		return fmt.Errorf("list volumes: %w", err)
+	}
+	volumes := make(map[string]struct{}, len(found))
+	for n := range found {
+		volumes[found[n].Instance] = struct{}{}
 	}
 	states := make(map[string]cloud.MachineState, len(list))
 	for _, mc := range list {
@@ -37,7 +60,9 @@ func (m *Machines) look(ctx context.Context) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.states = states
+	m.states, m.volumes = states, volumes
+	now := m.cfg.Clock.Now()
+	maps.DeleteFunc(m.revived, func(_ string, r revival) bool { return now.Sub(r.at) > revivalLife })
 	return nil
 }
 
@@ -52,6 +77,10 @@ func atRest(i *trove.Instance) bool { return i.Task == trove.TaskNone && i.Stopp
 func (m *Machines) concerns(i *trove.Instance, _ time.Time) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	_, has := m.volumes[i.ID]
+	if lost := i.VolumeSize > 0 && !has; lost != volumeLost(i) && (atRest(i) || shouldRun(i)) {
+		return true
+	}
 	if atRest(i) {
 		return m.states[i.ID] == cloud.MachineRunning
 	}
@@ -61,14 +90,14 @@ func (m *Machines) concerns(i *trove.Instance, _ time.Time) bool {
 // ReconcileOne makes the instance's machine run, unless the instance was stopped. It does nothing while an operation is open.
 func (m *Machines) ReconcileOne(ctx context.Context, id string) error {
 	w, busy, err := idle(ctx, m.cfg.Store, id)
-	if err != nil || busy {
+	if err != nil || busy || !shouldRun(&w.Instance) && !atRest(&w.Instance) {
+		return err
+	}
+	if lost, err := m.checkVolume(ctx, w); err != nil || lost {
 		return err
 	}
 	if atRest(&w.Instance) {
 		return m.adopt(ctx, id)
-	}
-	if !shouldRun(&w.Instance) {
-		return nil
 	}
 	mc, err := m.cfg.Cloud.FindMachine(ctx, id)
 	if err != nil && !trove.IsNotFound(err) {
@@ -84,8 +113,63 @@ func (m *Machines) ReconcileOne(ctx context.Context, id string) error {
 		return m.server(ctx, id, trove.ServerError, &trove.Fault{
 			Message: "The machine of the instance failed: " + mc.Reason, Created: m.cfg.Clock.Now(),
 		})
+	case !m.mayRevive(id):
+		return nil
 	}
 	return m.revive(ctx, w, gone)
+}
+
+// mayRevive says whether the machine may be started now.
+func (m *Machines) mayRevive(id string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r := m.revived[id]
+	return r.times == 0 || m.cfg.Clock.Now().Sub(r.at) >= min(lastRevival, firstRevival<<min(r.times-1, 10))
+}
+
+// revivedNow counts a start.
+func (m *Machines) revivedNow(id string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.revived[id] = revival{times: m.revived[id].times + 1, at: m.cfg.Clock.Now()}
+}
+
+// volumeGone is the fault of an instance whose data volume is not there.
+const volumeGone = "The data volume of the instance is gone."
+
+// volumeLost reports whether the row says so.
+func volumeLost(i *trove.Instance) bool { return i.Fault != nil && i.Fault.Message == volumeGone }
+
+// checkVolume marks an instance whose data volume is gone, and takes the mark away when it is there again: a pool may only not have been mounted.
+func (m *Machines) checkVolume(ctx context.Context, w specs.Wish) (lost bool, err error) {
+	id := w.Instance.ID
+	if w.HasVolume() {
+		_, err = m.cfg.Cloud.FindVolume(ctx, id)
+	}
+	lost = trove.IsNotFound(err)
+	if err != nil && !lost {
+		return false, fmt.Errorf("find the volume of %s: %w", id, err)
+	}
+	if lost == volumeLost(&w.Instance) {
+		return lost, nil
+	}
+	now := m.cfg.Clock.Now()
+	event := trove.InstanceEvent{InstanceID: id, At: now, Kind: trove.EventVolumeBack, Sentence: "The data volume of the instance is there again."}
+	if lost {
+		event.Kind, event.Sentence = trove.EventVolumeGone, volumeGone+" It is not made anew."
+		m.cfg.Log.ErrorContext(ctx, "data volume was gone", "instance", id)
+	}
+	err = m.change(ctx, id, &event, func(i *trove.Instance) bool {
+		i.Fault = nil
+		if lost {
+			i.Fault = &trove.Fault{Message: volumeGone, Created: now}
+			if !i.Stopped() {
+				i.ServerStatus = trove.ServerError
+			}
+		}
+		return true
+	})
+	return lost, err
 }
 
 // adopt takes a machine for started that runs although its instance counts as stopped: no operation ends like that, but a store that was restored from
@@ -131,27 +215,22 @@ func (m *Machines) revive(ctx context.Context, w specs.Wish, gone bool) error {
 	if err != nil {
 		return fmt.Errorf("start the machine of %s again: %w", id, err)
 	}
+	m.revivedNow(id)
+	if err := say(ctx, m.cfg, id, trove.EventMachineRevived, "The machine was not running and was started."); err != nil {
+		return err
+	}
 	return m.after(ctx, id, mc)
 }
 
-// volume makes the volume usable again. One that is gone is never made anew: an empty volume in its place would look like a healthy
-// instance that has lost its data, or hide a pool that is only not mounted yet.
+// volume makes the volume usable again; that it is there was checked. One that is gone is never made anew: an empty volume in its place would look
+// like a healthy instance that has lost its data, or hide a pool that is only not mounted yet.
 func (m *Machines) volume(ctx context.Context, w specs.Wish) (ready bool, err error) {
 	if !w.HasVolume() {
 		return true, nil
 	}
-	id := w.Instance.ID
-	if _, err := m.cfg.Cloud.FindVolume(ctx, id); trove.IsNotFound(err) {
-		m.cfg.Log.ErrorContext(ctx, "data volume was gone", "instance", id)
-		return false, m.server(ctx, id, trove.ServerError, &trove.Fault{
-			Message: "The data volume of the instance is gone.", Created: m.cfg.Clock.Now(),
-		})
-	} else if err != nil {
-		return false, fmt.Errorf("find the volume of %s: %w", id, err)
-	}
 	v, err := m.cfg.Cloud.EnsureVolume(ctx, w.Volume(w.Instance.VolumeSize))
 	if err != nil {
-		return false, fmt.Errorf("bring back the volume of %s: %w", id, err)
+		return false, fmt.Errorf("bring back the volume of %s: %w", w.Instance.ID, err)
 	}
 	return v.Ready, nil
 }
@@ -197,26 +276,59 @@ func (m *Machines) down(ctx context.Context, id string) error {
 	return nil
 }
 
-// server writes what the cloud said of the machine, if that is new.
+// server writes what the cloud said of the machine, if that is new. A machine that failed is an event too.
 func (m *Machines) server(ctx context.Context, id string, s trove.ServerStatus, fault *trove.Fault) error {
+	var event *trove.InstanceEvent
+	if fault != nil {
+		event = &trove.InstanceEvent{InstanceID: id, At: m.cfg.Clock.Now(), Kind: trove.EventMachineFailed, Sentence: fault.Message}
+	}
+	return m.change(ctx, id, event, func(i *trove.Instance) bool {
+		if i.ServerStatus == s {
+			return false
+		}
+		i.ServerStatus = s
+		if fault != nil {
+			i.Fault = fault
+		}
+		return true
+	})
+}
+
+// change alters the row of an instance that no operation works on, with an event beside it, if there is something to alter.
+func (m *Machines) change(ctx context.Context, id string, event *trove.InstanceEvent, alter func(*trove.Instance) bool) error {
 	err := m.cfg.Store.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
 		i, err := tx.Instance(ctx, id)
-		if err != nil || i.ServerStatus == s || !shouldRun(&i) && !atRest(&i) {
+		if err != nil || !shouldRun(&i) && !atRest(&i) || !alter(&i) {
 			return err
 		}
-		return tx.UpdateInstance(ctx, id, m.cfg.Clock.Now(), func(i *trove.Instance) error {
-			i.ServerStatus = s
-			if fault != nil {
-				i.Fault = fault
-			}
+		err = tx.UpdateInstance(ctx, id, m.cfg.Clock.Now(), func(i *trove.Instance) error {
+			alter(i)
 			return nil
 		})
+		if err != nil || event == nil {
+			return err
+		}
+		return tx.CountInstanceEvent(ctx, *event, countedWithin)
 	})
 	if trove.IsNotFound(err) {
 		return nil // deleted meanwhile
 	}
 	if err != nil {
-		return fmt.Errorf("write the server status of %s: %w", id, err)
+		return fmt.Errorf("write the state of %s: %w", id, err)
+	}
+	return nil
+}
+
+// countedWithin is how long the same happening is one line of the timeline.
+const countedWithin = 10 * time.Minute
+
+// say writes an event into the timeline of an instance.
+func say(ctx context.Context, c Config, id, kind, sentence string) error {
+	err := c.Store.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
+		return tx.CountInstanceEvent(ctx, trove.InstanceEvent{InstanceID: id, At: c.Clock.Now(), Kind: kind, Sentence: sentence}, countedWithin)
+	})
+	if err != nil {
+		return fmt.Errorf("write an event of %s: %w", id, err)
 	}
 	return nil
 }

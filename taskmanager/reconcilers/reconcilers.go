@@ -1,8 +1,8 @@
 // Package reconcilers repairs what no operation looks at: machines that are gone or do not run though they should, wishes to delete that have no
-// operation, tasks that nothing works on, guests that are silent or whose credential gets old, and things in the cloud that nobody owns.
+// operation, tasks that nothing works on, volumes that are lost, databases that do not get up, guests that are silent or whose credential gets old, and things in the cloud that nobody owns.
 //
 // Each is level-triggered: it compares what is with what should be, one instance at a time (ReconcileOne), and may be called any number of
-// times, by several processes too. None remembers anything but when it first saw a leftover or a silence. The loop only chooses whom to call.
+// times, by several processes too. None remembers anything but when it first saw something, and what it repaired lately. The loop only chooses whom to call.
 package reconcilers
 
 import (
@@ -71,6 +71,7 @@ type Loop struct {
 	Deletes     *Deletes
 	Stuck       *Stuck
 	Silence     *Silence
+	Engines     *Engines
 	Credentials *Credentials // nil without an issuer
 	Leftovers   *Leftovers
 }
@@ -94,12 +95,12 @@ func New(c Config) (*Loop, error) {
 		c.Wake = func() {}
 	}
 	l := &Loop{
-		cfg: c, Machines: newMachines(c), Deletes: &Deletes{c}, Stuck: &Stuck{c}, Silence: newSilence(c), Leftovers: newLeftovers(c),
+		cfg: c, Machines: newMachines(c), Deletes: &Deletes{c}, Stuck: &Stuck{c}, Silence: newSilence(c), Engines: newEngines(c), Leftovers: newLeftovers(c),
 		runs: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "trove_reconcile_total", Help: "Instances that a reconciler had to look at, by reconciler and outcome.",
 		}, []string{"reconciler", "outcome"}),
 	}
-	l.byInstance = []named{{"machines", l.Machines}, {"deletes", l.Deletes}, {"stuck", l.Stuck}, {"silence", l.Silence}}
+	l.byInstance = []named{{"machines", l.Machines}, {"deletes", l.Deletes}, {"stuck", l.Stuck}, {"silence", l.Silence}, {"engines", l.Engines}}
 	if c.Issuer != nil {
 		l.Credentials = newCredentials(c, l.one)
 	}

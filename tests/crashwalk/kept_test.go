@@ -138,7 +138,7 @@ func (w *walker) insert(at string, db *sql.DB, rows int) int {
 func (w *walker) serves(at, id string) {
 	w.t.Helper()
 	db := deploy.Open(w.t, w.Instance(id), "app", deploy.Password, "app")
-	defer db.Close()
+	defer func() { _ = db.Close() }()
 	if err := db.PingContext(w.t.Context()); err != nil {
 		w.t.Errorf("%s: the instance is ACTIVE and does not serve: %v", at, err)
 	}

@@ -1,6 +1,7 @@
 package crashwalk_test
 
 import (
+	"context"
 	"crypto/sha256"
 	"database/sql"
 	"encoding/hex"
@@ -40,7 +41,7 @@ func (w *walker) onHost() []string {
 	hash := w.hash()
 	port := regexp.MustCompile(`^link tv` + hash + `[0-9a-zA-Z]{4}$`)
 	var all []string
-	for _, l := range hostcheck.Take(w.t.Context(), w.t) {
+	for _, l := range hostcheck.Take(context.Background(), w.t) {
 		if !strings.Contains(l, hash) && !strings.Contains(l, w.State+"/") {
 			continue
 		}
@@ -83,7 +84,7 @@ func (w *walker) processes() []string {
 func (w *walker) filter() string {
 	w.t.Helper()
 	var all strings.Builder
-	for _, l := range hostcheck.Take(w.t.Context(), w.t) {
+	for _, l := range hostcheck.Take(context.Background(), w.t) {
 		name, isTable := strings.CutPrefix(l, "nft table ")
 		if !isTable || !strings.Contains(name, w.hash()) {
 			continue
@@ -163,7 +164,7 @@ func (w *walker) rows(at string) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	defer db.Close()
+	defer func() { _ = db.Close() }()
 	for what, query := range map[string]string{
 		"open operations":                "SELECT COUNT(*) FROM operation WHERE state='open' OR owner<>''",
 		"locks":                          "SELECT COUNT(*) FROM operation_lock",

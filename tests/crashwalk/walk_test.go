@@ -104,7 +104,7 @@ type walker struct {
 	binary  string
 	file    string // what TROVE_CRASH_FILE names
 	cmd     *exec.Cmd
-	exited  chan error
+	exited  chan struct{} // closed when the process has ended
 	started time.Time
 	project string
 	crashes int
@@ -183,8 +183,11 @@ func (w *walker) start() {
 		w.t.Fatal(err)
 	}
 	_ = write.Close()
-	w.exited = make(chan error, 1)
-	go func(cmd *exec.Cmd, exited chan<- error) { exited <- cmd.Wait() }(w.cmd, w.exited)
+	w.exited = make(chan struct{})
+	go func(cmd *exec.Cmd, exited chan struct{}) {
+		_ = cmd.Wait() // how it ended is in ProcessState
+		close(exited)
+	}(w.cmd, w.exited)
 	if err := read.SetReadDeadline(time.Now().Add(deploy.Patience)); err != nil {
 		w.t.Fatal(err)
 	}
