@@ -24,7 +24,7 @@ func (a *attack) to() map[string]string {
 
 func TestReadTheCommandsOfANeighbour(t *testing.T) {
 	a := begin(t)
-	a.during("bus-read", a.to(), func() {
+	a.during(a.guest.ID, "bus-read", a.to(), func() {
 		for _, id := range []string{a.neighbour.ID, a.guest.ID} {
 			if _, err := a.Client.Databases(t.Context(), id); err != nil {
 				t.Errorf("a command to %s: %v", id, err)
@@ -81,9 +81,10 @@ func TestAnswerTheRequestOfANeighbour(t *testing.T) {
 			}
 		}
 	})
-	a.during("bus-answer", a.to(), func() {
+	guest := a.fresh("answers")
+	a.during(guest, "bus-answer", a.to(), func() {
 		// The answer is forged by the asked guest itself, or comes from its agent: both are its right.
-		_, _ = a.Client.Databases(t.Context(), a.guest.ID)
+		_, _ = a.Client.Databases(t.Context(), guest)
 	})
 	close(stop)
 	asking.Wait()
@@ -119,21 +120,22 @@ func TestForgeReports(t *testing.T) {
 
 func TestBeSomebodyElseOnTheBus(t *testing.T) {
 	a := begin(t)
-	a.inside("bus-identity", a.to())
+	a.insideOf(a.fresh("nobody"), "bus-identity", a.to())
 	a.counted(refused("identity"), 5)
 	a.logged("broker refused a client", "authentication error")
 }
 
 func TestOpenManyConnections(t *testing.T) {
 	a := begin(t)
-	a.inside("bus-connections", a.to())
+	guest := a.fresh("connects")
+	a.insideOf(guest, "bus-connections", a.to())
 	a.counted(metric("trove_bus_kicks_total", "reason", "connections"), 1)
-	a.logged("guest connection cut", a.guest.ID, "connections")
+	a.logged("guest connection cut", guest, "connections")
 }
 
 func TestSendAndSubscribeMoreThanAllowed(t *testing.T) {
 	a := begin(t)
-	a.inside("bus-large", a.to())
+	a.insideOf(a.fresh("large"), "bus-large", a.to())
 	a.counted(refused("payload"), 1)
 	a.counted(refused("subscriptions"), 1)
 	a.logged("broker refused a client", "maximum payload")
@@ -142,9 +144,10 @@ func TestSendAndSubscribeMoreThanAllowed(t *testing.T) {
 func TestFloodTheBus(t *testing.T) {
 	a := begin(t)
 	seen := a.Instance(a.neighbour.ID).OperatingStatus
-	a.inside("bus-flood", a.to())
+	guest := a.fresh("floods")
+	a.insideOf(guest, "bus-flood", a.to())
 	a.counted(metric("trove_bus_kicks_total", "reason", "rate"), 1)
-	a.logged("guest connection cut", a.guest.ID, "rate")
+	a.logged("guest connection cut", guest, "rate")
 	deploy.Eventually(t, 5*time.Second, "the neighbour to answer through the API", func() bool {
 		_, err := a.Client.Databases(t.Context(), a.neighbour.ID)
 		return err == nil

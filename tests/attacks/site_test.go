@@ -334,15 +334,15 @@ func (a *attack) judge(name string, out []byte) attempt.Report {
 }
 
 // during runs an attack and, when it says that it is ready, does what it waits for.
-func (a *attack) during(name string, in map[string]string, do func()) attempt.Report {
+func (a *attack) during(guest, name string, in map[string]string, do func()) attempt.Report {
 	a.t.Helper()
 	const ready = "/run/attack-ready"
-	seen := filepath.Join(a.root(a.guest.ID), ready)
+	seen := filepath.Join(a.root(guest), ready)
 	_ = os.Remove(seen)
 	in["ready"] = ready
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	cmd, out, errs := a.command(ctx, a.guest.ID, name, in)
+	cmd, out, errs := a.command(ctx, guest, name, in)
 	if err := cmd.Start(); err != nil {
 		a.t.Fatal(err)
 	}
