@@ -6,6 +6,8 @@ import (
 	"os"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/trove-dbaas/trove/internal/atomicfile"
 	"github.com/trove-dbaas/trove/internal/clock"
 )
@@ -36,7 +38,8 @@ func (p *Provider) tendConsoles(ctx context.Context) {
 // keepConsole moves the end of a console into the state directory and empties it: sandboxes append, so they go on at its beginning. Losing it is no
 // reason to fail.
 func (p *Provider) keepConsole(ctx context.Context, id string) {
-	f, err := os.OpenFile(p.paths.console(id), os.O_RDWR, 0)
+	// The file is the guest's, which could make an open wait by a lease.
+	f, err := os.OpenFile(p.paths.console(id), os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return // nothing was ever written
 	}

@@ -175,6 +175,7 @@ func (p *Provider) start(ctx context.Context) {
 	})
 	p.done.Go(func() { p.tendConsoles(ctx) })
 	p.done.Go(func() { p.tendInstances(ctx) })
+	p.done.Go(func() { p.watchLimits(ctx) })
 }
 
 // Close ends the work in the background and waits for it. Instances go on. It may be called twice.

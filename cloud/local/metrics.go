@@ -10,6 +10,7 @@ import (
 // metrics are the local cloud's figures.
 type metrics struct {
 	mended *prometheus.CounterVec
+	hits   *prometheus.CounterVec
 	pool   *prometheus.Desc
 
 	provider *Provider
@@ -20,6 +21,11 @@ func newMetrics(p *Provider) *metrics {
 		mended: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "trove_local_mended_total", Help: "What was found changed on instances by somebody else and put right, by what it was.",
 		}, []string{"what"}),
+		// The instance is in the log: labels for each would grow without end.
+		hits: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "trove_local_limit_hits_total",
+			Help: "How often instances ran into a limit: processes killed for want of memory, processes refused because there were too many.",
+		}, []string{"limit"}),
 		pool: prometheus.NewDesc("trove_pool_bytes", "Space for data volumes, by kind: size, limit (size with overcommit), promised, used, pending "+
 			"(promised, to be reserved, not taken yet), spares, left, free and total (of the file system), stop_mark, warn_mark.", []string{"kind"}, nil),
 		provider: p,
@@ -31,7 +37,7 @@ func (m *metrics) register(r prometheus.Registerer) error {
 	if r == nil {
 		return nil
 	}
-	if err := errors.Join(r.Register(m.mended), r.Register(m)); err != nil {
+	if err := errors.Join(r.Register(m.mended), r.Register(m.hits), r.Register(m)); err != nil {
 		return fmt.Errorf("register metrics: %w", err)
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -111,12 +112,7 @@ func (l *listener) listen(w cable, where string, mark []byte) {
 func (l *listener) has(what string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, s := range l.seen {
-		if s == what {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(l.seen, what)
 }
 
 // scene is who is on a wire.

@@ -238,3 +238,24 @@ func TestRemoveTakesNestedGroups(t *testing.T) {
 		t.Errorf("left: %v, %v", left, err)
 	}
 }
+
+func TestEvents(t *testing.T) {
+	want := cgroup.Events{Killed: 3, Refused: 70}
+	for version, files := range map[string]map[string]string{
+		"v1": {
+			"memory/p/g/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n", "pids/p/g/pids.events": "max 70\n", "cpu/p/g/cpu.shares": "1024\n",
+		},
+		"v2": {
+			"cgroup.controllers": "cpu memory pids\n", "p/g/memory.events": "low 0\nmax 12\noom 4\noom_kill 3\n", "p/g/pids.events": "max 70\n",
+		},
+	} {
+		c := open(t, tree(t, files))
+		got, err := c.Events("/p/g")
+		if err != nil || got != want {
+			t.Errorf("%s: %+v, %v, want %+v", version, got, err, want)
+		}
+		if got, err := c.Events("/p/none"); err != nil || got != (cgroup.Events{}) {
+			t.Errorf("%s: a group that is not there: %+v, %v", version, got, err)
+		}
+	}
+}
