@@ -143,12 +143,12 @@ func TestDriftIsMended(t *testing.T) {
 			return err == nil && l.Attrs().Flags&net.FlagUp != 0
 		}},
 		{"forwarding switched off", "forwarding", "", func() {
-			if err := os.WriteFile("/proc/sys/net/ipv4/conf/"+o.device+"/forwarding", []byte("0"), 0); err != nil {
+			if err := os.WriteFile("/proc/sys/net/ipv4/conf/"+o.Device+"/forwarding", []byte("0"), 0); err != nil {
 				t.Fatal(err)
 			}
 			// The kernel tells nobody of settings: something else has to happen, or 10 s to pass.
-			link(t, o.device, func(l netlink.Link) error { return netlink.LinkSetMTU(l, 1400) })
-		}, func() bool { return forwarding(t, o)["ipv4/conf/"+o.device+"/forwarding"] == "1" }},
+			link(t, o.Device, func(l netlink.Link) error { return netlink.LinkSetMTU(l, 1400) })
+		}, func() bool { return forwarding(t, o)["ipv4/conf/"+o.Device+"/forwarding"] == "1" }},
 	} {
 		w.mu.Lock()
 		w.mended = nil
@@ -162,7 +162,7 @@ func TestDriftIsMended(t *testing.T) {
 		}
 	}
 	reaches(t, "engine after all that", dial(p.Address, engine, anywhere, patience))
-	reaches(t, "public port after all that", o.connects(t, o.host4, p.Public[0].Port, true))
+	reaches(t, "public port after all that", o.connects(t, o.Host4, p.Public[0].Port, true))
 	if found, err := n.Check(t.Context(), true); err != nil || len(found) > 0 {
 		t.Errorf("found %v, %v after everything was mended", found, err)
 	}

@@ -2,6 +2,7 @@ package hostnet
 
 import (
 	"net"
+	"net/netip"
 	"os"
 	"testing"
 )
@@ -29,12 +30,6 @@ func (n *Net) Guest(instance string) (management, tenant net.HardwareAddr) {
 	return n.d.mac(n.management, instance), n.d.mac(n.tenant, instance)
 }
 
-// NewNamespace and RemoveNamespace let tests make machines of their own.
-var (
-	NewNamespace    = newNamespace
-	RemoveNamespace = removeNamespace
-)
-
 // State returns the deployment's directory.
 func (n *Net) State() string { return n.d.state }
 
@@ -47,3 +42,6 @@ func (n *Net) HostPorts(tb testing.TB, instance string) (management, tenant stri
 	}
 	return n.d.port(n.management, r.number), n.d.port(n.tenant, r.number)
 }
+
+// TenantHost6 is the tenant bridge's IPv6 address.
+func (n *Net) TenantHost6() netip.Addr { return n.tenant.host6() }

@@ -2,111 +2,36 @@ package hostnet_test
 
 import (
 	"fmt"
-	"net"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/cloud/local/hostnet"
+	"github.com/trove-dbaas/trove/tests/outside"
 )
 
-// outside is a machine of its own: a network namespace, connected to this machine by a veth pair.
-type outside struct {
-	netns          string
-	host4, client4 netip.Addr
-	host6, client6 netip.Addr
-	device         string // on this machine
-}
+// outsider is a client machine.
+type outsider struct{ outside.Machine }
 
-var outsiders int
-
-func newOutside(t testing.TB) outside {
+func newOutside(t testing.TB) outsider {
 	t.Helper()
-	outsiders++
-	third := os.Getpid()%200 + 1
-	o := outside{
-		netns:   filepath.Join(t.TempDir(), "netns"),
-		host4:   netip.MustParseAddr(fmt.Sprintf("198.19.%d.%d", third, outsiders*4+1)),
-		client4: netip.MustParseAddr(fmt.Sprintf("198.19.%d.%d", third, outsiders*4+2)),
-		host6:   netip.MustParseAddr(fmt.Sprintf("fd5e:7e57:%x:%x::1", third, outsiders)),
-		client6: netip.MustParseAddr(fmt.Sprintf("fd5e:7e57:%x:%x::2", third, outsiders)),
-		device:  fmt.Sprintf("out%d-%d", os.Getpid()%10000, outsiders),
-	}
-	if err := hostnet.NewNamespace(o.netns); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := hostnet.RemoveNamespace(o.netns); err != nil {
-			t.Error(err)
-		}
-	})
-	ns, err := os.Open(o.netns)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ns.Close()
-	attrs := netlink.NewLinkAttrs()
-	attrs.Name = o.device
-	if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "eth0", PeerNamespace: netlink.NsFd(int(ns.Fd()))}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if link, err := netlink.LinkByName(o.device); err == nil {
-			_ = netlink.LinkDel(link)
-		}
-	})
-	up := func(device string, gateway bool, ips ...netip.Addr) error {
-		_ = os.WriteFile("/proc/sys/net/ipv6/conf/"+device+"/disable_ipv6", []byte("0"), 0)
-		link, err := netlink.LinkByName(device)
-		if err != nil {
-			return err
-		}
-		for _, ip := range ips {
-			bits := 30
-			flags := 0
-			if ip.Is6() {
-				bits, flags = 64, unix.IFA_F_NODAD
-			}
-			if err := netlink.AddrAdd(link, &netlink.Addr{IPNet: &net.IPNet{IP: ip.AsSlice(), Mask: net.CIDRMask(bits, ip.BitLen())}, Flags: flags}); err != nil {
-				return err
-			}
-		}
-		if err := netlink.LinkSetUp(link); err != nil || !gateway {
-			return err
-		}
-		for _, gw := range []netip.Addr{o.host4, o.host6} {
-			dst := &net.IPNet{IP: make(net.IP, len(gw.AsSlice())), Mask: net.CIDRMask(0, gw.BitLen())}
-			if err := netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: dst, Gw: gw.AsSlice(), Flags: int(netlink.FLAG_ONLINK)}); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	if err := up(o.device, false, o.host4, o.host6); err != nil {
-		t.Fatal(err)
-	}
-	if err := hostnet.Inside(o.netns, func() error { return up("eth0", true, o.client4, o.client6) }); err != nil {
-		t.Fatal(err)
-	}
-	return o
+	return outsider{outside.New(t)}
 }
 
 // connects opens a connection from outside.
-func (o outside) connects(t testing.TB, to netip.Addr, port int, wait bool) error {
+func (o outsider) connects(t testing.TB, to netip.Addr, port int, wait bool) error {
 	t.Helper()
 	limit := blocked
 	if wait {
 		limit = patience
 	}
 	var result error
-	if err := hostnet.Inside(o.netns, func() error {
+	if err := o.Do(func() error {
 		result = dial(to, port, anywhere, limit)
 		return nil
 	}); err != nil {
@@ -129,13 +54,13 @@ func publicPort(t *testing.T) {
 		t.Fatalf("no public endpoint: %+v", p)
 	}
 	port := p.Public[0].Port
-	reaches(t, "public port over IPv4", o.connects(t, o.host4, port, true))
-	reaches(t, "public port over IPv6", o.connects(t, o.host6, port, true))
-	reaches(t, "public port from this machine", dial(o.host4, port, anywhere, patience))
-	reaches(t, "public port from this machine over IPv6", dial(o.host6, port, anywhere, patience))
+	reaches(t, "public port over IPv4", o.connects(t, o.Host4, port, true))
+	reaches(t, "public port over IPv6", o.connects(t, o.Host6, port, true))
+	reaches(t, "public port from this machine", dial(o.Host4, port, anywhere, patience))
+	reaches(t, "public port from this machine over IPv6", dial(o.Host6, port, anywhere, patience))
 	reaches(t, "private address from this machine", dial(p.Address, engine, anywhere, patience))
 	unreachable(t, "private address from outside", o.connects(t, p.Address, engine, false))
-	unreachable(t, "another public port", o.connects(t, o.host4, 21700+(port-21700+1)%4, false))
+	unreachable(t, "another public port", o.connects(t, o.Host4, 21700+(port-21700+1)%4, false))
 }
 
 func publicGuest(t testing.TB, n *hostnet.Net, access ...string) (hostnet.Spec, hostnet.Ports) {
@@ -157,7 +82,7 @@ func publicAccessRules(t *testing.T) {
 	s, p := publicGuest(t, n)
 	listen(t, &p, netip.IPv6Unspecified(), engine)
 	port := p.Public[0].Port
-	range4, range6 := o.client4.String()+"/32", netip.PrefixFrom(o.client6, 64).Masked().String()
+	range4, range6 := o.Client4.String()+"/32", netip.PrefixFrom(o.Client6, 64).Masked().String()
 	for _, test := range []struct {
 		name         string
 		access       []string
@@ -170,7 +95,7 @@ func publicAccessRules(t *testing.T) {
 		{"the client's IPv4 address", []string{"192.0.2.0/24", range4}, true, false},
 		{"the client's IPv6 range", []string{"192.0.2.0/24", range6}, false, true},
 		{"the client", []string{range4, range6}, true, true},
-		{"this machine's address towards the client", []string{o.host4.String() + "/32", o.host6.String() + "/128"}, false, false},
+		{"this machine's address towards the client", []string{o.Host4.String() + "/32", o.Host6.String() + "/128"}, false, false},
 		{"the bridge", []string{n.TenantHost().String() + "/32"}, false, false},
 	} {
 		s.Access = prefixes(test.access)
@@ -180,7 +105,7 @@ func publicAccessRules(t *testing.T) {
 		for family, c := range map[string]struct {
 			to   netip.Addr
 			open bool
-		}{"IPv4": {o.host4, test.open4}, "IPv6": {o.host6, test.open6}} {
+		}{"IPv4": {o.Host4, test.open4}, "IPv6": {o.Host6, test.open6}} {
 			err := o.connects(t, c.to, port, c.open)
 			if (err == nil) != c.open {
 				t.Errorf("open to %s, over %s: %v, want open %v", test.name, family, err, c.open)
@@ -196,8 +121,8 @@ func TestPublicConnectionsFollowTheRules(t *testing.T) {
 	s, p := publicGuest(t, n)
 	echo(t, p, engine)
 	var c client
-	if err := hostnet.Inside(o.netns, func() error {
-		c = connected(t, o.host4, p.Public[0].Port)
+	if err := o.Do(func() error {
+		c = connected(t, o.Host4, p.Public[0].Port)
 		return nil
 	}); err != nil {
 		t.Fatal(err)
@@ -209,10 +134,10 @@ func TestPublicConnectionsFollowTheRules(t *testing.T) {
 		goesOn bool
 	}{
 		{"at first", nil, true, true},
-		{"with a range around it", []string{o.client4.String() + "/24", "2001:db8::/32"}, true, true},
+		{"with a range around it", []string{o.Client4.String() + "/24", "2001:db8::/32"}, true, true},
 		{"with somebody else's range", []string{"192.0.2.0/24"}, true, false},
-		{"with its own again", []string{o.client4.String() + "/32"}, true, true},
-		{"not public", []string{o.client4.String() + "/32"}, false, false},
+		{"with its own again", []string{o.Client4.String() + "/32"}, true, true},
+		{"not public", []string{o.Client4.String() + "/32"}, false, false},
 		{"public again", nil, true, true},
 	}
 	for _, step := range steps {
@@ -295,7 +220,7 @@ func TestWithoutPublicAddresses(t *testing.T) {
 func TestAddressesOfItsOwn(t *testing.T) {
 	o := newOutside(t)
 	pool4, pool6 := netip.MustParsePrefix("198.18.77.0/30"), netip.MustParsePrefix("fd5e:7e57:77::/120")
-	n := open(t, hostnet.Config{Public: hostnet.PublicConfig{Pools: []netip.Prefix{pool4, pool6}, Interface: o.device}})
+	n := open(t, hostnet.Config{Public: hostnet.PublicConfig{Pools: []netip.Prefix{pool4, pool6}, Interface: o.Device}})
 	s, p := publicGuest(t, n)
 	listen(t, &p, netip.IPv6Unspecified(), engine)
 	listen(t, &p, netip.IPv6Unspecified(), engine+1)
@@ -309,7 +234,7 @@ func TestAddressesOfItsOwn(t *testing.T) {
 		unreachable(t, "another port of the guest at "+e.Address.String(), o.connects(t, e.Address, engine+1, false))
 		unreachable(t, "a port of this machine at "+e.Address.String(), o.connects(t, e.Address, 0x7e57, false))
 	}
-	s.Access = prefixes([]string{"192.0.2.0/24", o.client6.String() + "/128"})
+	s.Access = prefixes([]string{"192.0.2.0/24", o.Client6.String() + "/128"})
 	ensure(t, n, s)
 	unreachable(t, "engine over IPv4 for somebody else", o.connects(t, p.Public[0].Address, engine, false))
 	reaches(t, "engine over IPv6", o.connects(t, p.Public[1].Address, engine, true))
@@ -328,7 +253,7 @@ func TestAddressesOfItsOwn(t *testing.T) {
 	if err := hostnet.Destroy(t.Context(), n.State()); err != nil {
 		t.Fatal(err)
 	}
-	link, err := netlink.LinkByName(o.device)
+	link, err := netlink.LinkByName(o.Device)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -338,7 +263,7 @@ func TestAddressesOfItsOwn(t *testing.T) {
 	}
 	for _, a := range left {
 		if ip, _ := netip.AddrFromSlice(a.IP); pool4.Contains(ip.Unmap()) || pool6.Contains(ip) {
-			t.Errorf("%s is left on %s", ip, o.device)
+			t.Errorf("%s is left on %s", ip, o.Device)
 		}
 	}
 }
@@ -361,9 +286,9 @@ func nothingElseIsForwarded(t *testing.T) {
 	listen(t, &p, netip.IPv6Unspecified(), engine)
 	listen(t, &private, netip.IPv6Unspecified(), engine)
 	b.listen(t, 0x7e58)
-	reaches(t, "public instance", a.connects(t, a.host4, p.Public[0].Port, true))
-	reaches(t, "public instance at another address of this machine", a.connects(t, b.host6, p.Public[0].Port, true))
-	for _, to := range []netip.Addr{b.client4, b.client6} {
+	reaches(t, "public instance", a.connects(t, a.Host4, p.Public[0].Port, true))
+	reaches(t, "public instance at another address of this machine", a.connects(t, b.Host6, p.Public[0].Port, true))
+	for _, to := range []netip.Addr{b.Client4, b.Client6} {
 		unreachable(t, "another network through this machine", a.connects(t, to, 0x7e58, false))
 		unreachable(t, "a network outside from a guest", fromGuest(t, p, to, 0x7e58, blocked))
 	}
@@ -377,7 +302,7 @@ func nothingElseIsForwarded(t *testing.T) {
 	_, mac := n.Guest(p.Instance)
 	_, bridge := n.Guest("bridge")
 	sniffed := a.sniff(t)
-	send(t, p, "eth0", ether(bridge, mac, 0x0800, segment(p.Address, a.client4, engine, 50000, 0x10)))
+	send(t, p, "eth0", ether(bridge, mac, 0x0800, segment(p.Address, a.Client4, engine, 50000, 0x10)))
 	if sniffed.has(t, mark, blocked) {
 		t.Error("a segment without a connection was forwarded to a client")
 	}
@@ -397,11 +322,11 @@ func nothingElseIsForwarded(t *testing.T) {
 }
 
 // forwarding returns what is forwarded between which interfaces.
-func forwarding(t testing.TB, all ...outside) map[string]string {
+func forwarding(t testing.TB, all ...outsider) map[string]string {
 	t.Helper()
 	paths := []string{"ipv4/ip_forward", "ipv6/conf/all/forwarding"}
 	for _, o := range all {
-		paths = append(paths, "ipv4/conf/"+o.device+"/forwarding", "ipv6/conf/"+o.device+"/force_forwarding", "ipv6/conf/"+o.device+"/forwarding")
+		paths = append(paths, "ipv4/conf/"+o.Device+"/forwarding", "ipv6/conf/"+o.Device+"/force_forwarding", "ipv6/conf/"+o.Device+"/forwarding")
 	}
 	now := map[string]string{}
 	for _, p := range paths {
@@ -414,14 +339,14 @@ func forwarding(t testing.TB, all ...outside) map[string]string {
 	return now
 }
 
-func (o outside) listen(t testing.TB, port int) {
+func (o outsider) listen(t testing.TB, port int) {
 	t.Helper()
-	p := hostnet.Ports{Netns: o.netns}
+	p := hostnet.Ports{Netns: o.Netns}
 	listen(t, &p, netip.IPv6Unspecified(), port)
 }
 
-func (o outside) sniff(t testing.TB) *capture {
+func (o outsider) sniff(t testing.TB) *capture {
 	t.Helper()
-	p := hostnet.Ports{Netns: o.netns}
+	p := hostnet.Ports{Netns: o.Netns}
 	return sniff(t, &p, "eth0")
 }

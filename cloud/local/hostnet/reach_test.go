@@ -1,6 +1,7 @@
 package hostnet_test
 
 import (
+	"net/netip"
 	"os"
 	"testing"
 	"time"
@@ -147,6 +148,77 @@ func TestConnectionsSurviveReopening(t *testing.T) {
 		}
 		if err := c.ping(patience); err != nil {
 			t.Fatalf("after Open and Repair: %v", err)
+		}
+	}
+}
+
+// Over IPv6 a guest reaches nobody either, whatever addresses, routes and neighbours it gives itself, and is reached at the engine's port alone.
+func TestWhoReachesWhomOverIPv6(t *testing.T) { withBridgeFilter(t, whoReachesWhomOverIPv6) }
+
+func whoReachesWhomOverIPv6(t *testing.T) {
+	n := open(t, hostnet.Config{})
+	a, b := guest(t, n), guest(t, n)
+	everywhere := netip.IPv6Unspecified()
+	listen(t, &b, everywhere, engine)
+	listen(t, &b, everywhere, engine+1)
+	listen(t, nil, everywhere, 0x7e59)
+	reaches(t, "engine from the host", dial(b.Address6, engine, anywhere, patience))
+	unreachable(t, "another port of the guest", dial(b.Address6, engine+1, anywhere, blocked))
+	in(t, a, func() error { return addNeighbour("eth0", b.Address6, macOf(n, b)) })
+	unreachable(t, "neighbour", fromGuest(t, a, b.Address6, engine, blocked))
+	unreachable(t, "host on the tenant network", fromGuest(t, a, n.TenantHost6(), 0x7e59, blocked))
+
+	// Link-local addresses that both give themselves, on both networks.
+	mine, other := netip.MustParseAddr("fe80::a"), netip.MustParseAddr("fe80::b")
+	for _, device := range []string{"eth0", "mgmt0"} {
+		for p, ip := range map[*hostnet.Ports]netip.Addr{&a: mine, &b: other} {
+			in(t, *p, func() error { return addAddress(device, netip.PrefixFrom(ip, 64)) })
+		}
+		in(t, a, func() error {
+			_, mac := n.Guest(b.Instance)
+			if device == "mgmt0" {
+				mac, _ = n.Guest(b.Instance)
+			}
+			return addNeighbour(device, other, mac)
+		})
+		unreachable(t, "neighbour by link-local address on "+device, fromGuest(t, a, other.WithZone(device), engine, blocked))
+		unreachable(t, "engine by link-local address on "+device+" from the host", dial(other.WithZone(tenantOf(n)), engine, anywhere, blocked))
+	}
+}
+
+// A guest that routes everything to the host reaches none of the host's addresses: not those of other deployments, not the one where clouds have
+// metadata, and none of an outside network.
+func TestNoAddressOfTheHost(t *testing.T) { withBridgeFilter(t, noAddressOfTheHost) }
+
+func noAddressOfTheHost(t *testing.T) {
+	const port = 0x7e5a
+	o := newOutside(t)
+	metadata := netip.MustParseAddr("169.254.169.254")
+	if err := addAddress(o.Device, netip.PrefixFrom(metadata, 32)); err != nil {
+		t.Fatal(err)
+	}
+	n, other := open(t, hostnet.Config{}), open(t, hostnet.Config{})
+	a, b := guest(t, n), guest(t, other)
+	listen(t, nil, netip.IPv6Unspecified(), port)
+	listen(t, &b, netip.IPv6Unspecified(), engine)
+	o.listen(t, port)
+	reaches(t, "metadata address from the host", dial(metadata, port, anywhere, patience))
+	for _, route := range []struct{ v4, v6 netip.Addr }{{n.TenantHost(), n.TenantHost6()}, {n.HostAddress(), n.TenantHost6()}} {
+		in(t, a, func() error {
+			for to, via := range map[string]netip.Addr{"0.0.0.0/0": route.v4, "::/0": route.v6} {
+				if err := addRoute(to, via); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		for _, ip := range []netip.Addr{
+			metadata, o.Host4, o.Host6, o.Client4, o.Client6, n.HostAddress(), n.TenantHost(), n.TenantHost6(), other.HostAddress(), other.TenantHost(), other.TenantHost6(),
+		} {
+			unreachable(t, ip.String()+" by "+route.v4.String(), fromGuest(t, a, ip, port, blocked))
+		}
+		for _, ip := range []netip.Addr{b.Address, b.Address6} {
+			unreachable(t, "guest of another deployment at "+ip.String(), fromGuest(t, a, ip, engine, blocked))
 		}
 	}
 }

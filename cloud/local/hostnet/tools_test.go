@@ -5,12 +5,14 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/trove-dbaas/trove/cloud/local/hostnet"
 )
@@ -126,4 +128,18 @@ func (c *client) ping(wait time.Duration) error {
 	got, err := io.ReadFull(c, make([]byte, c.owed))
 	c.owed -= got
 	return err
+}
+
+// addAddress gives an interface of the calling thread's namespace another address.
+func addAddress(device string, p netip.Prefix) error {
+	_ = os.WriteFile("/proc/sys/net/ipv6/conf/"+device+"/disable_ipv6", []byte("0"), 0)
+	link, err := netlink.LinkByName(device)
+	if err != nil {
+		return err
+	}
+	a := &netlink.Addr{IPNet: &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}}
+	if p.Addr().Is6() {
+		a.Flags = unix.IFA_F_NODAD
+	}
+	return netlink.AddrReplace(link, a)
 }
