@@ -56,6 +56,17 @@ func (s *site) own() string { return s.Addresses()[0] }
 // pin makes a guest know these addresses of the bus alone.
 func pin(t testing.TB, dir string, addresses ...string) {
 	t.Helper()
+	edit(t, dir, func(c *bus.Credential) { c.Addresses = addresses })
+}
+
+// replace gives a guest another JWT.
+func replace(t testing.TB, dir, jwt string) {
+	t.Helper()
+	edit(t, dir, func(c *bus.Credential) { c.JWT = jwt })
+}
+
+func edit(t testing.TB, dir string, change func(*bus.Credential)) {
+	t.Helper()
 	path := filepath.Join(dir, "credential.json")
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -65,7 +76,7 @@ func pin(t testing.TB, dir string, addresses ...string) {
 	if err := json.Unmarshal(data, &c); err != nil {
 		t.Fatal(err)
 	}
-	c.Addresses = addresses
+	change(&c)
 	if data, err = json.Marshal(c); err != nil {
 		t.Fatal(err)
 	}

@@ -131,6 +131,12 @@ func TestAGuestThatLostItsCredentialGetsAnother(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.join(t, dir)
+	if s.metric(t, "trove_bus_enrolment_requests_total", "token_reused") != 0 || strings.Contains(s.log.String(), "alarm:") {
+		t.Error("its own guest's second use of a token raised an alarm")
+	}
+	if s.metric(t, "trove_bus_enrolment_requests_total", "repeated") != 1 {
+		t.Error("the second use was not counted")
+	}
 }
 
 func TestEnrolSaysWhatIsWrong(t *testing.T) {
