@@ -21,7 +21,9 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/backupstore"
 	"github.com/trove-dbaas/trove/cloud"
+	"github.com/trove-dbaas/trove/gateway/grant"
 	"github.com/trove-dbaas/trove/guestapi"
 	"github.com/trove-dbaas/trove/identity"
 	"github.com/trove-dbaas/trove/internal/clock"
@@ -43,6 +45,14 @@ type Guests interface {
 	Revoke(ctx context.Context, instance string, user guestapi.UserRef, database string) error
 	EnableRoot(ctx context.Context, instance string, password trove.Secret) error
 	DisableRoot(ctx context.Context, instance string) error
+	Logs(ctx context.Context, instance string) ([]guestapi.LogState, error)
+	SetLog(ctx context.Context, instance, log string, on bool) error
+	PublishLog(ctx context.Context, instance string, args guestapi.PublishLogArgs) (guestapi.LogPublished, error)
+}
+
+// Grants makes grants for guests; grant.Issuer is it.
+type Grants interface {
+	Issue(ctx context.Context, s grant.Spec) (guestapi.Grant, error)
 }
 
 // Config is what the API needs. Store, Auth, Policy, Guests, Catalog, Sealer, Clock and Log are required.
@@ -56,6 +66,9 @@ type Config struct {
 	Clock   clock.Clock
 	Log     *slog.Logger
 	Metrics prometheus.Registerer // nil: no metrics
+	// Objects is where published logs are, and Grants lets guests write there; nil: logs are not available.
+	Objects backupstore.Store
+	Grants  Grants
 	Wake    func(context.Context) // called after an operation was enqueued; nil: the taskmanager finds it by itself
 
 	Region           string // "": RegionOne

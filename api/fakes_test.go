@@ -114,6 +114,7 @@ func (*fakeCatalog) ImageExists(context.Context, string) error { return nil }
 
 // fakeGuests keeps databases and users per instance in memory.
 type fakeGuests struct {
+	*fakeLogs
 	mu        sync.Mutex
 	databases map[string][]string
 	users     map[string][]trove.User
@@ -123,7 +124,7 @@ type fakeGuests struct {
 }
 
 func newGuests() *fakeGuests {
-	return &fakeGuests{databases: map[string][]string{}, users: map[string][]trove.User{}, rename: true}
+	return &fakeGuests{fakeLogs: newFakeLogs(), databases: map[string][]string{}, users: map[string][]trove.User{}, rename: true}
 }
 
 func (g *fakeGuests) enter(ctx context.Context) (func(), error) {
@@ -351,7 +352,7 @@ func newWorld(t testing.TB, quotas map[string]int, change func(*api.Config)) *wo
 	w.config = api.Config{
 		Store: st, Auth: fakeAuth{}, Policy: rules, Guests: w.guests, Catalog: newCatalog(), Sealer: fakeSealer{}, Clock: w.clock,
 		Log: slog.New(slog.DiscardHandler), DefaultDatastore: "mysql", MaxVolumeSize: 100, NoRateLimit: true,
-		Wake: func(context.Context) { *w.woken++ },
+		Wake: func(context.Context) { *w.woken++ }, Objects: w.guests.objects, Grants: w.guests,
 	}
 	if change != nil {
 		change(&w.config)

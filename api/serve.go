@@ -214,8 +214,17 @@ func (s *server) perform(ctx context.Context, w *recorder, op *Operation, c *cal
 		w.WriteHeader(op.Success)
 		return nil
 	}
+	if st, ok := out.(stream); ok {
+		st.write(ctx, w)
+		return nil
+	}
 	s.writeJSON(ctx, w, op.Success, out)
 	return nil
+}
+
+// stream is an answer that is no JSON and may be long. It begins when nothing can go wrong any more but its content.
+type stream interface {
+	write(ctx context.Context, w http.ResponseWriter)
 }
 
 func (s *server) enforce(c *call, rule, tenant string) error {

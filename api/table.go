@@ -24,6 +24,7 @@ func Operations() []Operation {
 		{"Databases", databaseOperations()},
 		{"Users", userOperations()},
 		{"Root", rootOperations()},
+		{"Logs", logOperations()},
 		{"Datastores", datastoreOperations()},
 		{"Flavors, limits and quotas", limitOperations()},
 		{"Guest agents", agentOperations()},
@@ -188,6 +189,32 @@ func rootOperations() []Operation {
 		{
 			ID: "disableRoot", Method: http.MethodDelete, Path: path, Rule: "instance:extension:root:delete", ByProject: true,
 			Summary: "Disable the superuser.", Success: http.StatusNoContent, handle: (*server).disableRoot,
+		},
+	}
+}
+
+func logOperations() []Operation {
+	const path, rule = "/instances/{instance}/log", "instance:guest_log_list"
+	return []Operation{
+		{
+			ID: "listLogs", Method: http.MethodGet, Path: path, Rule: rule, Summary: "List the logs of an instance.",
+			Success: http.StatusOK, Response: wire.LogList{}, handle: (*server).listLogs,
+		},
+		{
+			ID: "actOnLog", Method: http.MethodPost, Path: path, Rule: rule, Schema: "log-action.json",
+			Summary: "Show a log, or enable, disable, publish or discard it. To publish also enables, unless disable is asked for.",
+			Success: http.StatusOK, Response: wire.LogBody{}, handle: (*server).actOnLog,
+		},
+		{
+			ID: "listLogObjects", Method: http.MethodGet, Path: path + "/{log}/objects", Rule: rule, Extension: true,
+			Summary: "List what was published of a log, oldest first.",
+			Success: http.StatusOK, Response: wire.LogObjectList{}, handle: (*server).listLogObjects,
+		},
+		{
+			ID: "readLog", Method: http.MethodGet, Path: path + "/{log}/contents", Rule: rule, Extension: true,
+			Summary: "Read what was published of a log, as text. With lines only so many at the end.",
+			Query:   []Query{{"lines", "integer", "the last lines only; at most 100000"}},
+			Success: http.StatusOK, handle: (*server).readLog,
 		},
 	}
 }

@@ -69,6 +69,22 @@ type Engine interface {
 	RootEnabled(ctx context.Context, l Layout) (bool, error)
 }
 
+// LogSource is an engine with logs that can be shown. It is optional.
+type LogSource interface {
+	// Logs returns the logs, ordered by name. It does not ask the server, which may be down.
+	Logs(ctx context.Context, l Layout) ([]Log, error)
+	// SetLog switches a log on or off, for the running server and for later starts. NotFound if there is none of the name, BadRequest if it is always on.
+	SetLog(ctx context.Context, l Layout, name string, on bool) error
+}
+
+// Log is a text file that the server appends lines to.
+type Log struct {
+	Name    string
+	System  bool // always on: it cannot be switched
+	Enabled bool
+	Path    string // the file, which need not be there
+}
+
 // Info are the facts about an engine.
 type Info struct {
 	Manager      string // the driver's name

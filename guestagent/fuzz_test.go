@@ -31,6 +31,9 @@ func FuzzRequest(f *testing.F) {
 		`{"v":1,"id":"2","command":"create-user","args":[{"name":"a","password":"b"}]}`,
 		`{"v":1,"id":"3","command":"update-user","args":{"name":null,"new_name":"x"}}`,
 		`{"v":1,"id":"4","command":"renew-identity","args":{"jwt":"x","expires":"never"}}`,
+		`{"v":1,"id":"5","command":"logs"}`,
+		`{"v":1,"id":"6","command":"set-log","args":{"name":"general","on":true}}`,
+		`{"v":1,"id":"7","command":"publish-log","args":{"name":"error","from":-5,"grant":{"prefix":"../","max_bytes":-1}}}`,
 		`{"v":0}`, `{`, `null`, ``, `[]`, "\xff\xfe",
 	} {
 		f.Add([]byte(seed))

@@ -237,6 +237,9 @@ func (l *loop) probed(ctx context.Context, a probeAnswer) {
 		if boundErr := l.log.bound(); boundErr != nil {
 			l.s.log.WarnContext(ctx, "engine log could not be cut", "err", boundErr)
 		}
+		if boundErr := boundLogs(ctx, l.s.engine, l.s.layout); boundErr != nil {
+			l.s.log.WarnContext(ctx, "engine log could not be cut", "err", boundErr)
+		}
 		if err == nil {
 			l.failed = 0
 			l.timer.Reset(l.s.times.PingHealthy)

@@ -29,6 +29,9 @@ var shortCommands = map[guestapi.Command]shortFunc{
 	guestapi.CmdRootEnabled:    asked(rootEnabled),
 	guestapi.CmdVolume:         volume,
 	guestapi.CmdRenewIdentity:  renewIdentity,
+	guestapi.CmdLogs:           listLogs,
+	guestapi.CmdSetLog:         setLog,
+	guestapi.CmdPublishLog:     publishLog,
 }
 
 // commands is what hello lists.

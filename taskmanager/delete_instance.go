@@ -6,6 +6,7 @@ import (
 	"time"
 
 	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/backupstore"
 	"github.com/trove-dbaas/trove/guestapi"
 	"github.com/trove-dbaas/trove/internal/workflow"
 	"github.com/trove-dbaas/trove/store"
@@ -25,7 +26,7 @@ func (m *Manager) deleteInstance() *workflow.Definition {
 			{Name: "machine", Says: "removing the machine", Do: m.undoMachine, Weight: 2},
 			{Name: "names", Says: "removing the host name", Do: m.undoNames},
 			{Name: "network", Says: "removing the network", Do: m.removeNetwork},
-			{Name: "volume", Says: "removing the volume", Do: m.undoVolume},
+			{Name: "volume", Says: "removing the volume", Do: m.removeData},
 			{Name: "row", Says: "finishing", Do: m.ready},
 		},
 		Closed: m.deleteClosed,
@@ -70,6 +71,21 @@ func (m *Manager) removeNetwork(ctx context.Context, op *workflow.Op) (workflow.
 		return workflow.Outcome{}, fmt.Errorf("remove the network: %w", err)
 	}
 	return workflow.Done(), nil
+}
+
+// removeData removes the volume, and what was published of the instance's logs: nobody could read it any more.
+func (m *Manager) removeData(ctx context.Context, op *workflow.Op) (workflow.Outcome, error) {
+	if m.objects != nil {
+		i, err := m.store.Instance(ctx, op.Target())
+		if err != nil {
+			return workflow.Outcome{}, fmt.Errorf("read instance %s: %w", op.Target(), err)
+		}
+		logs := backupstore.Container{Project: i.ProjectID, Name: trove.LogContainer}
+		if _, err := m.objects.RemoveAll(ctx, logs, i.ID+"/"); err != nil {
+			return workflow.Outcome{}, fmt.Errorf("remove the published logs: %w", err)
+		}
+	}
+	return m.undoVolume(ctx, op)
 }
 
 // deleteClosed removes the row and gives back what it still holds; a delete that failed leaves the wish to be deleted in place.

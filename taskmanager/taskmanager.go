@@ -19,6 +19,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/trove-dbaas/trove/backupstore"
 	"github.com/trove-dbaas/trove/bus"
 	"github.com/trove-dbaas/trove/cloud"
 	"github.com/trove-dbaas/trove/internal/clock"
@@ -36,6 +37,7 @@ type Config struct {
 	Issuer    bus.Issuer // renews the guests' credentials
 	Enrolment bus.Enrolment
 	Sealer    secrets.Sealer
+	Objects   backupstore.Store // where published logs are; nil: nowhere
 	// Agents are the releases of the guest agent; nil: there are none, and agents are not upgraded.
 	Agents  Agents
 	Clock   clock.Clock
@@ -65,6 +67,7 @@ type Manager struct {
 	enrolment bus.Enrolment
 	sealer    secrets.Sealer
 	agents    Agents
+	objects   backupstore.Store
 	clock     clock.Clock
 	log       *slog.Logger
 
@@ -83,7 +86,7 @@ func New(c Config) (*Manager, error) {
 		return nil, errors.New("taskmanager: clock and log are needed")
 	}
 	m := &Manager{
-		store: c.Store, cloud: c.Cloud, guests: c.Guests, enrolment: c.Enrolment, sealer: c.Sealer, agents: c.Agents, clock: c.Clock, log: c.Log,
+		store: c.Store, cloud: c.Cloud, guests: c.Guests, enrolment: c.Enrolment, sealer: c.Sealer, agents: c.Agents, objects: c.Objects, clock: c.Clock, log: c.Log,
 		usageTimeout: cmp.Or(c.UsageTimeout, 30*time.Minute),
 		deletes:      reconcilers.NewQueue(),
 	}

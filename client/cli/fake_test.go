@@ -114,6 +114,19 @@ func (f *fakeAPI) gets() {
 	app := wire.User{Name: "app", Host: "10.0.0.7", Databases: []wire.Database{{Name: "orders"}, {Name: "invoices"}}}
 	get(at+"/users", wire.UserList{Users: []wire.User{app, {Name: "idle", Host: "%", Databases: []wire.Database{}}}})
 	get(at+"/users/app@10.0.0.7", wire.UserBody{User: app})
+	errorLog := wire.Log{
+		Name: "error", Type: "SYS", Status: "Partial", Published: 2048, Pending: 100, Container: "database_logs", Prefix: shopID + "/mariadb-error/",
+		Metafile: shopID + "/mariadb-error_metafile",
+	}
+	get(at+"/log", wire.LogList{Logs: []wire.Log{errorLog, {Name: "general", Type: "USER", Status: "Disabled", Container: "None", Prefix: "None"}}})
+	f.mux.HandleFunc("POST /v1.0/p"+at+"/log", func(w http.ResponseWriter, r *http.Request) { f.change(w, r, wire.LogBody{Log: errorLog}) })
+	get(at+"/log/error/objects", wire.LogObjectList{Objects: []wire.LogObject{
+		{Name: shopID + "/mariadb-error/log-1/00001", Size: 2048, Lines: 20, SHA256: "ab", Published: wire.Time(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))},
+	}})
+	f.mux.HandleFunc("GET /v1.0/p"+at+"/log/error/contents", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		_, _ = io.WriteString(w, "mariadbd: ready for connections\n")
+	})
 	get(at+"/root", wire.RootEnabled{RootEnabled: true})
 	get("/datastores", wire.DatastoreList{Datastores: stores})
 	get("/datastores/mariadb", wire.DatastoreBody{Datastore: stores[0]})

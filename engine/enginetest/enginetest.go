@@ -27,6 +27,8 @@ type Setup struct {
 	Override string
 	Value    string
 	Read     func(ctx context.Context, l engine.Layout, user string, password trove.Secret) (string, error)
+	// LogsWritten says that a log that is on has a file as soon as the server is up.
+	LogsWritten bool
 	// BadOverrides are names or values that Configure must refuse.
 	BadOverrides map[string]string
 	// Names are names that a careless driver would let into a statement, for databases and for users. The suite has some of its own.
@@ -44,7 +46,7 @@ func Run(t *testing.T, newSetup func(t *testing.T) Setup) {
 	t.Helper()
 	for name, part := range map[string]func(t *testing.T, s Setup){
 		"Info": info, "Initialise": initialise, "FirstStart": firstStart, "Databases": databases, "Users": users, "UpdateUser": updateUser,
-		"Grants": grants, "Root": root, "Names": names, "Stopped": stopped, "Restart": restart, "Configure": configure,
+		"Grants": grants, "Root": root, "Names": names, "Stopped": stopped, "Restart": restart, "Configure": configure, "Logs": logs,
 	} {
 		t.Run(name, func(t *testing.T) { part(t, newSetup(t)) })
 	}

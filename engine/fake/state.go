@@ -25,6 +25,7 @@ type state struct {
 	Databases  []trove.Database `json:"databases"`
 	Users      []user           `json:"users"`
 	Root       string           `json:"root,omitempty"` // hash of the password, "" when disabled
+	Logs       []string         `json:"logs,omitempty"` // those that were switched on
 }
 
 type user struct {

@@ -68,6 +68,9 @@ func (p place) fixed(s engine.Settings) []option {
 		{"socket", p.socket()},
 		{"pid_file", p.pidFile()},
 		{"log_error", p.errorLog()},
+		{"general_log_file", p.generalLog()},
+		{"slow_query_log_file", p.slowLog()},
+		{"log_output", "FILE"},
 		{"init_file", p.initFile()},
 		{"port", strconv.Itoa(port)},
 		{"bind_address", address},
@@ -86,7 +89,7 @@ var forbidden = []string{
 	"basedir", "bind_address", "bootstrap", "chroot", "console", "core_file", "daemonize", "datadir", "defaults_extra_file", "defaults_file",
 	"extra_port", "ft_stopword_file", "gdb", "general_log_file", "help", "init_connect", "init_file", "init_rpl_role", "init_slave",
 	"innodb_data_home_dir", "innodb_log_group_home_dir", "innodb_temp_data_file_path", "innodb_tmpdir", "innodb_undo_directory", "install",
-	"lc_messages_dir", "log_basename", "log_bin", "log_bin_index", "log_error", "log_isam", "log_tc", "pid_file", "plugin_dir",
+	"lc_messages_dir", "log_basename", "log_bin", "log_bin_index", "log_error", "log_isam", "log_output", "log_tc", "pid_file", "plugin_dir",
 	"plugin_load", "plugin_load_add", "port", "relay_log", "relay_log_index", "relay_log_info_file", "report_host", "secure_file_priv",
 	"server_id", "skip_grant_tables", "slave_load_tmpdir", "slow_query_log_file", "socket", "ssl_ca", "ssl_capath", "ssl_cert", "ssl_crl",
 	"ssl_crlpath", "ssl_key", "symbolic_links", "tmpdir", "user", "verbose", "version", "wsrep_provider",
@@ -165,15 +168,15 @@ func optionValue(raw json.RawMessage) (string, error) {
 
 var valueEscaper = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
 
-// render writes my.cnf. Values are quoted: a # or a space in one is part of it.
-func (p place) render(s engine.Settings) ([]byte, error) {
+// render writes my.cnf, with the logs of these names switched on. Values are quoted: a # or a space in one is part of it.
+func (p place) render(s engine.Settings, logs ...string) ([]byte, error) {
 	overrides, err := overridden(s.Overrides)
 	if err != nil {
 		return nil, err
 	}
 	var b bytes.Buffer
 	b.WriteString("# Written at each start of the server; changes here are lost.\n[mariadbd]\n")
-	for _, part := range [][]option{derived(s), overrides, p.fixed(s)} {
+	for _, part := range [][]option{derived(s), logDefaults(logs), overrides, logOptions(logs), p.fixed(s)} {
 		for _, o := range part {
 			fmt.Fprintf(&b, "%s=\"%s\"\n", o.name, valueEscaper.Replace(o.value))
 		}

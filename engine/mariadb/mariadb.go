@@ -51,7 +51,10 @@ type Engine struct {
 	mu sync.Mutex // one change at a time: looking and acting are two statements
 }
 
-var _ engine.Engine = (*Engine)(nil)
+var (
+	_ engine.Engine    = (*Engine)(nil)
+	_ engine.LogSource = (*Engine)(nil)
+)
 
 // New returns the driver.
 func New(log *slog.Logger, clk clock.Clock) *Engine { return &Engine{log: log, clk: clk} }
@@ -74,11 +77,13 @@ func (*Engine) Info() engine.Info {
 type place struct{ engine.Layout }
 
 // On the volume. These directories belong to the engine's account, what they are in to root: the account cannot put a link in their place.
-func (p place) dataDir() string  { return filepath.Join(p.Data, "mysql") }
-func (p place) logDir() string   { return filepath.Join(p.Data, "mysql-log") }
-func (p place) tmpDir() string   { return filepath.Join(p.Data, "mysql-tmp") }   // not the tmpfs: sorting large tables must not eat memory
-func (p place) filesDir() string { return filepath.Join(p.Data, "mysql-files") } // the one place for LOAD DATA and INTO OUTFILE
-func (p place) errorLog() string { return filepath.Join(p.logDir(), "error.log") }
+func (p place) dataDir() string    { return filepath.Join(p.Data, "mysql") }
+func (p place) logDir() string     { return filepath.Join(p.Data, "mysql-log") }
+func (p place) tmpDir() string     { return filepath.Join(p.Data, "mysql-tmp") }   // not the tmpfs: sorting large tables must not eat memory
+func (p place) filesDir() string   { return filepath.Join(p.Data, "mysql-files") } // the one place for LOAD DATA and INTO OUTFILE
+func (p place) errorLog() string   { return filepath.Join(p.logDir(), "error.log") }
+func (p place) generalLog() string { return filepath.Join(p.logDir(), "general.log") }
+func (p place) slowLog() string    { return filepath.Join(p.logDir(), "slow.log") }
 
 // In the agent's own directory: what must survive a boot.
 func (p place) stateDir() string     { return filepath.Join(p.State, "mariadb") }

@@ -148,7 +148,7 @@ func setup(t testing.TB) enginetest.Setup {
 			var one int
 			return db.QueryRowContext(ctx, "SELECT 1").Scan(&one)
 		},
-		Override: "wait_timeout", Value: "1234",
+		Override: "wait_timeout", Value: "1234", LogsWritten: true,
 		Read: func(ctx context.Context, l engine.Layout, user string, password trove.Secret) (string, error) {
 			db := client(t, l, user, password, "")
 			defer func() { _ = db.Close() }()

@@ -16,6 +16,7 @@ import (
 type kept struct {
 	InstanceID string          `json:"instance_id"`
 	Settings   engine.Settings `json:"settings"`
+	Logs       []string        `json:"logs,omitempty"` // those that were switched on, in order
 }
 
 func (p place) readKept() (kept, error) {
@@ -73,7 +74,7 @@ func (e *Engine) Command(l engine.Layout) (engine.Command, error) {
 	if err := p.ensureDirs(); err != nil {
 		return engine.Command{}, err
 	}
-	config, err := p.render(k.Settings)
+	config, err := p.render(k.Settings, k.Logs...)
 	if err != nil {
 		return engine.Command{}, err
 	}

@@ -221,7 +221,7 @@ func (c *controllers) openShared() (err error) {
 
 func (c *controllers) openTaskmanager(ctx context.Context) (err error) {
 	if c.taskmanager, err = taskmanager.New(taskmanager.Config{ //nolint:contextcheck // its gauges ask the store when they are scraped
-		Store: c.store, Cloud: c.cloud, Guests: guestapi.NewClient(c.requests), Issuer: c.bus, Enrolment: c.bus, Sealer: c.sealer,
+		Store: c.store, Cloud: c.cloud, Guests: guestapi.NewClient(c.requests), Issuer: c.bus, Enrolment: c.bus, Sealer: c.sealer, Objects: c.objects,
 		Agents: agents{Releases(c.cfg), c.grants}, Clock: c.clock, Log: c.log, Metrics: c.metrics, Workers: c.cfg.Workers.Operations,
 		CredentialLife: c.cfg.Bus.CredentialLife,
 		Alone:          true, // the lock on the state directory says so
@@ -276,7 +276,7 @@ func (c *controllers) openAPI(ctx context.Context) error {
 	}
 	handler, err := api.New(api.Config{
 		Store: c.store, Auth: id, Policy: rules, Guests: guestapi.NewClient(c.requests), Catalog: c.catalog, Sealer: c.sealer, Clock: c.clock, Log: c.log,
-		Metrics: c.metrics, Wake: c.wake,
+		Metrics: c.metrics, Wake: c.wake, Objects: c.objects, Grants: c.grants,
 		Region: c.cfg.Region, DefaultDatastore: datastore, PublicEndpoint: url, MaxVolumeSize: c.cfg.API.MaxVolumeSize,
 		Rates: rates(c.cfg.API.RateLimit), NoRateLimit: c.cfg.API.RateLimit == 0,
 	})
