@@ -55,6 +55,8 @@ type Config struct {
 	// Alone says that no other Manager works on the store: what one that died was doing is taken over soon after the start, and not when its
 	// leases end.
 	Alone bool
+	// Hold reports whether nothing may be removed that the store does not know, after a restore; nil: never.
+	Hold func() bool
 	// Workers is how many operations one Manager carries on at the same time; 0: the engine's default.
 	Workers int
 }
@@ -100,7 +102,7 @@ func New(c Config) (*Manager, error) {
 	}
 	m.reconciler, err = reconcilers.New(reconcilers.Config{
 		Store: c.Store, Cloud: c.Cloud, Guests: c.Guests, Issuer: c.Issuer, Enrolment: c.Enrolment, Clock: c.Clock, Log: c.Log,
-		Metrics: c.Metrics, Deletes: m.deletes, Wake: m.engine.Wake, Interval: c.Reconcile, Grace: c.Grace,
+		Metrics: c.Metrics, Deletes: m.deletes, Wake: m.engine.Wake, Interval: c.Reconcile, Grace: c.Grace, Hold: c.Hold,
 		CredentialLife: c.CredentialLife,
 	})
 	if err != nil {

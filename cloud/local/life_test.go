@@ -178,6 +178,32 @@ func (d *deployment) eventually(t *testing.T, what string, done func() bool) {
 	}
 }
 
+// TestALostVolumeIsNeverMadeAnew: a machine whose image file is gone gets no empty one in its place.
+func TestALostVolumeIsNeverMadeAnew(t *testing.T) {
+	d := deploy(t)
+	ctx, id := t.Context(), trove.NewID()
+	d.create(t, id, 1)
+	image := filepath.Join(d.config.State, "instances", id, "volume.img")
+	if err := os.Remove(image); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.FindVolume(ctx, id); !trove.IsNotFound(err) {
+		t.Errorf("FindVolume: %v, want NotFound", err)
+	}
+	for _, size := range []int{1, 2} {
+		if _, err := d.EnsureVolume(ctx, cloud.VolumeSpec{Instance: id, SizeGiB: size, ImageID: imageID}); !trove.IsPermanent(err) {
+			t.Errorf("EnsureVolume of %d GiB: %v, want a permanent error", size, err)
+		}
+	}
+	if _, err := os.Stat(image); !os.IsNotExist(err) {
+		t.Errorf("a new volume was made: %v", err)
+	}
+	traces, err := local.Traces(d.config.State, "")
+	if err != nil || len(traces) != 1 || traces[0].Instance != id || !traces[0].Running || traces[0].Volume {
+		t.Errorf("traces %+v: %v", traces, err)
+	}
+}
+
 func TestMachineThatEndedByItselfIsStartedAgain(t *testing.T) {
 	d := deploy(t)
 	ctx, id := t.Context(), trove.NewID()

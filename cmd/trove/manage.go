@@ -13,14 +13,15 @@ import (
 	"github.com/trove-dbaas/trove/internal/app"
 )
 
-const manageHelp = `Manage the keys and certificates of the service on this machine (root). The service may run meanwhile, and databases are not touched.
+const manageHelp = `Manage the keys and certificates of the service on this machine, and save all of it from the loss of its disk (root). The service may run
+meanwhile, but for a restore, and databases are not touched.
 
-docs/operators/keys.md says which keys there are, how each is replaced, and what to do after one was stolen.`
+docs/operators/keys.md says which keys there are, how each is replaced, and what to do after one was stolen; docs/operators/recovery.md is about exports.`
 
 func manageCommand() *cobra.Command {
 	var o stateOptions
 	c := &cobra.Command{
-		Use: "manage", Short: "Replace keys and certificates of the service (root)", Long: manageHelp, Args: cobra.NoArgs,
+		Use: "manage", Short: "Keys, certificates, exports and restores of the service (root)", Long: manageHelp, Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	o.flags(c)
@@ -30,7 +31,7 @@ func manageCommand() *cobra.Command {
 	key.AddCommand(keyStatusCommand(&o), keyRotateCommand(&o), keyPruneCommand(&o))
 	guest := &cobra.Command{Use: "guest", Short: "Guests that the service does not trust any more", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
 	guest.AddCommand(guestClearCommand(&o))
-	c.AddCommand(ca, key, guest)
+	c.AddCommand(ca, key, guest, exportCommand(&o), restoreCommand(&o), recoveryKeyCommand())
 	return c
 }
 

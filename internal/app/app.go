@@ -34,6 +34,7 @@ import (
 	"github.com/trove-dbaas/trove/identity/policy"
 	"github.com/trove-dbaas/trove/internal/clock"
 	"github.com/trove-dbaas/trove/internal/config"
+	"github.com/trove-dbaas/trove/internal/recovery"
 	"github.com/trove-dbaas/trove/internal/telemetry"
 	secretsfile "github.com/trove-dbaas/trove/secrets/file"
 	"github.com/trove-dbaas/trove/store/sqlstore"
@@ -97,6 +98,10 @@ func Run(ctx context.Context, cfg config.Config, runs Components, ready func(url
 		return err
 	}
 	c.closing(lock.Close)
+	if err := recovery.Startable(cfg.State); err != nil {
+		return err
+	}
+	c.warnHeld(ctx)
 	if err := c.open(ctx); err != nil {
 		return err
 	}
@@ -223,6 +228,7 @@ func (c *controllers) openTaskmanager(ctx context.Context) (err error) {
 	if c.taskmanager, err = taskmanager.New(taskmanager.Config{ //nolint:contextcheck // its gauges ask the store when they are scraped
 		Store: c.store, Cloud: c.cloud, Guests: guestapi.NewClient(c.requests), Issuer: c.bus, Enrolment: c.bus, Sealer: c.sealer, Objects: c.objects,
 		Agents: agents{Releases(c.cfg), c.grants}, Clock: c.clock, Log: c.log, Metrics: c.metrics, Workers: c.cfg.Workers.Operations,
+		Hold:           func() bool { return recovery.Held(c.cfg.State) },
 		CredentialLife: c.cfg.Bus.CredentialLife,
 		Alone:          true, // the lock on the state directory says so
 	}); err != nil {

@@ -19,6 +19,7 @@ import (
 	"github.com/trove-dbaas/trove/internal/atomicfile"
 	"github.com/trove-dbaas/trove/internal/clock"
 	"github.com/trove-dbaas/trove/internal/config"
+	"github.com/trove-dbaas/trove/internal/recovery"
 	"github.com/trove-dbaas/trove/store"
 	"github.com/trove-dbaas/trove/store/sqlstore"
 )
@@ -109,7 +110,7 @@ func openLocal(ctx context.Context, cfg config.Config, log *slog.Logger, metrics
 		return nil, nil, err
 	}
 	n, err := hostnet.Open(ctx, hostnet.Config{
-		State: cfg.State, Dir: cfg.Local.Dir, ManagementCIDR: cfg.Local.ManagementCIDR, TenantCIDR: cfg.Local.TenantCIDR,
+		State: cfg.State, Dir: cfg.Local.Dir, KeepUnknown: recovery.Held(cfg.State), ManagementCIDR: cfg.Local.ManagementCIDR, TenantCIDR: cfg.Local.TenantCIDR,
 		ControllerPorts: slices.Concat([]int{cfg.Bus.Port, cfg.Bus.EnrolPort}, cfg.Bus.FormerPorts, cfg.Bus.FormerEnrolPorts),
 		BulkPorts:       []int{cfg.Objects.Port}, Public: public, Log: log, Metrics: metrics,
 	})

@@ -37,6 +37,9 @@ func (c *controllers) serve(ctx context.Context, ready func(url string)) error {
 		run("images", c.watchImages)
 		run("grants", c.renewGrantKeys)
 		run("network", c.watchNetwork)
+		if c.scheduled() {
+			run("exports", c.exports)
+		}
 	}
 	url, stopHTTP := c.serveHTTP(run)
 	c.log.InfoContext(ctx, "service started", "components", c.runs.Names(), "api", url)

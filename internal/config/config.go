@@ -31,6 +31,8 @@ type Config struct {
 	Log     Log     `yaml:"log"`
 	Metrics Metrics `yaml:"metrics"`
 	Workers Workers `yaml:"workers"`
+
+	Recovery Recovery `yaml:"recovery"`
 }
 
 // API configures trove-api.
@@ -118,6 +120,14 @@ type Workers struct {
 	Operations int `yaml:"operations" doc:"Operations that one taskmanager works on at once."`
 }
 
+// Recovery configures exports: encrypted copies of store and keys.
+type Recovery struct {
+	Recipients []string      `yaml:"recipients" doc:"Public halves (age1...) of the recovery keys that exports are encrypted to."`
+	ExportDir  string        `yaml:"export_dir" doc:"Directory that exports are written to, on another disk than the state directory; empty: none is written by itself."`
+	Interval   time.Duration `yaml:"interval" doc:"How often an export is written by itself; 0: never."`
+	Keep       int           `yaml:"keep" doc:"How many exports of this deployment are kept in the directory; 0: all."`
+}
+
 // Default returns the configuration that applies where nothing is said.
 func Default() Config {
 	return Config{
@@ -134,9 +144,10 @@ func Default() Config {
 			{ID: "3", Name: "db.medium", RAM: 4096, VCPUs: 2},
 			{ID: "4", Name: "db.large", RAM: 8192, VCPUs: 2},
 		}},
-		Quota:   Quota{Instances: 10, RAM: -1, Volumes: 40, Backups: 50},
-		Log:     Log{Format: "text", Level: "info"},
-		Workers: Workers{Operations: 8},
+		Quota:    Quota{Instances: 10, RAM: -1, Volumes: 40, Backups: 50},
+		Log:      Log{Format: "text", Level: "info"},
+		Workers:  Workers{Operations: 8},
+		Recovery: Recovery{Interval: 24 * time.Hour, Keep: 14},
 	}
 }
 
@@ -256,6 +267,9 @@ func (c Config) Check() error {
 	if c.Workers.Operations < 1 {
 		return fmt.Errorf("workers.operations: %d is less than 1", c.Workers.Operations)
 	}
+	if err := c.Recovery.check(); err != nil {
+		return err
+	}
 	return c.checkFlavors()
 }
 
@@ -304,6 +318,22 @@ func (b Bus) check() error {
 	}
 	if u, err := url.Parse(b.RouteURL); b.RouteURL != "" && (err != nil || u.Scheme != "tls" || u.Port() == "") {
 		return fmt.Errorf("bus.route_url: %q is not tls://host:port", b.RouteURL)
+	}
+	return nil
+}
+
+func (r Recovery) check() error {
+	if r.ExportDir != "" && !filepath.IsAbs(r.ExportDir) {
+		return fmt.Errorf("recovery.export_dir: %q is not an absolute path", r.ExportDir)
+	}
+	if r.ExportDir != "" && len(r.Recipients) == 0 {
+		return fmt.Errorf("recovery.recipients: without one nothing can be written to recovery.export_dir")
+	}
+	if r.Interval < 0 || r.Interval > 0 && r.Interval < time.Minute {
+		return fmt.Errorf("recovery.interval: %s is less than a minute", r.Interval)
+	}
+	if r.Keep < 0 {
+		return fmt.Errorf("recovery.keep: %d is less than 0", r.Keep)
 	}
 	return nil
 }

@@ -21,6 +21,9 @@ func Reference() string {
 			}
 			value = strings.Join(names, "; ")
 		}
+		if list, ok := k.Value.([]string); ok {
+			value = strings.Join(list, ", ")
+		}
 		if value == "" || value == "[]" {
 			value = "–"
 		}

@@ -18,9 +18,12 @@ type Leftovers struct {
 
 	mu    sync.Mutex
 	since map[string]time.Time // when it was seen first without an owner
+	held  map[string]bool      // it was told of
 }
 
-func newLeftovers(c Config) *Leftovers { return &Leftovers{cfg: c, since: map[string]time.Time{}} }
+func newLeftovers(c Config) *Leftovers {
+	return &Leftovers{cfg: c, since: map[string]time.Time{}, held: map[string]bool{}}
+}
 
 // Candidates returns the instances of everything that the cloud has, in order.
 func (l *Leftovers) Candidates(ctx context.Context) ([]string, error) {
@@ -74,6 +77,10 @@ func (l *Leftovers) ReconcileOne(ctx context.Context, id string) error {
 		l.clear(id)
 		return nil
 	}
+	if l.cfg.Hold != nil && l.cfg.Hold() {
+		l.keep(ctx, id, known)
+		return nil
+	}
 	if !l.overdue(id, grace) {
 		return nil
 	}
@@ -104,6 +111,18 @@ func (l *Leftovers) owned(ctx context.Context, id string) (owned, known bool, er
 		return false, known, fmt.Errorf("read instance %s: %w", id, err)
 	}
 	return i.ServerStatus != trove.ServerNone || !i.Task.IsError(), true, nil
+}
+
+// keep tells once that something without an owner was found. The time of grace begins when nothing is held any more.
+func (l *Leftovers) keep(ctx context.Context, id string, known bool) {
+	l.mu.Lock()
+	told := l.held[id]
+	l.held[id] = true
+	delete(l.since, id)
+	l.mu.Unlock()
+	if !told {
+		l.cfg.Log.WarnContext(ctx, "things without an owner are kept until the restore is finished", "instance", id, "known", known)
+	}
 }
 
 func (l *Leftovers) overdue(id string, grace time.Duration) bool {

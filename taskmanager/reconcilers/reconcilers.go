@@ -46,6 +46,8 @@ type Config struct {
 	Deletes *Queue // instances that wait for their delete operation
 	Wake    func() // says that an operation was enqueued
 
+	Hold func() bool // reports that leftovers are only told of, after a restore; nil: never
+
 	Interval     time.Duration // between two looks at everything, 15 s if 0
 	Grace        time.Duration // before a leftover of an instance that the store knew is removed, 10 minutes if 0
 	UnknownGrace time.Duration // the same for an instance that the store never knew, 24 hours if 0

@@ -102,6 +102,7 @@ type world struct {
 	clock  *clock.Manual
 	queue  *reconcilers.Queue
 	log    *text
+	held   atomic.Bool // nothing unknown is removed
 	woken  atomic.Int64
 }
 
@@ -141,7 +142,7 @@ func newWorld(t *testing.T) *world {
 	w.issuer = &issuer{now: w.clock.Now}
 	w.Loop, err = reconcilers.New(reconcilers.Config{
 		Store: s, Cloud: w.cloud, Guests: w.guests, Issuer: w.issuer, Enrolment: enrolment{}, Clock: w.clock,
-		Log: slog.New(slog.NewTextHandler(w.log, nil)), Deletes: w.queue, Wake: func() { w.woken.Add(1) }, Grace: grace,
+		Log: slog.New(slog.NewTextHandler(w.log, nil)), Deletes: w.queue, Wake: func() { w.woken.Add(1) }, Grace: grace, Hold: w.held.Load,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -666,6 +667,33 @@ func TestLeftoversAreRemovedAfterTheGrace(t *testing.T) {
 				t.Errorf("after the grace there is %v", left)
 			}
 		})
+	}
+}
+
+// TestNothingUnknownIsRemovedWhileARestoreIsNotFinished: the grace begins when it is.
+func TestNothingUnknownIsRemovedWhileARestoreIsNotFinished(t *testing.T) {
+	w := newWorld(t)
+	w.held.Store(true)
+	w.make(other)
+	all := w.left(other)
+	for range 3 {
+		w.once()
+		w.clock.Add(100 * time.Hour)
+	}
+	if told := strings.Count(w.log.String(), other); told != 1 {
+		t.Errorf("the log tells of it %d times, want once:\n%s", told, w.log)
+	}
+	w.held.Store(false)
+	w.once()
+	w.clock.Add(23 * time.Hour)
+	w.once()
+	if diff := cmp.Diff(all, w.left(other)); diff != "" {
+		t.Fatalf("within a day of the end of the restore (-want +got):\n%s", diff)
+	}
+	w.clock.Add(time.Hour)
+	w.once()
+	if left := w.left(other); len(left) > 0 {
+		t.Errorf("a day after it there is %v", left)
 	}
 }
 

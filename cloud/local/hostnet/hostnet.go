@@ -51,6 +51,8 @@ type Config struct {
 	Public    PublicConfig          // the zero value: no instance is reached from outside
 	Log       *slog.Logger          // nil: nothing is logged
 	Metrics   prometheus.Registerer // nil: none
+	// KeepUnknown leaves namespaces and interfaces of the deployment alone that no file knows, and does not give their numbers away.
+	KeepUnknown bool
 }
 
 // Net is the network of one deployment.
@@ -61,6 +63,7 @@ type Net struct {
 	ports      []int
 	bulk       []int
 	public     PublicConfig
+	keep       bool // what no file knows
 	log        *slog.Logger
 	metrics    metrics
 	turn       chan struct{}   // holds a token while nobody in this process has the deployment's lock
@@ -149,6 +152,7 @@ func Open(ctx context.Context, c Config) (*Net, error) {
 		return nil, err
 	}
 	n.ports, n.bulk, n.public = slices.Clone(c.ControllerPorts), slices.Clone(c.BulkPorts), c.Public
+	n.keep = c.KeepUnknown
 	if c.Log != nil {
 		n.log = c.Log
 	}

@@ -73,6 +73,37 @@ func TestInstanceIsMadeOnceFoundAndRemoved(t *testing.T) {
 }
 
 // An instance that is removed and made again at once works, though the kernel may still be removing the first one's interfaces.
+// TestWhatNoFileKnowsIsKeptOnRequest: after a restore the network of an instance that is younger than the export stays, and nobody gets its addresses.
+func TestWhatNoFileKnowsIsKeptOnRequest(t *testing.T) {
+	state := t.TempDir()
+	n := open(t, hostnet.Config{State: state})
+	unknown := trove.NewID()
+	ports, err := n.EnsureInstance(t.Context(), hostnet.Spec{Instance: unknown, TCPPorts: []int{3306}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Join(state, "network")); err != nil {
+		t.Fatal(err)
+	}
+	again, err := hostnet.Open(t.Context(), hostnet.Config{State: state, ControllerPorts: []int{controller}, KeepUnknown: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = again.Close() }()
+	if _, err := os.Stat(ports.Netns); err != nil {
+		t.Errorf("its namespace: %v", err)
+	}
+	if _, err := again.EnsureInstance(t.Context(), hostnet.Spec{Instance: trove.NewID(), Address: ports.Address, TCPPorts: []int{3306}}); err == nil {
+		t.Errorf("the address %s was given away", ports.Address)
+	}
+	if err := n.Repair(t.Context()); err != nil { // one that keeps nothing
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(ports.Netns); !os.IsNotExist(err) {
+		t.Errorf("without the request its namespace stays: %v", err)
+	}
+}
+
 func TestRemovedAndMadeAgainAtOnce(t *testing.T) {
 	n := open(t, hostnet.Config{})
 	listen(t, nil, n.HostAddress(), controller)

@@ -128,6 +128,25 @@ func (d deployment) write(r record) error {
 	return nil
 }
 
+// ownUnknown adds the numbers that ports on this machine have to those that are taken.
+func (n *Net) ownUnknown(owner map[int]string) error {
+	links, err := listLinks()
+	if err != nil {
+		return fmt.Errorf("list interfaces: %w", err)
+	}
+	for _, l := range links {
+		name := l.Attrs().Name
+		if !n.d.isPort(name) {
+			continue
+		}
+		digits := name[len(n.d.prefix()) : len(name)-1]
+		if number, err := strconv.ParseInt(digits, 36, 32); err == nil && owner[int(number)] == "" {
+			owner[int(number)] = name
+		}
+	}
+	return nil
+}
+
 // number chooses the number of a new instance: that of the wanted address, or a free one. Where it begins to look depends on the instance, so that
 // a number is rarely used again soon. The caller has the lock.
 func (n *Net) number(instance string, want netip.Addr) (int, error) {
@@ -138,6 +157,11 @@ func (n *Net) number(instance string, want netip.Addr) (int, error) {
 	owner := make(map[int]string, len(all))
 	for id, number := range all {
 		owner[number] = id
+	}
+	if n.keep {
+		if err := n.ownUnknown(owner); err != nil {
+			return 0, err
+		}
 	}
 	// The first address is the network's, the second the bridge's, the last the broadcast.
 	const first = 2

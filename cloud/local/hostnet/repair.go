@@ -43,6 +43,9 @@ func (n *Net) repair(ctx context.Context) error {
 		known[n.d.port(n.management, r.number)] = true
 		known[n.d.port(n.tenant, r.number)] = true
 	}
+	if n.keep {
+		return nil
+	}
 	return n.sweep(known)
 }
 
