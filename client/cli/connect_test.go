@@ -42,6 +42,11 @@ func TestConnect(t *testing.T) {
 			[]string{"--defaults-file", "my.cnf", "-d", "orders"},
 			[]string{"mariadb", "--defaults-extra-file=my.cnf", "--host=10.0.0.5", "--user=root", "orders"},
 		},
+		"mariadb, public": {
+			"mariadb",
+			[]string{"--public"},
+			[]string{"mariadb", "--port=20017", "--host=198.51.100.5", "--user=root", "--password"},
+		},
 		"mysql":      {"mysql", []string{"-u", "app"}, []string{"mysql", "--host=10.0.0.5", "--user=app", "--password"}},
 		"postgresql": {"postgresql", []string{"-u", "app"}, []string{"psql", "--host=10.0.0.5", "--username=app", "--dbname=postgres"}},
 		"valkey":     {"valkey", []string{"-u", "app"}, []string{"valkey-cli", "-h", "10.0.0.5", "--user", "app", "--askpass"}},
@@ -82,8 +87,9 @@ func TestConnectSaysWhatIsMissing(t *testing.T) {
 		want string
 		code int
 	}{
-		"engine":  {ofKind("cassandra", nil), nil, `No client is known for the datastore "cassandra"; connect to 10.0.0.5, 198.51.100.5 with one of your own.`, cli.ExitFailed},
+		"engine":  {ofKind("cassandra", nil), nil, `No client is known for the datastore "cassandra"; connect to 10.0.0.5, 198.51.100.5:20017 with one of your own.`, cli.ExitFailed},
 		"address": {ofKind("mariadb", func(i *wire.Instance) { i.Addresses, i.Status = nil, "BUILD" }), nil, "shop has no address yet: its status is BUILD.", cli.ExitFailed},
+		"public":  {ofKind("mariadb", func(i *wire.Instance) { i.Addresses = i.Addresses[:1] }), []string{"--public"}, "shop has no public address; trove instance update shop --is-public gives it one.", cli.ExitFailed},
 		"program": {ofKind("mariadb", nil), nil, `The client "mariadb" is not installed; on Debian: apt-get install mariadb-client.`, cli.ExitFailed},
 		"psql":    {ofKind("postgresql", nil), nil, `The client "psql" is not installed; on Debian: apt-get install postgresql-client.`, cli.ExitFailed},
 		"valkey":  {ofKind("valkey", nil), nil, `The client "valkey-cli" is not installed; on Debian: apt-get install valkey-tools.`, cli.ExitFailed},

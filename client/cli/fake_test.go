@@ -154,7 +154,7 @@ func shop() wire.Instance {
 		Datastore: wire.DatastoreRef{Type: new("mariadb"), Version: new("10.11")},
 		Access:    wire.Access{IsPublic: new(true), AllowedCIDRs: []string{"10.0.0.0/8", "192.0.2.7/32"}},
 		Volume:    &wire.Volume{Size: 20, Used: new(1.5)}, Replicas: []wire.InstanceRef{{ID: oldID}},
-		Addresses: []wire.Address{{Address: "10.0.0.5", Type: "private"}, {Address: "198.51.100.5", Type: "public"}},
+		Addresses: []wire.Address{{Address: "10.0.0.5", Type: "private"}, {Address: "198.51.100.5", Type: "public", Port: 20017}},
 		Created:   new(wire.Time(epoch)), Updated: new(wire.Time(epoch.Add(time.Minute))),
 	}
 }

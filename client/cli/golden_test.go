@@ -191,7 +191,7 @@ func TestTablesAreThoseOfTheOpenstackClient(t *testing.T) {
 	list := draw(map[string]any{
 		"columns": []string{"Name", "Datastore", "Operating Status", "Public", "Addresses", "Size", "Role"},
 		"rows": [][]any{
-			{"shop", "mariadb", "HEALTHY", true, "10.0.0.5, 198.51.100.5", 20, "primary"},
+			{"shop", "mariadb", "HEALTHY", true, "10.0.0.5, 198.51.100.5:20017", 20, "primary"},
 			{"altes Lager", "", "", false, "", 5, ""},
 		},
 	})

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/vishvananda/netlink"
@@ -104,13 +105,13 @@ func TestDriftIsMended(t *testing.T) {
 			nft(t, "delete table bridge "+table+"; delete table inet "+table)
 		}, func() bool { return strings.Contains(rules(n), "from-"+tPort) }},
 		{"rules flushed", "filter", "", func() { nft(t, "flush", "chain", "bridge", table, "from-"+tPort) }, func() bool {
-			return strings.Contains(rules(n), "arp")
+			return strings.Contains(rules(n), `counter name "refused-`+tPort)
 		}},
 		{"a rule added", "filter", "", func() { nft(t, "insert", "rule", "inet", table, "input", "counter", "accept") }, func() bool {
 			return !strings.Contains(rules(n), "counter packets")
 		}},
 		{"an element removed", "filter", "", func() { nft(t, "flush", "set", "inet", table, "guests4") }, func() bool {
-			return strings.Contains(rules(n), p.Address.String())
+			return strings.Contains(rules(n), "elements = { "+p.Address.String()+" }")
 		}},
 		{"a table asleep", "filter", "", func() { nft(t, "add", "table", "bridge", table, "{ flags dormant; }") }, func() bool {
 			return !strings.Contains(rules(n), "dormant")
@@ -155,7 +156,9 @@ func TestDriftIsMended(t *testing.T) {
 		w.mu.Unlock()
 		before := count(t, metrics, test.what)
 		test.harm()
+		began := time.Now()
 		eventually(t, test.name+" is mended", test.mended)
+		t.Logf("%s: mended after %v", test.name, time.Since(began).Round(10*time.Millisecond))
 		eventually(t, test.name+" is told", func() bool { return w.saw(test.what, test.instance) })
 		if now := count(t, metrics, test.what); now <= before {
 			t.Errorf("%s: counted %v, before %v", test.name, now, before)

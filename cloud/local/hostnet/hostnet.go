@@ -194,6 +194,16 @@ func (n *Net) open(ctx context.Context, c Config) error {
 	if err := n.settle(ctx, c); err != nil {
 		return err
 	}
+	if !n.public.enabled() {
+		return n.repair(ctx)
+	}
+	if !n.routes6() {
+		n.log.WarnContext(ctx, "public instances are reached over IPv4 alone: for IPv6 this machine needs Linux 6.17, or net.ipv6.conf.all.forwarding=1")
+	}
+	if found := forwardBlockers(); len(found) > 0 {
+		n.log.WarnContext(ctx, "a firewall drops forwarded packets: it must let through what goes to and comes from interfaces named tv*, or nobody outside"+
+			" reaches public instances", "look_at", found)
+	}
 	return n.repair(ctx)
 }
 

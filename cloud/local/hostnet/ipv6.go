@@ -82,6 +82,11 @@ func tunable(family, device, name, value string) error {
 	if had, err := os.ReadFile(path); err == nil && string(had) == value+"\n" {
 		return nil
 	}
+	return write(path, value)
+}
+
+// write writes a setting of the kernel. Where it is not there or cannot be written, nothing is done.
+func write(path, value string) error {
 	err := os.WriteFile(path, []byte(value), 0)
 	if err == nil || errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.EROFS) || errors.Is(err, os.ErrPermission) {
 		return nil

@@ -91,6 +91,10 @@ func newNamespace(path string) error {
 		if err := silenceIPv6("all"); err != nil {
 			return err
 		}
+		// Nobody tells a guest that a packet was too large for the way to a client: TCP finds it out by itself.
+		if err := write("/proc/sys/net/ipv4/tcp_mtu_probing", "1"); err != nil {
+			return fmt.Errorf("make a network namespace: %w", err)
+		}
 		if err := unix.Mount("/proc/thread-self/ns/net", path, "", unix.MS_BIND, ""); err != nil {
 			return fmt.Errorf("keep the network namespace: %w", err)
 		}

@@ -211,6 +211,25 @@ func suspects(hooks ...*nftables.ChainHook) string {
 	return "a packet filter seems to block it, look at " + strings.Join(found, ", ")
 }
 
+// forwardBlockers names the chains of others that drop forwarded packets unless they say otherwise.
+func forwardBlockers() []string {
+	conn, err := nftables.New()
+	if err != nil {
+		return nil
+	}
+	chains, err := conn.ListChains()
+	if err != nil {
+		return nil
+	}
+	var found []string
+	for _, c := range chains {
+		if c.Hooknum != nil && *c.Hooknum == *nftables.ChainHookForward && policy(c) != "" {
+			found = append(found, "chain "+c.Name+" of the nftables table "+c.Table.Name)
+		}
+	}
+	return found
+}
+
 func policy(c *nftables.Chain) string {
 	if c.Policy != nil && *c.Policy == nftables.ChainPolicyDrop {
 		return " (its policy is drop)"
