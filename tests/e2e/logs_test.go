@@ -208,7 +208,9 @@ func (d *deployment) hostileGuest(t *testing.T, mine wire.Instance) {
 		}
 		return guestapi.Grant{URLs: []string{"https://" + net.JoinHostPort(guests[i.ID].host, "4224")}, Method: method, Prefix: s.Prefix, MaxBytes: s.MaxBytes, Expires: s.Expires, Token: token.Reveal()}
 	}
-	within(t, agents[mine.ID], func() { d.attackGateway(objects.New(guests[mine.ID], clock.System{}, slog.New(slog.DiscardHandler)), mine, theirs, made) })
+	within(t, agents[mine.ID], func() {
+		d.attackGateway(objects.New(guests[mine.ID], clock.System{}, slog.New(slog.DiscardHandler)), mine, theirs, made)
+	})
 	if files := d.objectsOf(theirs.ID); len(files) != 0 {
 		t.Errorf("the neighbour has %v", files)
 	}
