@@ -73,3 +73,18 @@ func TestUseTheIdentityOfADeletedInstance(t *testing.T) {
 	a.counted(enrolment("renewal_refused"), 1)
 	a.logged("renewal refused", i.ID)
 }
+
+// A guest that floods the bus again and again is revoked. It has its key, its credential and its token still.
+func TestComeBackAfterRevocation(t *testing.T) {
+	a := begin(t)
+	guest := a.fresh("revoked")
+	for range 3 {
+		a.insideOf(guest, "bus-flood", a.to())
+		// Its agent comes back after a cut, as long as it may.
+	}
+	a.logged("its key is revoked", guest)
+	a.insideOf(guest, "revoked", a.to())
+	a.counted(enrolment("renewal_refused"), 1)
+	a.counted(refused("identity"), 1)
+	a.counted(enrolment("token_reused"), 1)
+}

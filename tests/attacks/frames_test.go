@@ -173,6 +173,7 @@ func sendFrames(t *testing.T, frames func(scene) []named) {
 				t.Errorf("the control frame did not come to the host on %s: the others prove nothing", name)
 			}
 		}
+		a.dropped("refused")
 		close(l.stop)
 		l.done.Wait()
 		if sent < 2 {

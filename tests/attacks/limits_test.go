@@ -149,3 +149,9 @@ func TestKillEverythingInTheSandbox(t *testing.T) {
 		return err == nil
 	})
 }
+
+func TestUseTheDiskOfOthers(t *testing.T) {
+	a := begin(t)
+	i := a.Create("slow", "--flavor", "db.slow")
+	a.insideOf(i.ID, "io", nil)
+}

@@ -4,7 +4,10 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -118,7 +121,41 @@ func TestReachANeighbourOverIPv4(t *testing.T) {
 			"own": a.busPort(), "addresses": strings.Join(addresses, " "), "ping": strings.Join(pings, " "),
 			"udp": neighbour["eth0"].ip4.String() + ":3306 " + neighbour["mgmt0"].ip4.String() + ":53",
 		})
+		a.dropped("refused")
 	})
+	a := begin(t)
+	a.inside("net-dial", map[string]string{"own": a.busPort(), "addresses": addresses[0]})
+	a.counted(frames("refused"), 1) // the service looks every 10 s
+	a.logged("frames of a guest were dropped", a.guest.ID)
+}
+
+func frames(reason string) string {
+	return metric("trove_hostnet_dropped_frames_total", "reason", reason)
+}
+
+// filtered is how many frames of guests the packet filter has dropped for a reason.
+func (s *site) filtered(reason string) (n uint64) {
+	s.T.Helper()
+	out, err := exec.Command("nft", "list", "counters", "table", "bridge", "trove_"+strings.TrimPrefix(s.runDir(), "/run/trove-")).CombinedOutput()
+	if err != nil {
+		s.T.Fatalf("%v: %s", err, out)
+	}
+	for _, m := range regexp.MustCompile("counter "+reason+`-\S+ \{\s*packets (\d+)`).FindAllStringSubmatch(string(out), -1) {
+		packets, err := strconv.ParseUint(m[1], 10, 64)
+		if err != nil {
+			s.T.Fatal(err)
+		}
+		n += packets
+	}
+	return n
+}
+
+// dropped checks that the packet filter counted something since the attack began. The service shows it with its next look.
+func (a *attack) dropped(reason string) {
+	a.t.Helper()
+	if now := a.filtered(reason); now <= a.frames[reason] {
+		a.t.Errorf("the packet filter counted no frames as %s: %d before, %d after", reason, a.frames[reason], now)
+	}
 }
 
 func TestReachANeighbourOverIPv6(t *testing.T) {
@@ -136,6 +173,7 @@ func TestReachANeighbourOverIPv6(t *testing.T) {
 		a.inside("net-dial", map[string]string{
 			"own": a.busPort(), "addresses": strings.Join(addresses, " "), "ping": strings.Join(pings, " "), "udp": "[ff02::1%eth0]:5353 [ff02::1%mgmt0]:5353",
 		})
+		a.dropped("refused")
 	})
 }
 
@@ -185,6 +223,7 @@ func TestReachOtherPortsOfTheHost(t *testing.T) {
 			"own": a.busPort(), "addresses": strings.Join(addresses, " "), "ping": management.String() + " " + tenant.String(),
 			"udp": net.JoinHostPort(management.String(), "53") + " " + net.JoinHostPort(tenant.String(), "67"),
 		})
+		a.dropped("refused")
 	})
 }
 
@@ -203,6 +242,7 @@ func TestReachMetadataAndTheAPI(t *testing.T) {
 		}
 	}
 	a.inside("net-dial", map[string]string{"own": a.busPort(), "addresses": strings.Join(addresses, " ")})
+	a.dropped("refused")
 	// Its own loopback is another one than the host's.
 	c, err := net.Dial("tcp", a.Listen)
 	if err != nil {
@@ -226,6 +266,7 @@ func TestOpenConnectionsAsFastAsPossible(t *testing.T) {
 	a := begin(t)
 	guest := a.fresh("hurries")
 	a.insideOf(guest, "net-connections", a.to())
+	a.dropped("connections")
 	// Another guest still comes in.
 	a.fresh("comes-in")
 }

@@ -47,6 +47,8 @@ var shared struct {
 func theSite(t *testing.T) *site {
 	t.Helper()
 	shared.once.Do(func() {
+		// A flavor of each kind: the small one, and one that may write 4 MiB a second.
+		t.Setenv("TROVE_LOCAL_FLAVORS", `[{id: "1", name: db.tiny, ram: 512, vcpus: 1}, {id: "9", name: db.slow, ram: 512, vcpus: 1, bandwidth_mib: 4}]`)
 		d, err := deploy.New(repository, filepath.Join(repository, "var", "attacks"))
 		if err != nil {
 			t.Fatal(err)
@@ -127,6 +129,7 @@ type attack struct {
 	log           int64
 	before        map[string]float64
 	asked, failed int64
+	frames        map[string]uint64 // that the packet filter had dropped
 }
 
 // begin starts an attack; in the end the neighbour must have lost nothing.
@@ -139,6 +142,7 @@ func begin(t *testing.T) *attack {
 		t.Fatal(err)
 	}
 	a.log = info.Size()
+	a.frames = map[string]uint64{"refused": s.filtered("refused"), "connections": s.filtered("connections")}
 	t.Cleanup(func() {
 		deploy.Eventually(t, 10*time.Second, "the neighbour's client to ask again", func() bool { return s.watch.asked.Load() > a.asked+1 })
 		if failed := s.watch.failed.Load() - a.failed; failed > 0 {
