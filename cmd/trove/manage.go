@@ -18,8 +18,13 @@ meanwhile, but for a restore, and databases are not touched.
 
 docs/operators/keys.md says which keys there are, how each is replaced, and what to do after one was stolen; docs/operators/recovery.md is about exports.`
 
+type manageOptions struct {
+	stateOptions
+	master string // file of the master key
+}
+
 func manageCommand() *cobra.Command {
-	var o stateOptions
+	var o manageOptions
 	c := &cobra.Command{
 		Use: "manage", Short: "Keys, certificates, exports and restores of the service (root)", Long: manageHelp, Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
@@ -28,7 +33,8 @@ func manageCommand() *cobra.Command {
 	ca := &cobra.Command{Use: "ca", Short: "The certificate authority that guests believe", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
 	ca.AddCommand(caStatusCommand(&o), caRollCommand(&o))
 	key := &cobra.Command{Use: "key", Short: "The master key that seals secrets in the store", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
-	key.AddCommand(keyStatusCommand(&o), keyRotateCommand(&o), keyPruneCommand(&o))
+	key.AddCommand(keyStatusCommand(&o), keyRotateCommand(&o), keyResealCommand(&o), keyPruneCommand(&o))
+	key.PersistentFlags().StringVar(&o.master, "master-key", "", "file of the master key, where systemd hands it over to the service")
 	guest := &cobra.Command{Use: "guest", Short: "Guests that the service does not trust any more", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
 	guest.AddCommand(guestClearCommand(&o))
 	c.AddCommand(ca, key, guest, exportCommand(&o), restoreCommand(&o), recoveryKeyCommand())
@@ -36,19 +42,19 @@ func manageCommand() *cobra.Command {
 }
 
 // withKeys runs f with the keys of the state directory.
-func (o *stateOptions) withKeys(ctx context.Context, f func(k *app.Keys) error) error {
+func (o *manageOptions) withKeys(ctx context.Context, f func(k *app.Keys) error) error {
 	c, _, err := o.config()
 	if err != nil {
 		return err
 	}
-	k, err := app.OpenKeys(ctx, c)
+	k, err := app.OpenKeys(ctx, c, o.master)
 	if err != nil {
 		return err
 	}
 	return errors.Join(f(k), k.Close())
 }
 
-func caStatusCommand(o *stateOptions) *cobra.Command {
+func caStatusCommand(o *manageOptions) *cobra.Command {
 	return &cobra.Command{
 		Use: "status", Short: "Show the CA, how far its replacement has come, and what is waited for", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -81,7 +87,7 @@ expires servers show that it trusts the new one.
 
 With --force a replacement that is under way goes one step further without waiting.`
 
-func caRollCommand(o *stateOptions) *cobra.Command {
+func caRollCommand(o *manageOptions) *cobra.Command {
 	var force bool
 	c := &cobra.Command{
 		Use: "roll", Short: "Begin to replace the CA, or take a replacement further with --force", Long: rollHelp, Args: cobra.NoArgs,
@@ -107,7 +113,7 @@ func caRollCommand(o *stateOptions) *cobra.Command {
 	return c
 }
 
-func keyStatusCommand(o *stateOptions) *cobra.Command {
+func keyStatusCommand(o *manageOptions) *cobra.Command {
 	return &cobra.Command{
 		Use: "status", Short: "Show the master keys and how much is sealed under each", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -135,28 +141,48 @@ func keyStatusCommand(o *stateOptions) *cobra.Command {
 	}
 }
 
-func keyRotateCommand(o *stateOptions) *cobra.Command {
+const rotateHelp = `Make a new master key and seal everything in the store anew with it. Old keys stay in the file until "trove manage key prune". If a rotation
+was cut off before it is finished instead; run it again to make another key.
+
+Where systemd hands the key over (--master-key), the service has a copy of the file: restart every controller after this command, then run
+"trove manage key reseal".`
+
+func keyRotateCommand(o *manageOptions) *cobra.Command {
 	return &cobra.Command{
-		Use: "rotate", Short: "Make a new master key and seal everything anew with it", Args: cobra.NoArgs,
-		Long: "Make a new master key and seal everything in the store anew with it. Old keys stay in the file until `trove manage key prune`. If a rotation was\ncut off before it is finished instead; run it again to make another key.",
+		Use: "rotate", Short: "Make a new master key and seal everything anew with it", Long: rotateHelp, Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return o.withKeys(cmd.Context(), func(k *app.Keys) error {
-				made, changed, err := k.RotateMasterKey(cmd.Context())
-				if err != nil {
+				r, err := k.RotateMasterKey(cmd.Context())
+				switch {
+				case err != nil:
 					return err
+				case r.Restart:
+					fmt.Fprintln(os.Stdout, "a new key is in the file; restart every controller, then run: trove manage key reseal --master-key", o.master)
+				case r.Made:
+					fmt.Fprintf(os.Stdout, "a new key seals; %d texts were sealed anew\n", r.Changed)
+				default:
+					fmt.Fprintf(os.Stdout, "a rotation that was cut off is finished; %d texts were sealed anew\n", r.Changed)
 				}
-				what := "a rotation that was cut off is finished"
-				if made {
-					what = "a new key seals"
-				}
-				fmt.Fprintf(os.Stdout, "%s; %d texts were sealed anew\n", what, changed)
 				return nil
 			})
 		},
 	}
 }
 
-func keyPruneCommand(o *stateOptions) *cobra.Command {
+func keyResealCommand(o *manageOptions) *cobra.Command {
+	return &cobra.Command{
+		Use: "reseal", Short: "Seal everything anew with the newest master key", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return o.withKeys(cmd.Context(), func(k *app.Keys) error {
+				n, err := k.Reseal(cmd.Context())
+				fmt.Fprintf(os.Stdout, "%d texts were sealed anew\n", n)
+				return err
+			})
+		},
+	}
+}
+
+func keyPruneCommand(o *manageOptions) *cobra.Command {
 	return &cobra.Command{
 		Use: "prune", Short: "Drop master keys that nothing is sealed under any more", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -169,7 +195,7 @@ func keyPruneCommand(o *stateOptions) *cobra.Command {
 	}
 }
 
-func guestClearCommand(o *stateOptions) *cobra.Command {
+func guestClearCommand(o *manageOptions) *cobra.Command {
 	return &cobra.Command{
 		Use: "clear INSTANCE", Short: "Trust a guest again that was revoked or whose machine was copied", Args: cobra.ExactArgs(1),
 		Long: "Trust a guest again: after its key was revoked for flooding the bus, or after a copy of its machine was removed. Find the cause first.",

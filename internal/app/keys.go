@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
+	"io/fs"
 	"slices"
 	"time"
 
@@ -19,25 +19,40 @@ import (
 
 // Keys is what an operator does with the keys and certificates of a state directory, whether the service runs or not.
 type Keys struct {
-	cfg   config.Config
-	store *sqlstore.Store
-	clock clock.Clock
+	cfg    config.Config
+	store  *sqlstore.Store
+	clock  clock.Clock
+	master string // file
+	copied bool   // the service has a copy of it, made when it started
 }
 
-// OpenKeys opens the keys and the store of a state directory. A service that runs from it goes on.
-func OpenKeys(ctx context.Context, cfg config.Config) (*Keys, error) {
+// OpenKeys opens the keys and the store of a state directory. A service that runs from it goes on. Master is the file of the master key where
+// systemd hands it over; "": it is in the state directory.
+func OpenKeys(ctx context.Context, cfg config.Config, master string) (*Keys, error) {
 	st, err := sqlstore.Open(ctx, sqlstore.Config{Path: StateDir(cfg.State).Path("store.db")})
 	if err != nil {
 		return nil, err
 	}
-	return &Keys{cfg: cfg, store: st, clock: clock.System{}}, nil
+	k := &Keys{cfg: cfg, store: st, clock: clock.System{}, master: master, copied: master != ""}
+	if !k.copied {
+		k.master = StateDir(cfg.State).MasterKey()
+	}
+	return k, nil
 }
 
 // Close closes the store.
 func (k *Keys) Close() error { return k.store.Close() }
 
-func (k *Keys) dir() string    { return StateDir(k.cfg.State).Keys() }
-func (k *Keys) master() string { return filepath.Join(k.dir(), "master.key") }
+func (k *Keys) dir() string { return StateDir(k.cfg.State).Keys() }
+
+// masterKeys returns the keys of the file. One that is not there is not made: it would seal what nobody else can open.
+func (k *Keys) masterKeys() ([]secretsfile.Key, error) {
+	keys, err := secretsfile.Keys(k.master)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, trove.Wrap(trove.KindNotFound, err, "There is no master key at %s: name its file with --master-key.", k.master)
+	}
+	return keys, err
+}
 
 // CAReport says how far the replacement of the bus's CA has come.
 type CAReport struct {
@@ -94,7 +109,7 @@ type MasterKey struct {
 
 // MasterKeys returns the keys of the file, and how many texts in places that are not in the list of sealed columns are sealed under a key of it, by place.
 func (k *Keys) MasterKeys(ctx context.Context) (keys []MasterKey, unlisted map[string]int, err error) {
-	list, err := secretsfile.Keys(k.master())
+	list, err := k.masterKeys()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -118,24 +133,40 @@ func (k *Keys) MasterKeys(ctx context.Context) (keys []MasterKey, unlisted map[s
 	return keys, unlisted, err
 }
 
-// RotateMasterKey makes a new master key, which seals from now on, and seals everything in the store anew with it. If a rotation was cut off before,
-// that one is finished instead, and made is false. It returns how many texts were sealed anew.
-func (k *Keys) RotateMasterKey(ctx context.Context) (made bool, changed int, err error) {
-	if _, err := secretsfile.Open(k.master()); err != nil { // made, if the service never ran
-		return false, 0, err
-	}
-	if changed, err = k.reseal(ctx); err != nil || changed > 0 {
-		return false, changed, err
-	}
-	if _, err := secretsfile.Rotate(k.master(), k.clock.Now()); err != nil {
-		return false, 0, err
-	}
-	changed, err = k.reseal(ctx)
-	return true, changed, err
+// Rotation is what RotateMasterKey did.
+type Rotation struct {
+	Made    bool // a new key; false: one that was cut off before was finished
+	Changed int  // texts that were sealed anew
+	Restart bool // the service must be restarted before anything is sealed anew
 }
 
-func (k *Keys) reseal(ctx context.Context) (int, error) {
-	sealer, err := secretsfile.Open(k.master())
+// RotateMasterKey makes a new master key, which seals from now on, and seals everything in the store anew with it. If a rotation was cut off before,
+// that one is finished instead. Where the service has a copy of the file nothing is sealed anew yet: it could not open it.
+func (k *Keys) RotateMasterKey(ctx context.Context) (r Rotation, err error) {
+	if _, err := k.masterKeys(); err != nil {
+		return r, err
+	}
+	if !k.copied {
+		if r.Changed, err = k.Reseal(ctx); err != nil || r.Changed > 0 {
+			return r, err
+		}
+	}
+	if _, err := secretsfile.Rotate(k.master, k.clock.Now()); err != nil {
+		return r, err
+	}
+	r.Made, r.Restart = true, k.copied
+	if !k.copied {
+		r.Changed, err = k.Reseal(ctx)
+	}
+	return r, err
+}
+
+// Reseal seals everything anew that is not sealed under the first key of the file, and returns how many texts that were. It may be cut off and repeated.
+func (k *Keys) Reseal(ctx context.Context) (int, error) {
+	if _, err := k.masterKeys(); err != nil {
+		return 0, err
+	}
+	sealer, err := secretsfile.Open(k.master)
 	if err != nil {
 		return 0, err
 	}
@@ -155,7 +186,7 @@ const keepReplaced = time.Hour
 // PruneMasterKeys drops the keys that nothing in the store is sealed under and that were replaced long ago, and returns their ids. A key that is
 // still needed is a Conflict that says by what.
 func (k *Keys) PruneMasterKeys(ctx context.Context) (dropped []string, err error) {
-	if _, err := k.reseal(ctx); err != nil {
+	if _, err := k.Reseal(ctx); err != nil {
 		return nil, err
 	}
 	keys, unlisted, err := k.MasterKeys(ctx)
@@ -179,7 +210,7 @@ func (k *Keys) PruneMasterKeys(ctx context.Context) (dropped []string, err error
 		}
 	}
 	if len(dropped) > 0 {
-		if err := secretsfile.Drop(k.master(), dropped...); err != nil {
+		if err := secretsfile.Drop(k.master, dropped...); err != nil {
 			return nil, err
 		}
 	}

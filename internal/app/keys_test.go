@@ -48,7 +48,7 @@ func newDeployment(t *testing.T) *deployment {
 
 func (d *deployment) keys(t *testing.T) *app.Keys {
 	t.Helper()
-	k, err := app.OpenKeys(t.Context(), d.cfg)
+	k, err := app.OpenKeys(t.Context(), d.cfg, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,9 +122,8 @@ func TestTheMasterKeyIsReplaced(t *testing.T) {
 	}
 	d.readable(t, instances)
 	k := d.keys(t)
-	made, changed, err := k.RotateMasterKey(t.Context())
-	if err != nil || made || changed == 0 {
-		t.Fatalf("the rotation that was cut off: made %v, %d changed, %v", made, changed, err)
+	if r, err := k.RotateMasterKey(t.Context()); err != nil || r.Made || r.Changed == 0 {
+		t.Fatalf("the rotation that was cut off: %+v, %v", r, err)
 	}
 	d.readable(t, instances)
 
@@ -140,11 +139,11 @@ func TestTheMasterKeyIsReplaced(t *testing.T) {
 			}
 		}
 	})
-	made, changed, err = k.RotateMasterKey(t.Context())
+	r, err := k.RotateMasterKey(t.Context())
 	close(stop)
 	sealing.Wait()
-	if err != nil || !made || changed < 20 {
-		t.Fatalf("the rotation: made %v, %d changed, %v", made, changed, err)
+	if err != nil || !r.Made || r.Changed < 20 {
+		t.Fatalf("the rotation: %+v, %v", r, err)
 	}
 	d.readable(t, instances)
 	if dropped, err := k.PruneMasterKeys(t.Context()); err == nil || len(dropped) > 0 {
@@ -191,7 +190,7 @@ func TestWhatIsSealedElsewhereKeepsItsKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	k := d.keys(t)
-	if _, _, err := k.RotateMasterKey(t.Context()); err != nil {
+	if _, err := k.RotateMasterKey(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	d.age(t)
@@ -276,4 +275,37 @@ func TestAFloodingGuestPutsItsInstanceIntoError(t *testing.T) {
 	if got, err = d.store.Instance(t.Context(), i.ID); err != nil || got.Status(false) != "ACTIVE" || got.Fault != nil {
 		t.Errorf("after the operator forgave it: status %s, fault %+v, %v", got.Status(false), got.Fault, err)
 	}
+}
+
+// TestAMasterKeyThatSystemdHandsOver is rotated in two steps: the service has a copy of the file, made when it started.
+func TestAMasterKeyThatSystemdHandsOver(t *testing.T) {
+	d := newDeployment(t)
+	handed := filepath.Join(t.TempDir(), "handed.key")
+	if err := os.Rename(d.master, handed); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.keys(t).RotateMasterKey(t.Context()); !trove.IsNotFound(err) {
+		t.Errorf("without the file: %v, want not found", err)
+	}
+	if _, err := os.Stat(d.master); !os.IsNotExist(err) {
+		t.Errorf("a second master key was made: %v", err)
+	}
+	service, err := secretsfile.Open(handed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.sealer = service
+	instances := []string{d.create(t)}
+	k, err := app.OpenKeys(t.Context(), d.cfg, handed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = k.Close() }()
+	if r, err := k.RotateMasterKey(t.Context()); err != nil || !r.Made || !r.Restart || r.Changed != 0 {
+		t.Fatalf("the first step: %+v, %v", r, err)
+	}
+	if n, err := k.Reseal(t.Context()); err != nil || n != 1 {
+		t.Fatalf("the second step: %d, %v", n, err)
+	}
+	d.readable(t, instances)
 }

@@ -3,6 +3,8 @@ package server_test
 import (
 	"context"
 	"log/slog"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -136,4 +138,22 @@ func TestACredentialThatDoesNotWorkIsRefused(t *testing.T) {
 	if s.steal(t, dir, instance).jwt != held || !g.Connected() {
 		t.Error("the guest did not keep its credential")
 	}
+}
+
+// TestAfterATheftOfTheBusKeys makes new ones: the stolen ones are worth nothing, and guests come back by themselves.
+func TestAfterATheftOfTheBusKeys(t *testing.T) {
+	s := start(t)
+	instance := trove.NewID()
+	dir := s.enrolled(t, instance)
+	stolen := copyOf(t, dir)
+	g := s.join(t, dir)
+	s = s.again(t, func(c *server.Config) {
+		if err := os.Remove(filepath.Join(c.KeysDir, "bus.json")); err != nil {
+			t.Error(err)
+		}
+	})
+	if s.accepts(t, stolen, instance) {
+		t.Error("a credential of the stolen keys is accepted")
+	}
+	eventually(t, "the guest to come back with a credential of the new keys", g.Connected)
 }
