@@ -30,6 +30,8 @@ type Settings struct {
 	Log *slog.Logger
 	// NeverReply makes Message.Reply a no-op: a controller must not answer to a reply subject that a guest chose.
 	NeverReply bool
+	// OnError hears what the broker says outside of a call, such as that it does not take the credential of a reconnect; nil: the log is all.
+	OnError func(err error)
 }
 
 // Conn is a connection to a NATS broker.
@@ -67,6 +69,9 @@ func (c *Conn) report(_ *nats.Conn, sub *nats.Subscription, err error) {
 		err = fmt.Errorf("%w: %w", bus.ErrForbidden, err)
 	}
 	c.settings.Log.Warn("bus reported an error", "subject", subject, "err", err)
+	if c.settings.OnError != nil {
+		c.settings.OnError(err)
+	}
 }
 
 // Connected reports whether the connection is up at the moment.

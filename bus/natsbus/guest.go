@@ -105,7 +105,7 @@ func DialGuest(ctx context.Context, dir string, o Options) (*GuestConn, error) {
 			o.OnConnect(ctx)
 		}
 	}
-	g.Conn, err = Connect("", Settings{Log: o.Log}, g.options(credential, connected)...)
+	g.Conn, err = Connect("", Settings{Log: o.Log, OnError: g.unaccepted}, g.options(credential, connected)...)
 	if err != nil {
 		g.stop()
 		return nil, err
