@@ -217,9 +217,31 @@ func TestAgentLife(t *testing.T) {
 	g.attack(crash, key)
 }
 
+// resident returns the memory of the sandbox's first process and of its agent, in KiB.
+func (g *guest) resident() (first, agent int) {
+	g.t.Helper()
+	for pid, n := range map[int]*int{g.process("trove-guestagent init"): &first, g.agent(): &agent} {
+		data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+		if err != nil {
+			g.t.Fatal(err)
+		}
+		_, rest, _ := strings.Cut(string(data), "VmRSS:")
+		if _, err := fmt.Sscan(rest, n); err != nil {
+			g.t.Fatal(err)
+		}
+	}
+	return first, agent
+}
+
 func (g *guest) upgradeWell(program, key string) {
 	g.t.Helper()
 	g.add(program, key, "1.1.0")
+	first, agent := g.resident()
+	g.t.Logf("resident before: %d KiB first process, %d KiB agent", first, agent)
+	defer func() {
+		first, agent := g.resident()
+		g.t.Logf("resident after: %d KiB first process, %d KiB agent", first, agent)
+	}()
 	g.d.trove("agent", "upgrade", g.id)
 	if v := g.version(); v != "1.1.0" {
 		g.t.Errorf("the agent is %s", v)
