@@ -140,6 +140,7 @@ func (a *Agent) sendEnds(ctx context.Context, conn bus.Conn) time.Duration {
 func (a *Agent) publish(ctx context.Context, conn bus.Conn, kind guestapi.ReportKind, body any) bool {
 	data, err := json.Marshal(body)
 	if err == nil {
+		data = skewReport(data)
 		ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 		defer cancel()
 		err = conn.Publish(ctx, guestapi.ReportSubject(a.cfg.Instance, kind), data)

@@ -27,6 +27,10 @@ func (r *responder) handle(ctx context.Context, m bus.Message) {
 		return
 	}
 	ctx = withRequest(ctx, req)
+	if !skewKnows(req.Command) {
+		a.reply(ctx, m, nil, unknownCommand(req.Command))
+		return
+	}
 	switch req.Command {
 	case guestapi.CmdPing:
 		a.reply(ctx, m, a.whoIsThis(), nil)
@@ -91,7 +95,7 @@ func (r *responder) answer(ctx context.Context, m bus.Message, req guestapi.Requ
 	}
 	do := shortCommands[req.Command]
 	if do == nil {
-		a.reply(ctx, m, nil, trove.Errorf(trove.KindNotImplemented, "This guest does not know the command %q.", req.Command))
+		a.reply(ctx, m, nil, unknownCommand(req.Command))
 		return
 	}
 	select {
@@ -143,11 +147,16 @@ func (a *Agent) reply(ctx context.Context, m bus.Message, result any, err error)
 	}
 	data, err := json.Marshal(resp)
 	if err == nil {
+		data = skewAnswer(data)
 		err = m.Reply(context.WithoutCancel(ctx), data)
 	}
 	if err != nil {
 		a.log.WarnContext(ctx, "answer was not sent", "err", err)
 	}
+}
+
+func unknownCommand(c guestapi.Command) error {
+	return trove.Errorf(trove.KindNotImplemented, "This guest does not know the command %q.", c)
 }
 
 func failure(err error) *guestapi.Failure {

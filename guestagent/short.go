@@ -45,6 +45,7 @@ func (a *Agent) commands() []guestapi.Command {
 			all = append(all, c)
 		}
 	}
+	all = skewCommands(all)
 	slices.Sort(all)
 	return all
 }

@@ -187,6 +187,9 @@ var firstCommands = map[Command]bool{
 	CmdRenewIdentity: true,
 }
 
+// First reports whether every agent has had the command since the first release.
+func First(c Command) bool { return firstCommands[c] }
+
 // knows asks the guest whether it has a command that came later. It is asked each time: an agent may be replaced, by an older one too.
 func (c *Client) knows(ctx context.Context, instance string, cmd Command) error {
 	if firstCommands[cmd] {

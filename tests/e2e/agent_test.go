@@ -142,10 +142,11 @@ func (g *guest) refused(says string, args ...string) {
 }
 
 // build builds a program as a release of the agent is built.
-func build(t *testing.T, pkg, variable string) string {
+func build(t *testing.T, pkg, variable string, flags ...string) string {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "program")
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w -X main."+variable, "-o", out, pkg)
+	args := append([]string{"build", "-trimpath", "-ldflags", "-s -w -X main." + variable, "-o", out}, flags...)
+	cmd := exec.Command("go", append(args, pkg)...)
 	cmd.Dir, cmd.Env = repository, append(os.Environ(), "CGO_ENABLED=0")
 	if text, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build %s: %v\n%s", pkg, err, text)
