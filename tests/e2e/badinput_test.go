@@ -77,6 +77,7 @@ func TestBadInputNamesTheFieldAndLeavesNothing(t *testing.T) {
 		"no flavor":       {`{"instance":{"name":"a","flavorRef":"999","volume":{"size":1}}}`, 400, "999"},
 		"no version":      {`{"instance":{"name":"a","flavorRef":"1","volume":{"size":1},"datastore":{"type":"mariadb","version":"1.0"}}}`, 400, "1.0"},
 		"no datastore":    {`{"instance":{"name":"a","flavorRef":"1","volume":{"size":1},"datastore":{"type":"oracle"}}}`, 404, "oracle"},
+		"no public IP":    {`{"instance":{"name":"a","flavorRef":"1","volume":{"size":1},"access":{"is_public":true}}}`, 400, "local.public_ports"},
 		"bad CIDR":        {`{"instance":{"name":"a","flavorRef":"1","volume":{"size":1},"access":{"allowed_cidrs":["10.0.0.0/99"]}}}`, 400, "allowed_cidrs"},
 		"foreign network": {`{"instance":{"name":"a","flavorRef":"1","volume":{"size":1},"nics":[{"network_id":"11111111-1111-4111-8111-111111111111"}]}}`, 400, "11111111"},
 		"malformed":       {`{"instance":`, 400, "malformed"},

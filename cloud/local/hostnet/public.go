@@ -51,11 +51,12 @@ type Endpoint struct {
 func (n *Net) published(r record) bool { return r.rules.Public && n.public.enabled() }
 
 // allot gives the instance a port of the host for each of the engine's, or addresses of its own, unless it has them. What it has it keeps until it is
-// removed, also while it is not public. The caller has the deployment's lock.
+// removed, also while it is not public. Where there is nothing to give it goes without: users are told so when they ask, and an instance from before the
+// setting was taken away must still start. The caller has the deployment's lock.
 func (n *Net) allot(ctx context.Context, r *record) error {
 	if !n.public.enabled() {
-		return trove.Permanent(trove.Errorf(trove.KindBadRequest, "This deployment has no public addresses: its operator can set local.public_ports or"+
-			" local.public_cidrs."))
+		n.log.WarnContext(ctx, "an instance is to be public, and neither local.public_ports nor local.public_cidrs is set", "instance", r.instance)
+		return nil
 	}
 	if len(r.rules.Own) > 0 || len(r.rules.HostPorts) >= len(r.rules.TCPPorts) && len(r.rules.TCPPorts) > 0 {
 		return nil

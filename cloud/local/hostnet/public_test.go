@@ -1,7 +1,6 @@
 package hostnet_test
 
 import (
-	"fmt"
 	"net/netip"
 	"os"
 	"strings"
@@ -205,14 +204,30 @@ func TestPublicPortsAreNotShared(t *testing.T) {
 	note(fifth)
 }
 
+// An instance that was public before the setting was taken away must still start; it is reached from this machine alone.
 func TestWithoutPublicAddresses(t *testing.T) {
-	n := open(t, hostnet.Config{})
-	_, err := n.EnsureInstance(t.Context(), hostnet.Spec{Instance: trove.NewID(), TCPPorts: []int{engine}, Public: true})
-	if trove.KindOf(err) != trove.KindBadRequest || !strings.Contains(fmt.Sprint(err), "local.public_ports") {
-		t.Errorf("got %v, want a sentence that names local.public_ports", err)
-	}
-	if _, err := n.Instances(t.Context()); err != nil {
-		t.Error(err)
+	o := newOutside(t)
+	state := t.TempDir()
+	n := open(t, hostnet.Config{State: state, Public: somePorts})
+	s, p := publicGuest(t, n)
+	listen(t, &p, netip.IPv6Unspecified(), engine)
+	reaches(t, "public port", o.connects(t, o.Host4, p.Public[0].Port, true))
+	for _, c := range []struct {
+		public hostnet.PublicConfig
+		want   []hostnet.Endpoint
+	}{{hostnet.PublicConfig{}, nil}, {somePorts, p.Public}} {
+		again, err := hostnet.Open(t.Context(), hostnet.Config{State: state, ControllerPorts: []int{controller}, Public: c.public})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = again.Close() })
+		if diff := cmp.Diff(c.want, ensure(t, again, s).Public, comparer); diff != "" {
+			t.Errorf("endpoints (-want +got):\n%s", diff)
+		}
+		reaches(t, "private address", dial(p.Address, engine, anywhere, patience))
+		if err := o.connects(t, o.Host4, p.Public[0].Port, len(c.want) > 0); (err == nil) != (len(c.want) > 0) {
+			t.Errorf("public port with %+v: %v", c.public, err)
+		}
 	}
 }
 
