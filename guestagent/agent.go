@@ -15,7 +15,9 @@ import (
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/bus"
 	"github.com/trove-dbaas/trove/engine"
+	"github.com/trove-dbaas/trove/guestagent/ballast"
 	"github.com/trove-dbaas/trove/guestapi"
+	"github.com/trove-dbaas/trove/internal/atomicfile"
 	"github.com/trove-dbaas/trove/internal/clock"
 	"github.com/trove-dbaas/trove/internal/telemetry"
 )
@@ -61,6 +63,7 @@ type Agent struct {
 	log        *slog.Logger
 	supervisor *Supervisor
 	journal    *Journal
+	ballast    *ballast.Ballast
 
 	connected chan struct{} // after each connect
 	queued    chan struct{} // a long command waits
@@ -103,13 +106,18 @@ func New(cfg Config) (*Agent, error) {
 	if err != nil {
 		return nil, err
 	}
+	reserve, err := ballast.Open(cfg.Layout.Data, filepath.Join(cfg.Layout.State, "ballast"), log)
+	if err != nil {
+		return nil, err
+	}
+	atomicfile.SetReserve(reserve.Release)
 	journal, err := OpenJournal(filepath.Join(cfg.Layout.State, "journal"), filepath.Join(cfg.Layout.Runtime, "commands"), log)
 	if err != nil {
 		return nil, err
 	}
 	began := cfg.Clock.Now().UnixMicro()
 	return &Agent{
-		cfg: cfg, times: cfg.Timings.withDefaults(), log: log, supervisor: supervisor, journal: journal,
+		cfg: cfg, times: cfg.Timings.withDefaults(), log: log, supervisor: supervisor, journal: journal, ballast: reserve,
 		connected: make(chan struct{}, 1), queued: make(chan struct{}, 1), ends: make(chan struct{}, 1), progress: make(chan guestapi.OperationStatus, 8),
 		replaced: make(chan struct{}),
 		slots:    make(chan struct{}, shortAtOnce), waiting: make(chan struct{}, shortWaiting),

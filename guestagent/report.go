@@ -102,6 +102,9 @@ func (a *Agent) heartbeat(ctx context.Context, conn bus.Conn) {
 		a.log.WarnContext(ctx, "volume usage was not to be had", "err", err)
 	}
 	h.VolumeUsed, h.VolumeTotal = usage.Used, usage.Total
+	if err := a.ballast.Refill(); err != nil {
+		a.log.WarnContext(ctx, "ballast was not filled", "err", err)
+	}
 	if a.publish(ctx, conn, guestapi.ReportHeartbeat, h) && h.Event != "" {
 		if a.supervisor.Sent(h.EventAt) {
 			a.heartbeat(ctx, conn) // at most maxEvents deep
