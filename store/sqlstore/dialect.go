@@ -32,10 +32,12 @@ type dialect struct {
 	inside   bool // the database runs in this process: no statement can hang
 	// conflict reports whether the transaction met another one and has to run again.
 	conflict func(error) bool
+	// full reports whether there was no space on the disk.
+	full func(error) bool
 }
 
 func sqliteDialect() *dialect {
-	return &dialect{name: "sqlite", goose: goose.DialectSQLite3, begin: "BEGIN IMMEDIATE", inside: true, conflict: sqliteConflict}
+	return &dialect{name: "sqlite", goose: goose.DialectSQLite3, begin: "BEGIN IMMEDIATE", inside: true, conflict: sqliteConflict, full: sqliteFull}
 }
 
 func sqliteConflict(err error) bool {
@@ -45,6 +47,12 @@ func sqliteConflict(err error) bool {
 	}
 	primary := e.Code() & 0xff // the upper bits are the extended code, such as BUSY_SNAPSHOT
 	return primary == sqlite3.SQLITE_BUSY || primary == sqlite3.SQLITE_LOCKED
+}
+
+// sqliteFull also knows the error of a shared-memory file that cannot grow.
+func sqliteFull(err error) bool {
+	e, ok := errors.AsType[*sqlite.Error](err)
+	return ok && (e.Code()&0xff == sqlite3.SQLITE_FULL || e.Code() == sqlite3.SQLITE_IOERR_SHMSIZE)
 }
 
 // rebind turns the placeholders of the portable text into the database's. No statement has a question mark in a literal.

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/internal/clock"
 	"github.com/trove-dbaas/trove/store"
 )
@@ -56,6 +57,10 @@ func (s *Store) InTx(ctx context.Context, fn func(ctx context.Context, tx store.
 		conflict := errors.Is(err, errConflict) || s.dialect.conflict(err)
 		if !conflict || attempt == txAttempts {
 			timer("rolled back")
+			if s.dialect.full(err) {
+				return trove.Wrap(trove.KindUnavailable, err,
+					"The disk of the service's database is full: nothing can be changed now, and nothing was. Try again later; the operator has to make space.")
+			}
 			return err
 		}
 		if err := clock.Sleep(ctx, wait+rand.N(wait)); err != nil { //nolint:gosec // only spreads the repetitions

@@ -250,7 +250,9 @@ func testClaimConcurrent(t *testing.T, s store.Store) {
 func testTakeOver(t *testing.T, s store.Store) {
 	got := claimed(t, s) // its lease ends in 10 s
 	closed := claimed(t, s)
-	do(t, s, func(ctx context.Context, tx store.Tx) error { return tx.CloseOperation(ctx, closed, trove.OperationDone, Start) })
+	do(t, s, func(ctx context.Context, tx store.Tx) error {
+		return tx.CloseOperation(ctx, closed, trove.OperationDone, Start)
+	})
 	take := func(at time.Time) (n int) {
 		t.Helper()
 		do(t, s, func(ctx context.Context, tx store.Tx) (err error) {
