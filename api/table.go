@@ -27,6 +27,7 @@ func Operations() []Operation {
 		{"Logs", logOperations()},
 		{"Datastores", datastoreOperations()},
 		{"Flavors, limits and quotas", limitOperations()},
+		{"Hosts", hostOperations()},
 		{"Guest agents", agentOperations()},
 	} {
 		for _, op := range group.ops {
@@ -259,6 +260,14 @@ func datastoreOperations() []Operation {
 			Success: http.StatusOK, Response: wire.VolumeTypeList{}, handle: (*server).listVersionVolumeTypes,
 		},
 	}
+}
+
+func hostOperations() []Operation {
+	return []Operation{{
+		ID: "hostStatus", Method: http.MethodGet, Path: "/mgmt/host-status", Rule: "host:status", Extension: true,
+		Summary: "Say how much memory, cores, space and addresses the machines have, and what of it is promised, used and left; administrators only.",
+		Success: http.StatusOK, Response: wire.HostList{}, handle: (*server).hostStatus,
+	}}
 }
 
 func limitOperations() []Operation {

@@ -49,6 +49,7 @@ var examples = map[string]string{
 	"flavor list":            "  trove flavor list",
 	"flavor show":            "  trove flavor show db.tiny",
 	"limits list":            "  trove limits list",
+	"host status":            "  trove host status\n  trove host status -f json",
 	"quota show":             "  trove quota show",
 	"quota update":           "  trove quota update 8d0a4f0c2f9b4b0f9d3e2c1b0a998877 instances 20\n  trove quota update 8d0a4f0c2f9b4b0f9d3e2c1b0a998877 ram -1",
 }

@@ -137,6 +137,7 @@ func (f *fakeAPI) gets() {
 		{StrID: "1", Name: "db.tiny", RAM: 512, VCPUs: 1, Disk: 5}, {StrID: "2", Name: "db.small", RAM: 2048, VCPUs: 2, Disk: 10},
 	}})
 	get("/limits", limits())
+	get("/mgmt/host-status", wire.HostList{Hosts: []wire.Host{host()}})
 	get("/mgmt/quotas/{project}", wire.QuotaList{Quotas: []wire.Quota{
 		{Resource: "instances", InUse: 1, Limit: 10}, {Resource: "ram", InUse: 512, Reserved: 128, Limit: -1},
 	}})
@@ -144,6 +145,19 @@ func (f *fakeAPI) gets() {
 		w.WriteHeader(http.StatusNotFound)
 		_, _ = fmt.Fprintf(w, `{"itemNotFound":{"code":404,"message":"%s cannot be found."}}`, r.URL.Path)
 	})
+}
+
+func host() wire.Host {
+	const gib = 1 << 30
+	return wire.Host{
+		Name: "machine-1", Memory: wire.Amount{Total: 64 * gib, Promised: 80 * gib, Used: 12 * gib, Left: 50 * gib}, Cores: wire.Amount{Total: 16, Promised: 9},
+		Volumes: wire.Amount{Total: 900 * gib, Promised: 850 * gib, Used: 850 * gib, Left: 50 * gib}, Addresses: wire.Amount{Total: 4093, Used: 7, Left: 4086},
+		Pool: wire.HostPool{Overcommit: 1, Reserved: true, Free: 51 * gib, StopMark: gib}, Running: 6, Stopped: 1, Loops: 7,
+		Warnings: []wire.HostWarning{
+			{Of: "memory", Sentence: "Instances may use 80 GiB together, more than the machine has: 64 GiB."},
+			{Of: "volumes", Sentence: "Only 50 GiB of 900 GiB are left for volumes."},
+		},
+	}
 }
 
 func encode(w http.ResponseWriter, v any) { _ = json.NewEncoder(w).Encode(v) }

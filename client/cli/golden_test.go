@@ -84,6 +84,7 @@ var stories = map[string][]string{
 	"flavor_list":            {"flavor list -f *"},
 	"flavor_show":            {"flavor show db.small -f *"},
 	"limits_list":            {"limits list -f *"},
+	"host_status":            {"host status -f *"},
 	"quota_show":             {"quota show -f *", "quota show other -f value"},
 	"quota_update":           {"quota update other instances -1"},
 }

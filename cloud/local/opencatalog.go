@@ -23,7 +23,8 @@ var (
 )
 
 // OpenCatalog returns the catalogue of a state directory, which must be there. It changes nothing on the machine and needs no Close. Of the
-// configuration State, Images, Flavors and Public count. tenant returns the range of the tenant network, which another process makes and may change.
+// configuration State, Dir, Images, Flavors, Public and what is said of the pool count. tenant returns the range of the tenant network, which another
+// process makes and may change.
 func OpenCatalog(c Config, tenant func() (netip.Prefix, error)) (*Catalog, error) {
 	state, err := filepath.Abs(c.State)
 	if err == nil {
@@ -36,7 +37,11 @@ func OpenCatalog(c Config, tenant func() (netip.Prefix, error)) (*Catalog, error
 		c.Flavors = DefaultFlavors()
 	}
 	c.Flavors = slices.Clone(c.Flavors)
-	return &Catalog{provider: Provider{config: c, paths: newPaths(state)}, tenant: tenant}, nil
+	k := &Catalog{provider: Provider{config: c, paths: newPaths(state)}, tenant: tenant}
+	if c.Dir != "" {
+		k.provider.paths.files = c.Dir
+	}
+	return k, nil
 }
 
 // Flavors is cloud.Catalog.Flavors.

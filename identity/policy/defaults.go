@@ -46,6 +46,7 @@ var defaults = map[string]string{
 	"default":                                  "rule:admin_or_owner",
 	"flavor:index":                             "",
 	"flavor:show":                              "",
+	"host:status":                              "rule:admin",
 	"instance:backups":                         "rule:admin_or_owner",
 	"instance:configuration":                   "rule:admin_or_owner",
 	"instance:create":                          "rule:admin_or_owner",

@@ -92,8 +92,13 @@ func (c *controllers) noteMended(ctx context.Context, instance, what, sentence s
 
 // openCatalog opens what trove-api needs of the cloud where the taskmanager runs in another process.
 func (c *controllers) openCatalog() (err error) {
+	stop, warn, err := marks(c.cfg.Local)
+	if err != nil {
+		return err
+	}
 	c.catalog, err = local.OpenCatalog(local.Config{
-		State: c.cfg.State, Images: ImagesDir(c.cfg), Flavors: c.cfg.Local.TroveFlavors(), Public: c.cfg.Local.Public(),
+		State: c.cfg.State, Dir: c.cfg.Local.Dir, Images: ImagesDir(c.cfg), Flavors: c.cfg.Local.TroveFlavors(), Public: c.cfg.Local.Public(),
+		PoolGiB: c.cfg.Local.PoolGiB, Overcommit: c.cfg.Local.Overcommit, StopMark: stop, WarnMark: warn,
 	}, func() (netip.Prefix, error) {
 		known, err := hostnet.ReadKnown(c.cfg.CloudDir())
 		return known.TenantSubnet, err

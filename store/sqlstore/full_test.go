@@ -2,6 +2,7 @@ package sqlstore_test
 
 import (
 	"context"
+	"database/sql"
 	"os"
 	"path/filepath"
 	"strings"
@@ -78,6 +79,18 @@ func TestFullDisk(t *testing.T) {
 	}
 	if err := put("after"); err != nil {
 		t.Errorf("with space again: %v", err)
+	}
+	db, err := sql.Open("sqlite", filepath.Join(dir, "store.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close() }()
+	var sound string
+	if err := db.QueryRowContext(t.Context(), "PRAGMA integrity_check").Scan(&sound); err != nil || sound != "ok" {
+		t.Errorf("the file is %q, %v", sound, err)
+	}
+	if err := db.Close(); err != nil {
+		t.Error(err)
 	}
 	after, err := s.Datastores(t.Context())
 	if err != nil || len(after) != len(before)+1 {

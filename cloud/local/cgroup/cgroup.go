@@ -286,3 +286,16 @@ func readInt(path string) (int64, error) {
 	}
 	return strconv.ParseInt(fields[0], 10, 64)
 }
+
+// MemoryUsed returns how many bytes the group uses, caches included; 0 where there is no group.
+func (t *Tree) MemoryUsed(group string) int64 {
+	path := filepath.Join(t.root, "memory", group, "memory.usage_in_bytes")
+	if t.unified {
+		path = filepath.Join(t.root, group, "memory.current")
+	}
+	n, err := readInt(path)
+	if err != nil {
+		return 0
+	}
+	return n
+}
