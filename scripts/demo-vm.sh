@@ -17,7 +17,7 @@ for p in cloud/local/cgroup cloud/local/sandbox cloud/local/volume cloud/local/h
 done
 # The machine has no Go: what the tests build there is brought along.
 CGO_ENABLED=0 go build -o "$work/tests/agent" ./cloud/local/sandbox/testdata/agent
-printf '#!/bin/sh\nwhile [ "$1" != -o ]; do shift; done\ncp /srv/tests/agent "$2"\n' >"$work/tests/go" && chmod +x "$work/tests/go"
+printf '#!/bin/sh\nwhile [ "$1" != -o ]; do shift; done\nmkdir -p "$(dirname "$2")" && cp /srv/tests/agent "$2"\n' >"$work/tests/go" && chmod +x "$work/tests/go"
 
 if [ ! -f "$work/root.tar" ] || [ scripts/demo-vm/customize -nt "$work/root.tar" ]; then
 	say "installing Debian 12 into a root file system"
