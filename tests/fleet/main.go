@@ -15,6 +15,7 @@ import (
 // options are the same for all roles; a child gets them from its parent.
 type options struct {
 	role   string
+	parts  string
 	dir    string
 	listen string
 	guests int
@@ -29,6 +30,7 @@ type options struct {
 func main() {
 	var o options
 	flag.StringVar(&o.role, "role", "run", "run, control or guests")
+	flag.StringVar(&o.parts, "parts", "rest,misbehaving,restart,limit", "what is measured, in this order; all but limit need rest")
 	flag.StringVar(&o.dir, "dir", "var/fleet", "where identities and the store are kept")
 	flag.StringVar(&o.listen, "listen", "127.0.0.1:24222", "address of the bus; the enrolment endpoint has the port after it")
 	flag.IntVar(&o.guests, "guests", 10000, "how many")

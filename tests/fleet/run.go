@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -98,9 +99,14 @@ func run(ctx context.Context, o options) error {
 	defer func() { _ = os.RemoveAll(o.dir) }()
 	f := &fleet{options: o}
 	defer f.end()
-	for _, part := range []func(context.Context) error{f.rest, f.misbehaving, f.restart, f.limit} {
+	parts := map[string]func(context.Context) error{"rest": f.rest, "misbehaving": f.misbehaving, "restart": f.restart, "limit": f.limit}
+	for name := range strings.SplitSeq(o.parts, ",") {
+		part := parts[name]
+		if part == nil {
+			return fmt.Errorf("there is no part %q", name)
+		}
 		if err := part(ctx); err != nil {
-			return err
+			return fmt.Errorf("%s: %w", name, err)
 		}
 	}
 	for _, s := range f.failures {
