@@ -9,6 +9,7 @@ rm -f var/test-*.json
 part "check" scripts/check.sh
 part "crash walk, every call" scripts/gotest.sh crash -timeout 10m -count=1 -run Crash ./taskmanager
 part "fuzzing, 5 s each" scripts/fuzz.sh 5s
+part "every message lost once" scripts/gotest.sh messages -timeout 10m -count=1 ./tests/messages
 part "crash walk, real" scripts/gotest.sh crashwalk -timeout 20m -count=1 ./tests/crashwalk
 part "end to end" scripts/gotest.sh e2e -timeout 40m -count=1 ./tests/e2e
 part "attacks" scripts/gotest.sh attacks -timeout 10m -count=1 ./tests/attacks
