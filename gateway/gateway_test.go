@@ -2,6 +2,7 @@ package gateway_test
 
 import (
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"io"
 	"math"
@@ -18,6 +19,7 @@ import (
 	"github.com/trove-dbaas/trove/backupstore/file"
 	"github.com/trove-dbaas/trove/gateway"
 	"github.com/trove-dbaas/trove/gateway/grant"
+	"github.com/trove-dbaas/trove/guestagent/objects"
 )
 
 func TestGuestWritesAndReads(t *testing.T) {
@@ -79,6 +81,66 @@ func TestWrittenOnce(t *testing.T) {
 	if w.refused("sealed") != 2 {
 		t.Errorf("refused as sealed: %v", w.refused("sealed"))
 	}
+}
+
+// TestWrittenOnceAtOnce lets two requests for one name pass every look before either has written.
+func TestWrittenOnceAtOnce(t *testing.T) {
+	w := newWorld(t, gateway.Limits{})
+	g := w.grant(w.good, http.MethodPut, nil)
+	var conns []*tls.Conn
+	bodies := []string{"first", "other"}
+	for _, body := range bodies {
+		conn := w.dial()
+		r := raw{method: "PUT", path: "/v1/objects/" + g.Prefix + "1", token: g.Token, signer: w.good, body: body, headers: []string{"Expect: 100-continue"}}
+		if _, err := conn.Write([]byte(w.head(conn, r))); err != nil {
+			t.Fatal(err)
+		}
+		if status := answered(t, conn, "PUT"); status != http.StatusContinue {
+			t.Fatalf("status %d, want 100", status)
+		}
+		conns = append(conns, conn)
+	}
+	var got []int
+	for i, conn := range conns {
+		if _, err := conn.Write([]byte(bodies[i])); err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, answered(t, conn, "PUT"))
+	}
+	if diff := cmp.Diff([]int{http.StatusCreated, http.StatusConflict}, got); diff != "" {
+		t.Errorf("answers (-want +got):\n%s", diff)
+	}
+}
+
+// TestReaderNoticesDamage changes a byte on the disk.
+func TestReaderNoticesDamage(t *testing.T) {
+	w := newWorld(t, gateway.Limits{})
+	put, get := w.grant(w.good, http.MethodPut, nil), w.grant(w.good, http.MethodGet, nil)
+	client := w.client(w.good)
+	if _, err := client.PutBytes(t.Context(), put, put.Prefix+"1", []byte("a precious text")); err != nil {
+		t.Fatal(err)
+	}
+	found, err := filepath.Glob(filepath.Join(w.dir, "*", "*", "*", "*", "*", "1.o"))
+	if err != nil || len(found) != 1 {
+		t.Fatalf("files %v, %v", found, err)
+	}
+	f, err := os.OpenFile(found[0], os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.WriteAt([]byte("X"), 2)
+	if err := errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	body, err := client.Get(t.Context(), get, get.Prefix+"1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = io.ReadAll(body)
+	if !errors.Is(err, objects.ErrHash) {
+		t.Errorf("error %v, want ErrHash", err)
+	}
+	_ = body.Close()
 }
 
 func TestBudgetHoldsForAllObjectsAndOverARestart(t *testing.T) {

@@ -44,6 +44,7 @@ type world struct {
 	clock   *clock.Manual
 	keys    *grant.Keyring
 	issuer  *grant.Issuer
+	dir     string // of the store
 	store   *file.Store
 	state   *state
 	gateway *gateway.Gateway
@@ -130,7 +131,8 @@ func newWorld(t *testing.T, limits gateway.Limits) *world {
 	if w.keys, err = grant.Open(filepath.Join(t.TempDir(), "grants.json"), w.clock); err != nil {
 		t.Fatal(err)
 	}
-	if w.store, err = file.Open(file.Config{Dir: t.TempDir()}); err != nil {
+	w.dir = t.TempDir()
+	if w.store, err = file.Open(file.Config{Dir: w.dir}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = w.store.Close() })
