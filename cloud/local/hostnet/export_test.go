@@ -1,6 +1,7 @@
 package hostnet
 
 import (
+	"context"
 	"net"
 	"net/netip"
 	"os"
@@ -45,3 +46,20 @@ func (n *Net) HostPorts(tb testing.TB, instance string) (management, tenant stri
 
 // TenantHost6 is the tenant bridge's IPv6 address.
 func (n *Net) TenantHost6() netip.Addr { return n.tenant.host6() }
+
+// Dropped returns how many frames of guests were dropped, by reason and port.
+func (n *Net) Dropped(ctx context.Context) (map[string]uint64, error) {
+	unlock, err := n.lock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	found, err := n.readCounters()
+	all := map[string]uint64{}
+	for c, frames := range found {
+		if frames > 0 {
+			all[c.reason+" "+c.device] = frames
+		}
+	}
+	return all, err
+}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/trove-dbaas/trove/cloud/local/hostnet"
@@ -105,4 +106,34 @@ func swallow(t testing.TB, ip netip.Addr, port int) {
 		_ = l.Close()
 		<-done
 	})
+}
+
+// A guest that does what guests do is not accused of anything, and each frame of one that does not is counted.
+func TestDropsAreCounted(t *testing.T) {
+	n := open(t, hostnet.Config{})
+	p := guest(t, n)
+	listen(t, &p, netip.IPv6Unspecified(), engine)
+	listen(t, nil, n.HostAddress(), controller)
+	for _, ip := range []netip.Addr{p.Address, p.Address6} {
+		reaches(t, "engine at "+ip.String(), dial(ip, engine, anywhere, patience))
+	}
+	reaches(t, "controller", fromGuest(t, p, n.HostAddress(), controller, patience))
+	management, tenant := n.HostPorts(t, p.Instance)
+	dropped := func() map[string]uint64 {
+		all, err := n.Dropped(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return all
+	}
+	if got := dropped(); len(got) > 0 {
+		t.Errorf("dropped %v of a guest that did nothing wrong", got)
+	}
+	m, mac := n.Guest(p.Instance)
+	for range 3 {
+		send(t, p, "eth0", ether(broadcast, mac, 0x88b5, []byte(mark)))
+		send(t, p, "mgmt0", ether(broadcast, m, 0x88b5, []byte(mark)))
+	}
+	want := map[string]uint64{"refused " + management: 3, "refused " + tenant: 3}
+	eventually(t, "the frames are counted", func() bool { return cmp.Equal(want, dropped()) })
 }
