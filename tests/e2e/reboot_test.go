@@ -220,7 +220,7 @@ func writeUntil(t testing.TB, db *sql.DB) (confirmed func() int64) {
 const rebootLimit = 60 * time.Second
 
 // TestARestartOfTheMachineBringsEveryInstanceBack cuts the power under databases that write and under a create; the next start brings all of them
-// back with every row that was confirmed.
+// back with every row that was confirmed. One that was stopped on purpose stays so.
 func TestARestartOfTheMachineBringsEveryInstanceBack(t *testing.T) {
 	d := sharedDeployment(t)
 	names := []string{"reboot-1", "reboot-2"}
@@ -229,6 +229,8 @@ func TestARestartOfTheMachineBringsEveryInstanceBack(t *testing.T) {
 		i := d.create(name)
 		confirmed[i.ID] = writeUntil(t, open(t, i, "app", password, "app"))
 	}
+	stopped := d.create("reboot-stopped")
+	d.trove("instance", "stop", stopped.ID, "--wait")
 	out, err := d.tryInput(password+"\n", "instance", "create", "reboot-flight", "--flavor", "db.tiny", "--size", "1", "--database", "app",
 		"--user", "app", "--password-file", "-", "-f", "value", "-c", "id")
 	if err != nil {
@@ -263,5 +265,10 @@ func TestARestartOfTheMachineBringsEveryInstanceBack(t *testing.T) {
 	t.Logf("all were back %s after the start, rows confirmed before the cut: %v", time.Since(started).Round(time.Millisecond), wrote)
 	if err := open(t, d.instance(flight), "app", password, "app").PingContext(t.Context()); err != nil {
 		t.Errorf("the instance whose create was under way: %v", err)
+	}
+	d.expectStopped(stopped.ID)
+	d.trove("instance", "start", stopped.ID, "--wait")
+	if err := open(t, d.instance(stopped.ID), "app", password, "app").PingContext(t.Context()); err != nil {
+		t.Errorf("the instance that was stopped on purpose: %v", err)
 	}
 }
