@@ -23,16 +23,9 @@ type Trace struct {
 // Traces returns what the deployment of a state directory has on this machine, by instance, without opening or changing anything. Dir is the
 // directory of the cloud's own files, "" for the state directory.
 func Traces(state, dir string) ([]Trace, error) {
-	state, err := filepath.Abs(state)
+	p, err := looking(state, dir)
 	if err != nil {
 		return nil, err
-	}
-	if real, err := filepath.EvalSymlinks(state); err == nil {
-		state = real
-	}
-	p := newPaths(state)
-	if dir != "" {
-		p.files = dir
 	}
 	ids, err := p.instances()
 	if err != nil {
@@ -62,4 +55,18 @@ func Traces(state, dir string) ([]Trace, error) {
 		all = append(all, t)
 	}
 	return all, nil
+}
+
+// looking returns the places of a deployment that is not opened.
+func looking(state, dir string) (paths, error) {
+	state, err := filepath.Abs(state)
+	if err != nil {
+		return paths{}, err
+	}
+	if real, err := filepath.EvalSymlinks(state); err == nil {
+		state = real
+	}
+	p := newPaths(state)
+	p.files, err = realDir(dir, state)
+	return p, err
 }

@@ -37,6 +37,7 @@ type recoveryOptions struct {
 	now     bool
 	finish  bool
 	status  bool
+	rescue  bool
 }
 
 // exportCommand is trove manage export.
@@ -71,7 +72,8 @@ func restoreCommand(state *stateOptions) *cobra.Command {
 	f.BoolVar(&o.restore.Elsewhere, "elsewhere", false, "into another directory than the exported one: databases that run are not found from there")
 	f.BoolVar(&o.status, "status", false, "show what the restored store does not know, and what it knows and is not there")
 	f.BoolVar(&o.finish, "finish", false, "say that all is well: what nobody owns may be removed again")
-	restore.MarkFlagsMutuallyExclusive("status", "finish")
+	f.BoolVar(&o.rescue, "rescue-volumes", false, "save volumes whose files are gone while their databases run from them; these databases are stopped for it until the next start of the service")
+	restore.MarkFlagsMutuallyExclusive("status", "finish", "rescue-volumes")
 	return restore
 }
 
@@ -155,6 +157,8 @@ func manageRestore(ctx context.Context, o recoveryOptions, args []string) error 
 	switch {
 	case o.status:
 		return restoreStatus(ctx, c)
+	case o.rescue:
+		return app.Rescue(ctx, c, func(id string) { fmt.Fprintf(os.Stderr, "saving the volume of instance %s\n", id) })
 	case o.finish:
 		return recovery.Finish(c.State)
 	case len(args) == 0:
@@ -174,6 +178,9 @@ func manageRestore(ctx context.Context, o recoveryOptions, args []string) error 
 	}
 	for _, op := range r.Dropped {
 		fmt.Fprintf(os.Stderr, "under way when the export was made, and closed: %s of instance %s\n", op.Kind, op.Target)
+	}
+	for _, id := range r.Nameless {
+		fmt.Fprintf(os.Stderr, "instance %s runs from a volume whose file is gone: before anything restarts it, let `trove manage restore --rescue-volumes` save it\n", id)
 	}
 	for _, i := range missingImages(r) {
 		fmt.Fprintf(os.Stderr, "build this image before databases are started anew: %s\n", i.Build)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -37,6 +38,7 @@ type Restored struct {
 	Cloud    string            // directory of the local cloud's files
 	Dropped  []trove.Operation // that were open when the export was made
 	Already  bool              // it was done before
+	Nameless []string          // instances that run from volumes whose files are gone
 }
 
 // Restore puts a deployment back from an export. The whole file is checked before anything is written. Cut off at any point, it can be run again with the
@@ -68,6 +70,9 @@ func Restore(ctx context.Context, cfg config.Config, req RestoreRequest) (r Rest
 		return r, err
 	}
 	if err := r.finishStore(ctx, s); err != nil {
+		return r, err
+	}
+	if r.Nameless, err = local.Nameless(cfg.State, r.Cloud); err != nil {
 		return r, err
 	}
 	r.Marker.Whole = true
@@ -201,6 +206,27 @@ func (r *Restored) finishStore(ctx context.Context, s StateDir) error {
 		r.Manifest.CreatedAt.Format("2006-01-02 15:04 MST"))
 	r.Dropped, err = st.AfterRestore(ctx, sentence, clock.System{}.Now())
 	return errors.Join(err, st.Close())
+}
+
+// Rescue gives the volumes a name again that are attached without one, and stops their databases for it: the next start of the service brings them back. The
+// service must not run. It tells each instance, and may be repeated.
+func Rescue(ctx context.Context, cfg config.Config, tell func(instance string)) (err error) {
+	lock, err := StateDir(cfg.State).Lock(ctx, AllComponents)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	ids, err := local.Nameless(cfg.State, cfg.Local.Dir)
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		tell(id)
+		if err := local.Rescue(ctx, cfg.State, cfg.Local.Dir, id, slog.New(slog.DiscardHandler)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Unknown returns what this machine has of instances that the store does not know: after a restore they may be younger than the export.

@@ -16,15 +16,12 @@ import (
 const maxFile = 1 << 20
 
 // Skip are the directories and files of a state directory that are not exported: what can be made again, what belongs to one run of the service, the data
-// of tenants, and the store, of which a snapshot is taken. Everything else is: a new kind of key is in the export without anybody thinking of it.
+// of tenants, images (a manifest alone would pass for an image), and the store, of which a snapshot is taken. Everything else is: a new kind of key is in the export without anybody thinking of it.
 var Skip = []string{
 	"cache", "shelf", "log", "objects",
 	"store.db", "store.db-wal", "store.db-shm", "store.db-journal", ".export-*", "export.lock", MarkerName, "before-restore-*",
-	"probed", "*.pid", "images/*/*", "instances/*/volume.img*", "instances/*/console.log*", ".*.[0-9]*", "*/.*.[0-9]*", "*/*/.*.[0-9]*",
+	"probed", "*.pid", "images", "instances/*/volume.img*", "instances/*/console.log*", ".*.[0-9]*", "*/.*.[0-9]*", "*/*/.*.[0-9]*",
 }
-
-// keep are exceptions from Skip.
-var keep = []string{"images/*/manifest.json"}
 
 // cloudFiles are what lies in the local cloud's directory.
 var cloudFiles = []string{"instances", "network", "network.json", "images"}
@@ -46,7 +43,7 @@ func Collect(state, cloud string) (all []Content, leftOut []string, err error) {
 			}
 			rel = filepath.ToSlash(rel)
 			switch {
-			case !r.skips(rel, e.IsDir()):
+			case !r.skips(rel):
 			case e.IsDir():
 				return fs.SkipDir
 			default:
@@ -74,20 +71,12 @@ type root struct {
 	only, without []string
 }
 
-func (r root) skips(rel string, dir bool) bool {
+func (r root) skips(rel string) bool {
 	top, _, _ := strings.Cut(rel, "/")
-	return slices.Contains(r.without, top) || r.only != nil && !slices.Contains(r.only, top) || skipped(rel, dir)
+	return slices.Contains(r.without, top) || r.only != nil && !slices.Contains(r.only, top) || skipped(rel)
 }
 
-func skipped(rel string, dir bool) bool {
-	for _, k := range keep {
-		if ok, _ := path.Match(k, rel); ok {
-			return false
-		}
-	}
-	if dir && strings.Count(rel, "/") == 1 && strings.HasPrefix(rel, "images/") {
-		return false // its manifest is wanted
-	}
+func skipped(rel string) bool {
 	for _, s := range Skip {
 		if ok, _ := path.Match(s, rel); ok {
 			return true

@@ -171,3 +171,64 @@ func (d *deployment) lifeAfterRestore(kept []wire.Instance, later wire.Instance)
 		t.Errorf("restore --status after --finish:\n%s", out)
 	}
 }
+
+// TestTheOnlyDiskIsLost deletes a state directory that holds everything: store, keys, images and volumes. After the restore the database still is not restarted
+// and misses no query, and its volume, which has no name any more, can be saved.
+func TestTheOnlyDiskIsLost(t *testing.T) {
+	state := filepath.Join(repository, "var", "e2e-only")
+	d, err := newDeployment(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.t = t
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the service's log ends:\n%s", d.log())
+		}
+		if out, err := d.try("dev", "destroy", "--state", state, "--force"); err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+	})
+	key, export := filepath.Join(t.TempDir(), "recovery.key"), filepath.Join(t.TempDir(), "export")
+	recipient := strings.TrimSpace(d.trove("manage", "recovery-key", "generate", "--output", key))
+	i := d.createKept("only-1")
+	db := open(t, i, "app", password, "app")
+	mustExec(t, db, "CREATE TABLE t (words TEXT)")
+	d.trove("manage", "export", "--state", state, "--output", export, "--recipient", recipient)
+	mustExec(t, db, "INSERT INTO t VALUES ('after the export')")
+	stop, before := query20Hz(t, db), d.inside(i.ID)
+	d.killGroup()
+	if err := os.RemoveAll(state); err != nil {
+		t.Fatal(err)
+	}
+	d.trove("manage", "restore", export, "--identity", key, "--state", state)
+	if err := d.start(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, patience, "the instance to say that its volume is gone", func() bool {
+		now := d.instance(i.ID)
+		return now.Fault != nil && strings.Contains(now.Fault.Message, "data volume")
+	})
+	mustExec(t, db, "INSERT INTO t VALUES ('after the restore')")
+	if failed := stop(); failed > 0 {
+		t.Errorf("%d queries failed", failed)
+	}
+	if diff := cmp.Diff(before, d.inside(i.ID)); diff != "" {
+		t.Errorf("processes of the instance:\n%s", diff)
+	}
+	d.trove("dev", "stop", "--state", state)
+	if out, err := d.try("image", "build", "--state", state, "--datastore", "mariadb", "--datastore-version", "10.11"); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	d.trove("manage", "restore", "--rescue-volumes", "--state", state)
+	if err := d.start(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 30*time.Second, "the database to be back", func() bool {
+		now := d.instance(i.ID)
+		return now.Status == "ACTIVE" && now.OperatingStatus == "HEALTHY"
+	})
+	if got := queryString(t, open(t, i, "app", password, "app"), "SELECT GROUP_CONCAT(words ORDER BY words) FROM t"); got != "after the export,after the restore" {
+		t.Errorf("the saved volume has %q", got)
+	}
+}
