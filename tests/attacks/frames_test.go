@@ -24,6 +24,7 @@ func inNetwork(t testing.TB, path string, f func() error) {
 	t.Helper()
 	done := make(chan error, 1)
 	go func() {
+		defer close(done)      // also when f ends the test, which ends this goroutine
 		runtime.LockOSThread() // not unlocked: the thread ends with the goroutine
 		ns, err := os.Open(path)
 		if err == nil {
@@ -80,6 +81,7 @@ type listener struct {
 	mu   sync.Mutex
 	seen []string
 	stop chan struct{}
+	once sync.Once
 	done sync.WaitGroup
 }
 
@@ -107,6 +109,12 @@ func (l *listener) listen(w cable, where string, mark []byte) {
 			}
 		}
 	})
+}
+
+// end stops listening; it may be called twice.
+func (l *listener) end() {
+	l.once.Do(func() { close(l.stop) })
+	l.done.Wait()
 }
 
 func (l *listener) has(what string) bool {
@@ -137,6 +145,7 @@ func sendFrames(t *testing.T, frames func(scene) []named) {
 		own, neighbour := a.ports(a.guest.ID), a.ports(a.neighbour.ID)
 		tag := fmt.Sprintf("attack-%x-", time.Now().UnixNano())
 		l := &listener{stop: make(chan struct{})}
+		t.Cleanup(l.end)
 		out := map[string]cable{}
 		for _, name := range []string{"mgmt0", "eth0"} {
 			inNetwork(t, a.netns(a.neighbour.ID), func() error {
@@ -174,8 +183,7 @@ func sendFrames(t *testing.T, frames func(scene) []named) {
 			}
 		}
 		a.dropped("refused")
-		close(l.stop)
-		l.done.Wait()
+		l.end()
 		if sent < 2 {
 			t.Errorf("%d frames were sent", sent)
 		}
