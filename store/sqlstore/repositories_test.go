@@ -14,6 +14,7 @@ import (
 	"github.com/trove-dbaas/trove/identity/local"
 	"github.com/trove-dbaas/trove/store"
 	"github.com/trove-dbaas/trove/store/sqlstore"
+	"github.com/trove-dbaas/trove/store/storetest"
 )
 
 func TestRevokedKeys(t *testing.T) {
@@ -133,6 +134,43 @@ func TestBusyIsAConflict(t *testing.T) {
 	}
 	if _, err := other.ExecContext(t.Context(), `DELETE FROM nothing`); err == nil || sqlstore.Conflict(err) {
 		t.Errorf("a missing table is a conflict: %v", err)
+	}
+}
+
+func TestControllersAndWhatGuestsWereTold(t *testing.T) {
+	s := open(t, sqlstore.Config{})
+	at := storetest.Start
+	b := sqlstore.Controller{ID: "b", RouteURL: "tls://192.0.2.2:4224", Clients: []string{"192.0.2.2:4222"}, Enrol: []string{"https://192.0.2.2:4223"}, SeenAt: at}
+	a := sqlstore.Controller{ID: "a", Clients: []string{"192.0.2.1:4222", "[2001:db8::1]:4222"}, Enrol: []string{"https://192.0.2.1:4223"}, SeenAt: at}
+	for _, c := range []sqlstore.Controller{{ID: "b"}, a, b} {
+		if err := s.PutController(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := s.Controllers(t.Context())
+	if diff := cmp.Diff([]sqlstore.Controller{a, b}, got); diff != "" || err != nil {
+		t.Error(diff, err)
+	}
+	enrolled, other := storetest.Instance("p"), storetest.Instance("p")
+	if err := s.InTx(t.Context(), func(ctx context.Context, tx store.Tx) error {
+		err := errors.Join(tx.InsertInstance(ctx, enrolled), tx.InsertInstance(ctx, other), tx.PutEnrolmentToken(ctx, enrolled.ID, "hash", at.Add(time.Minute)))
+		if err == nil {
+			_, err = tx.UseEnrolmentToken(ctx, "hash", "KEY", at)
+		}
+		return errors.Join(err, tx.SetGuestTrust(ctx, enrolled.ID, "told"),
+			tx.RecordReports(ctx, []store.GuestReport{{InstanceID: enrolled.ID, SeenAt: at, BootID: "1", Service: trove.ServiceHealthy}}))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	told, err := s.GuestTrusts(t.Context())
+	if diff := cmp.Diff([]sqlstore.GuestTrust{{InstanceID: enrolled.ID, Trust: "told", SeenAt: at}}, told); diff != "" || err != nil {
+		t.Error(diff, err)
+	}
+	if err := s.InTx(t.Context(), func(ctx context.Context, tx store.Tx) error { return tx.DeleteInstance(ctx, enrolled.ID, at) }); err != nil {
+		t.Fatal(err)
+	}
+	if told, err := s.GuestTrusts(t.Context()); err != nil || len(told) != 0 {
+		t.Errorf("a deleted instance: %+v, %v", told, err)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"regexp"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
@@ -56,6 +57,7 @@ func (s *Server) inProcess(issue func(name, key string) (string, error), name st
 		nats.UserJWT(func() (string, error) { return text, nil }, pair.Sign),
 		nats.MaxReconnects(-1),
 		nats.IgnoreAuthErrorAbort(),
+		nats.Timeout(10 * time.Second), // a machine that has much to do at a start
 	}, more...)...)
 }
 

@@ -21,8 +21,11 @@ type ControllerRow struct {
 // controllerGone is how long a broker may be away before guests are not told of it any more. A restart must not change what they are told.
 const controllerGone = time.Hour
 
-// controllerLook is how often a broker says that it is there and looks for others.
-const controllerLook = 5 * time.Second
+// controllerLook is how often a broker looks for others, controllerPut how often it says that it is there: a write that the disk has to confirm.
+const (
+	controllerLook = 5 * time.Second
+	controllerPut  = time.Minute
+)
 
 // told is what guests are told of where the bus is: this broker first, then the others.
 type told struct {
@@ -69,11 +72,13 @@ func (s *Server) own() ControllerRow {
 	return ControllerRow{ID: s.cfg.ID, RouteURL: s.routeURL, Clients: s.addresses, Enrol: s.enrolURLs, SeenAt: s.cfg.Clock.Now()}
 }
 
-// announce writes this broker's row and takes over the others.
+// announce writes this broker's row now and then, and takes over the others.
 func (s *Server) announce(ctx context.Context) error {
-	own := s.own()
-	if err := s.cfg.Repository.PutController(ctx, own); err != nil {
-		return err
+	if own := s.own(); own.SeenAt.Sub(s.announced).Abs() >= controllerPut {
+		if err := s.cfg.Repository.PutController(ctx, own); err != nil {
+			return err
+		}
+		s.announced = own.SeenAt
 	}
 	rows, err := s.cfg.Repository.Controllers(ctx)
 	if err != nil {

@@ -38,7 +38,7 @@ func (s *Server) routeOptions(ctx context.Context, opts *natsserver.Options) err
 	}
 	// Two that start at the same moment: each writes its own row before it reads, so that one of them sees the other.
 	if s.routeURL != "" {
-		if err := s.cfg.Repository.PutController(ctx, s.firstRow()); err != nil {
+		if err := s.putFirst(ctx); err != nil {
 			return fmt.Errorf("tell other brokers of this one: %w", err)
 		}
 	}
@@ -57,9 +57,20 @@ func (s *Server) routeOptions(ctx context.Context, opts *natsserver.Options) err
 	return nil
 }
 
-// firstRow is this broker's row before it listens: what guests are told is added when it does.
-func (s *Server) firstRow() ControllerRow {
-	return ControllerRow{ID: s.cfg.ID, RouteURL: s.routeURL, Clients: s.cfg.Addresses, Enrol: s.cfg.EnrolURLs, SeenAt: s.cfg.Clock.Now()}
+// putFirst writes this broker's row before it listens. What guests were told of it stays until it does.
+func (s *Server) putFirst(ctx context.Context) error {
+	rows, err := s.cfg.Repository.Controllers(ctx)
+	if err != nil {
+		return err
+	}
+	first := ControllerRow{ID: s.cfg.ID, Clients: s.cfg.Addresses, Enrol: s.cfg.EnrolURLs}
+	for _, r := range rows {
+		if r.ID == first.ID {
+			first = r
+		}
+	}
+	first.RouteURL, first.SeenAt = s.routeURL, s.cfg.Clock.Now()
+	return s.cfg.Repository.PutController(ctx, first)
 }
 
 // splitListen returns host and port of an address to listen on; a free port for 0.

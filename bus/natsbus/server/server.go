@@ -98,6 +98,7 @@ type Server struct {
 	enrolURLs []string
 	routeURL  string
 	told      atomic.Pointer[told]
+	announced time.Time // when this broker's row was written; of announce alone
 	former    []*forwarder
 
 	control        *natsbus.Conn
