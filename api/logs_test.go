@@ -372,7 +372,7 @@ func TestPublicationsAtOnce(t *testing.T) {
 	w.write("error", lines(0, 200))
 	var all, meet sync.WaitGroup
 	meet.Add(6)
-	w.guests.fakeLogs.meet = &meet
+	w.guests.meet = &meet
 	for range 6 {
 		all.Go(func() {
 			status, text := w.ask("member", http.MethodPost, "", `{"name": "error", "publish": 1}`)
