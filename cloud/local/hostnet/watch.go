@@ -72,7 +72,8 @@ func (n *Net) Watch(ctx context.Context, w Watcher) error {
 	}
 	seen := map[counter]uint64{}
 	for since := clock.Stopwatch(); ; {
-		if err := pause(ctx, wake); err != nil {
+		// A look that an event caused must not put off the thorough one.
+		if err := pause(ctx, wake, max(0, watchEvery-since())); err != nil {
 			return nil
 		}
 		thorough := since() >= watchEvery
@@ -109,9 +110,9 @@ func (n *Net) round(ctx context.Context, w Watcher, thorough bool, seen map[coun
 	}
 }
 
-// pause waits until it is time to look.
-func pause(ctx context.Context, wake <-chan struct{}) error {
-	t := time.NewTimer(watchEvery)
+// pause waits until it is time to look: when something wakes it, or at most so long.
+func pause(ctx context.Context, wake <-chan struct{}, most time.Duration) error {
+	t := time.NewTimer(most)
 	defer t.Stop()
 	select {
 	case <-ctx.Done():
