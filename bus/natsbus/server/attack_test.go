@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -559,6 +560,30 @@ func TestAFloodEndsWithTheConnectionAndThenWithTheKey(t *testing.T) {
 	}
 	if !neighbour.Connected() {
 		t.Error("the neighbour was cut too")
+	}
+}
+
+// TestAGuestThatIsAskedALotIsNotCut asks far more often than a guest may report: the answers are the asker's doing.
+func TestAGuestThatIsAskedALotIsNotCut(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	instance := trove.NewID()
+	connects := s.guest(t, instance)
+	stop, err := guestapi.Serve(t.Context(), connects, instance, slog.New(slog.DiscardHandler), func(context.Context, guestapi.Request) (any, error) {
+		return []trove.Database{{Name: "app"}}, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	client := guestapi.NewClient(s.controller(t, "requests"))
+	for begin := time.Now(); time.Since(begin) < 5*time.Second; {
+		if _, err := client.ListDatabases(t.Context(), instance); err != nil {
+			t.Fatalf("after %s: %v", time.Since(begin).Round(time.Millisecond), err)
+		}
+	}
+	if n := s.metric(t, "trove_bus_kicks_total", "rate"); n != 0 {
+		t.Errorf("the guest was cut %v times", n)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/bus"
 	"github.com/trove-dbaas/trove/bus/natsbus"
+	"github.com/trove-dbaas/trove/guestapi"
 )
 
 // Limits are what one guest may use of the bus. The protocol knows none of them.
@@ -56,7 +57,7 @@ type client struct {
 	key      string
 	instance string
 
-	messages, bytes int64 // at the last look
+	messages, bytes int64 // unasked, at the last look
 	seen            bool
 	over            time.Duration // since when over a rate
 }
@@ -305,10 +306,12 @@ func (g *guard) look(ctx context.Context, now time.Time, elapsed time.Duration) 
 		if !ok {
 			continue
 		}
-		messages, bytes := info.InMsgs-c.messages, info.InBytes-c.bytes
+		// What it was asked it may answer: a user who asks a lot must not get its guest cut.
+		sent, sentBytes := info.InMsgs-info.OutMsgs, info.InBytes-info.OutMsgs*guestapi.MaxMessage
+		messages, bytes := sent-c.messages, sentBytes-c.bytes
 		over := c.seen && (float64(messages) > float64(limits.Messages)*elapsed.Seconds() ||
 			float64(bytes) > float64(limits.Bytes)*elapsed.Seconds())
-		c.messages, c.bytes, c.seen = info.InMsgs, info.InBytes, true
+		c.messages, c.bytes, c.seen = sent, sentBytes, true
 		switch {
 		case limits.floods(messages, bytes, elapsed):
 			cut = append(cut, c)
