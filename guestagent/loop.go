@@ -41,6 +41,7 @@ type loop struct {
 	crashed bool // it ended by itself and has not been up since
 	failed  int  // pings without an answer in a row
 
+	stopBy  time.Time // when an engine that does not stop is killed
 	backoff time.Duration
 	upSince time.Time
 	timer   *time.Timer
@@ -164,10 +165,17 @@ func (l *loop) stop(ctx context.Context) {
 	}
 	l.phase = phaseStopping
 	l.want = false
+	l.stopBy = l.s.clock.Now().Add(l.s.engine.Info().StopTimeout)
+	l.askToStop(ctx)
+}
+
+// askToStop asks, and again after a while: a server that has just been started hears no signal before it has come so far, and one that is stopping does
+// not mind.
+func (l *loop) askToStop(ctx context.Context) {
 	if err := l.handle.Signal(unix.SIGTERM); err != nil && !errors.Is(err, process.ErrGone) {
 		l.s.log.ErrorContext(ctx, "engine could not be asked to stop", "err", err)
 	}
-	l.timer.Reset(l.s.engine.Info().StopTimeout)
+	l.timer.Reset(min(l.s.times.PingOther, l.stopBy.Sub(l.s.clock.Now())))
 }
 
 // due is called when the timer fires: what for depends on the phase.
@@ -180,6 +188,10 @@ func (l *loop) due(ctx context.Context) {
 	case phaseStarting, phaseUp:
 		l.probe(ctx)
 	case phaseStopping:
+		if l.s.clock.Now().Before(l.stopBy) {
+			l.askToStop(ctx)
+			return
+		}
 		l.s.log.WarnContext(ctx, "engine did not stop in time and was killed", "pid", l.handle.PID)
 		if err := l.handle.Signal(unix.SIGKILL); err != nil && !errors.Is(err, process.ErrGone) {
 			l.s.log.ErrorContext(ctx, "engine could not be killed", "err", err)

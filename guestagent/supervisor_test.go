@@ -130,3 +130,19 @@ func TestMachineStartBringsTheEngineUp(t *testing.T) {
 	g.start()
 	g.untilService(trove.ServiceHealthy)
 }
+
+// TestStopOfAnEngineThatJustStarts: a server hears no signal before it has come so far, and the one that was lost is not waited for.
+func TestStopOfAnEngineThatJustStarts(t *testing.T) {
+	g := newGuest(t)
+	g.prepared()
+	g.fake.RunScript("trap '' TERM; sleep 0.5; trap - TERM; exec sleep 1000")
+	for range 2 { // the first restart starts the deaf one, the second one meets it
+		began := time.Now()
+		if end := g.long(guestapi.CmdRestart, "op/"+trove.NewID(), nil); end.State != guestapi.StateDone {
+			t.Fatalf("restart ended with %+v", end)
+		}
+		if took := time.Since(began); took > 3*time.Second { // the fake's stop timeout is 5 s
+			t.Errorf("a restart took %s", took)
+		}
+	}
+}
