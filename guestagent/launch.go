@@ -119,7 +119,8 @@ func (l *loop) ended(ctx context.Context) {
 		_ = l.child.Wait() // how it ended is in ProcessState
 		how = l.child.ProcessState.String()
 	}
-	wasStopping := l.phase == phaseStopping
+	wasStopping := l.phase == phaseStopping || l.stopNext
+	l.stopNext = false
 	age := l.s.clock.Now().Sub(l.handle.Began)
 	l.s.log.InfoContext(ctx, "engine ended", "pid", l.handle.PID, "how", how, "phase", l.phase)
 	_ = l.handle.Close()

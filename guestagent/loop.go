@@ -41,10 +41,11 @@ type loop struct {
 	crashed bool // it ended by itself and has not been up since
 	failed  int  // pings without an answer in a row
 
-	stopBy  time.Time // when an engine that does not stop is killed
-	backoff time.Duration
-	upSince time.Time
-	timer   *time.Timer
+	stopNext bool      // it is to be stopped as soon as it is ready
+	stopBy   time.Time // when an engine that does not stop is killed
+	backoff  time.Duration
+	upSince  time.Time
+	timer    *time.Timer
 
 	notes    chan note
 	probes   chan probeAnswer // of the one running probe
@@ -159,12 +160,20 @@ func (l *loop) request(ctx context.Context, r request) {
 	l.stop(ctx)
 }
 
+// stop asks the engine to end. One that is starting has a moment to get ready before: MariaDB, asked in its first moments, neither starts nor stops
+// any more.
 func (l *loop) stop(ctx context.Context) {
 	if l.phase == phaseStopping {
 		return
 	}
-	l.phase = phaseStopping
 	l.want = false
+	if l.phase == phaseStarting && l.s.clock.Now().Sub(l.handle.Began) < l.s.times.StopAfterStart {
+		l.stopNext = true
+		l.probe(ctx)
+		return
+	}
+	l.stopNext = false
+	l.phase = phaseStopping
 	l.stopBy = l.s.clock.Now().Add(l.s.engine.Info().StopTimeout)
 	l.askToStop(ctx)
 }
@@ -186,6 +195,10 @@ func (l *loop) due(ctx context.Context) {
 			l.start(ctx)
 		}
 	case phaseStarting, phaseUp:
+		if l.stopNext && l.s.clock.Now().Sub(l.handle.Began) >= l.s.times.StopAfterStart {
+			l.stop(ctx)
+			return
+		}
 		l.probe(ctx)
 	case phaseStopping:
 		if l.s.clock.Now().Before(l.stopBy) {
@@ -275,6 +288,10 @@ func (l *loop) probedStarting(ctx context.Context, err error) {
 		l.timer.Reset(l.s.times.PingHealthy)
 		l.s.log.InfoContext(ctx, "engine got ready", "pid", l.handle.PID, "took", l.upSince.Sub(l.handle.Began))
 		l.publish("")
+		if l.stopNext { // who asked for a start since then gets it afterwards
+			l.stop(ctx)
+			return
+		}
 		l.answer(&l.starters, nil)
 		return
 	}

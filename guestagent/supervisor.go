@@ -26,12 +26,14 @@ type Timings struct {
 	PingTimeout  time.Duration // of one ping; 5 s
 	StartPoll    time.Duration // between pings of a starting engine that does not announce its readiness; 100 ms
 	StartTimeout time.Duration // how long a command waits for the engine to get ready; 5 min
-	BackoffMin   time.Duration // before the first restart after a crash; 1 s
-	BackoffMax   time.Duration // before a later one; 30 s
-	BackoffReset time.Duration // an engine that was up for so long begins with BackoffMin again; 60 s
-	ResendMin    time.Duration // before the end of a command is sent again for the first time; 5 s
-	ResendMax    time.Duration // between later ones; 5 min
-	GrowTimeout  time.Duration // how long grow waits for the file system to be as large as asked for; 60 s
+	// StopAfterStart is how long an engine that is starting has to get ready before it is asked to stop; 10 s.
+	StopAfterStart time.Duration
+	BackoffMin     time.Duration // before the first restart after a crash; 1 s
+	BackoffMax     time.Duration // before a later one; 30 s
+	BackoffReset   time.Duration // an engine that was up for so long begins with BackoffMin again; 60 s
+	ResendMin      time.Duration // before the end of a command is sent again for the first time; 5 s
+	ResendMax      time.Duration // between later ones; 5 min
+	GrowTimeout    time.Duration // how long grow waits for the file system to be as large as asked for; 60 s
 }
 
 func (t Timings) withDefaults() Timings {
@@ -47,6 +49,7 @@ func (t Timings) withDefaults() Timings {
 	set(&t.PingTimeout, 5*time.Second)
 	set(&t.StartPoll, 100*time.Millisecond)
 	set(&t.StartTimeout, 5*time.Minute)
+	set(&t.StopAfterStart, 10*time.Second)
 	set(&t.BackoffMin, time.Second)
 	set(&t.BackoffMax, 30*time.Second)
 	set(&t.BackoffReset, 60*time.Second)
