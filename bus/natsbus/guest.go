@@ -30,7 +30,8 @@ type Options struct {
 	OnConnect func(ctx context.Context)
 	// Jitter is the most that is waited at random before a reconnect; at least 1 s. SetJitter changes it.
 	Jitter time.Duration
-	// LostAfter is how long no address of the bus may answer before the guest asks the enrolment endpoint whether there are others; 30 s if 0.
+	// LostAfter is how long no address of the bus may answer before the guest asks the enrolment endpoint whether there are others; 30 s if 0. The jitter is
+	// added at random, and a broker that answers and has no time gets ten times as long.
 	LostAfter time.Duration
 }
 
@@ -63,6 +64,7 @@ type GuestConn struct {
 	issued  atomic.Int64                         // when the newest credential was issued, by the controller's clock, in seconds
 	skew    atomic.Int64                         // how far this machine's clock is ahead of the controller's
 	refused atomic.Bool                          // the broker did not accept the credential
+	busy    atomic.Bool                          // somebody was there at the last attempt and hung up
 	down    atomic.Pointer[func() time.Duration] // for how long there is no connection; nil while there is one
 
 	stop    context.CancelFunc
@@ -97,6 +99,7 @@ func DialGuest(ctx context.Context, dir string, o Options) (*GuestConn, error) {
 		<-ready
 		g.down.Store(nil)
 		g.refused.Store(false)
+		g.busy.Store(false)
 		g.log.Info("guest connected to the bus", "guest", id.Instance)
 		if o.OnConnect != nil && ctx.Err() == nil {
 			o.OnConnect(ctx)
@@ -142,6 +145,7 @@ func (g *GuestConn) options(c bus.Credential, connected nats.ConnHandler) []nats
 		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) {
 			g.log.Info("guest could not connect to the bus", "guest", g.id.Instance, "err", err)
 			g.unaccepted(err)
+			g.busy.Store(hungUp(err))
 			g.look()
 		}),
 	}

@@ -5,8 +5,10 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -29,6 +31,20 @@ func (g *GuestConn) unaccepted(err error) {
 		g.refused.Store(true)
 		g.look()
 	}
+}
+
+// hungUp reports whether a broker answered and ended the connection before anything was said: it has more handshakes to make than it can. Asking the
+// enrolment endpoint, which has the same processors, would make it worse, and it would say what the guest knows already.
+func hungUp(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+}
+
+// busyFactor is how much longer a broker that hangs up is waited for than one that is not there: it may be something else at its address.
+const busyFactor = 10
+
+// patience is for how long there may be no broker before the enrolment endpoint is asked: not the same for all guests of one.
+func (g *GuestConn) patience() time.Duration {
+	return g.lost + time.Duration(rand.Int64N(g.jitter.Load())) //nolint:gosec // a pause is no secret
 }
 
 // AcceptCredential takes in a credential that a controller sent: it connects with it once, so that one that does not work is an error and the old one
@@ -148,14 +164,14 @@ func (g *GuestConn) look() {
 // broker can be reached: the addresses may have changed meanwhile.
 func (g *GuestConn) keepCredential(ctx context.Context) {
 	failures, refusals := 0, 0
-	for lost := g.lost; ; {
+	for lost := g.patience(); ; {
 		if g.down.Load() == nil {
-			lost, refusals = g.lost, 0
+			lost, refusals = g.patience(), 0
 		}
 		wait, why := g.untilRenewal(lost)
 		if wait <= 0 {
 			wait = time.Second // also after a success: a clock that is wrong must not make this a storm
-			if err := g.renew(ctx); err == nil {
+			if err := g.renew(ctx, why); err == nil {
 				failures = 0
 				switch why {
 				case "lost": // the addresses may be the same: not again so soon
@@ -188,7 +204,10 @@ func (g *GuestConn) keepCredential(ctx context.Context) {
 	}
 }
 
-func (g *GuestConn) renew(ctx context.Context) error {
+// renew gets a new credential over HTTPS and connects with it at once, unless it was for the addresses and those are the same: then there are others who
+// wait for the broker, and the next attempt has its time.
+func (g *GuestConn) renew(ctx context.Context, why string) error {
+	before, _ := g.id.credential() // what cannot be read is different
 	c, err := g.id.renew(ctx)
 	if err != nil {
 		return err
@@ -196,6 +215,9 @@ func (g *GuestConn) renew(ctx context.Context) error {
 	g.received(c)
 	g.refused.Store(false)
 	g.log.Info("guest renewed its credential", "guest", g.id.Instance, "expires", c.Expires)
+	if why == "lost" && c.CABundle == before.CABundle && slices.Equal(c.Addresses, before.Addresses) {
+		return g.trust(c)
+	}
 	return g.reconnect(c)
 }
 
@@ -226,6 +248,9 @@ func (g *GuestConn) untilRenewal(lost time.Duration) (wait time.Duration, why st
 		return 0, "old"
 	}
 	if down := g.down.Load(); down != nil {
+		if g.busy.Load() {
+			lost *= busyFactor
+		}
 		if left := lost - (*down)(); left < wait {
 			return left, "lost"
 		}

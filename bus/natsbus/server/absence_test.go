@@ -3,8 +3,10 @@ package server_test
 import (
 	"context"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -50,6 +52,56 @@ func TestAGuestFindsTheBusAtAnotherAddress(t *testing.T) {
 	eventually(t, "the guest to connect", g.Connected)
 	s = s.again(t, func(c *server.Config) { c.Listen = "127.0.0.1:0" })
 	eventually(t, "the guest to be at the new address", func() bool { return g.Connected() && g.Server() == s.own() })
+}
+
+// renewals counts what a guest logs.
+type renewals struct {
+	slog.Handler
+	n atomic.Int64
+}
+
+func (r *renewals) Handle(_ context.Context, rec slog.Record) error {
+	if rec.Message == "guest renewed its credential" {
+		r.n.Add(1)
+	}
+	return nil
+}
+
+func (r *renewals) Enabled(context.Context, slog.Level) bool { return true }
+
+// TestGuestsOfABusyBrokerDoNotAskTheEndpoint has a broker that hangs up on everybody, as one does that has more handshakes to make than it can, and then one
+// that is not there.
+func TestGuestsOfABusyBrokerDoNotAskTheEndpoint(t *testing.T) {
+	t.Parallel()
+	busy, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = busy.Close() }()
+	var calls atomic.Int64
+	go func() {
+		for {
+			c, err := busy.Accept()
+			if err != nil {
+				return
+			}
+			calls.Add(1)
+			_ = c.Close()
+		}
+	}()
+	s := start(t, func(c *server.Config) { c.Addresses = []string{busy.Addr().String()} })
+	heard := &renewals{Handler: slog.DiscardHandler}
+	g, err := natsbus.DialGuest(t.Context(), s.enrolled(t, trove.NewID()), natsbus.Options{Log: slog.New(heard), LostAfter: time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = g.Close() }()
+	eventually(t, "the guest to try again", func() bool { return calls.Load() >= 3 })
+	if n := heard.n.Load(); n > 0 {
+		t.Errorf("the guest asked the endpoint %d times while its broker was busy", n)
+	}
+	_ = busy.Close()
+	eventually(t, "the guest to ask whether the bus is elsewhere", func() bool { return heard.n.Load() > 0 })
 }
 
 // TestFormerAddressesAreServed moves the bus and the enrolment endpoint, with the addresses that they had served as well: for a guest with a good
