@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -15,6 +16,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -604,6 +606,60 @@ func TestAFloodIsCutBeforeItsNeighboursAreLate(t *testing.T) {
 	t.Logf("cut after %s and %d messages", took.Round(time.Millisecond), sent)
 	if took > 2*time.Second {
 		t.Errorf("a flood was cut after %s", took)
+	}
+}
+
+// TestAFloodCostsNoReportOfANeighbour floods with reports of an ordinary size and lets nobody cut it: the controller's connection must keep up, and each report
+// of a neighbour arrive.
+func TestAFloodCostsNoReportOfANeighbour(t *testing.T) {
+	s := start(t, func(c *server.Config) { c.Limits = server.Limits{Messages: 1 << 30, Bytes: 1 << 40} })
+	neighbour := trove.NewID()
+	var got atomic.Int64
+	stop, err := s.controller(t, "reports").Subscribe(t.Context(), guestapi.AllReports, guestapi.QueueConductor, func(_ context.Context, m bus.Message) {
+		if instance, _, _ := guestapi.ParseReportSubject(m.Subject); instance == neighbour {
+			got.Add(1)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+	var floods sync.WaitGroup
+	ended := make(chan struct{})
+	for range 2 {
+		instance := trove.NewID()
+		a := s.steal(t, s.enrolled(t, instance), instance).attack(t)
+		floods.Go(func() {
+			report := bytes.Repeat([]byte("x"), 250)
+			for {
+				select {
+				case <-ended:
+					return
+				default:
+					_ = a.Publish(guestapi.ReportSubject(instance, "hb"), report)
+				}
+			}
+		})
+	}
+	conn, sent := s.guest(t, neighbour), int64(0)
+	for begin := time.Now(); time.Since(begin) < 3*time.Second; time.Sleep(2 * time.Millisecond) {
+		if err := conn.Publish(t.Context(), guestapi.ReportSubject(neighbour, guestapi.ReportHeartbeat), []byte("{}")); err != nil {
+			t.Fatal(err)
+		}
+		sent++
+	}
+	close(ended)
+	floods.Wait()
+	last := int64(-1)
+	for n := got.Load(); n != last && n < sent; n = got.Load() { // as long as there come more
+		last = n
+		time.Sleep(time.Second)
+	}
+	if n := got.Load(); n != sent {
+		t.Errorf("of %d reports of the neighbour %d arrived; %v were dropped at the controller", sent, n, s.metric(t, "trove_bus_dropped_messages", ""))
+	}
+	if n := s.metric(t, "trove_bus_slow_consumers_total", ""); n != 0 {
+		t.Errorf("the broker cut %v connections that did not keep up", n)
 	}
 }
 

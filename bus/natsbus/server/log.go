@@ -27,8 +27,14 @@ func newBrokerLog(log *slog.Logger, m *metrics) *brokerLog {
 	return &brokerLog{log: log, limit: rate.NewLimiter(10, 100), metrics: m}
 }
 
-// Noticef implements natsserver.Logger.
-func (b *brokerLog) Noticef(format string, v ...any) { b.write(slog.LevelDebug, format, v) }
+// Noticef implements natsserver.Logger. A connection that was cut because it did not keep up has lost what waited for it, which is no mere notice.
+func (b *brokerLog) Noticef(format string, v ...any) {
+	level := slog.LevelDebug
+	if strings.Contains(format, "Slow Consumer") {
+		level = slog.LevelWarn
+	}
+	b.write(level, format, v)
+}
 
 // Warnf implements natsserver.Logger. That the broker does not verify other brokers by itself is no news: verifyBroker does.
 func (b *brokerLog) Warnf(format string, v ...any) {

@@ -36,10 +36,18 @@ func newMetrics(registry prometheus.Registerer, s *Server) *metrics {
 	dropped := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "trove_bus_dropped_messages", Help: "Messages lost because handlers in this process were too slow.",
 	}, s.dropped)
+	slow := prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "trove_bus_slow_consumers_total", Help: "Connections that the broker cut because they did not take what was sent to them; what waited for them was lost.",
+	}, func() float64 {
+		if s.broker == nil {
+			return 0
+		}
+		return float64(s.broker.NumSlowConsumers())
+	})
 	if registry == nil {
 		return m
 	}
-	for _, c := range []prometheus.Collector{m.kicks, m.enrolment, m.refused, connections, dropped} {
+	for _, c := range []prometheus.Collector{m.kicks, m.enrolment, m.refused, connections, dropped, slow} {
 		if err := registry.Register(c); err != nil {
 			s.log.Error("metric could not be registered", "err", err)
 			continue

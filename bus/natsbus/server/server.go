@@ -287,7 +287,9 @@ func (s *Server) brokerOptions() (*natsserver.Options, error) {
 	opts.MaxPending = 4 << 20
 	opts.PingInterval, opts.MaxPingsOut = 15*time.Second, 2
 	opts.WriteDeadline = 5 * time.Second
-	opts.NoFastProducerStall = true
+	// Who sends faster than the conductor's connection takes is held back, some milliseconds for each 64 KiB. Without this the broker drops what is above half
+	// of MaxPending, the neighbours' reports as well, and says it nowhere.
+	opts.NoFastProducerStall = false
 	opts.MaxClosedClients = 100
 	opts.LameDuckGracePeriod, opts.LameDuckDuration = 200*time.Millisecond, 1200*time.Millisecond
 	return opts, nil
