@@ -334,7 +334,7 @@ func (c *controller) figures(ctx context.Context) (figures, error) {
 			f.Received = sum
 		case "trove_conductor_dropped_total":
 			f.Dropped += sum
-		case "trove_bus_dropped_messages":
+		case "trove_bus_dropped_messages", "trove_bus_slow_consumers_total":
 			f.Dropped += sum
 		case "trove_bus_kicks_total":
 			f.Kicks = sum

@@ -9,7 +9,11 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"runtime/pprof"
 	"time"
+
+	"github.com/trove-dbaas/trove/internal/clock"
 )
 
 // options are the same for all roles; a child gets them from its parent.
@@ -25,6 +29,7 @@ type options struct {
 	jitter   time.Duration
 	limits   int // messages a second that the broker and the conductor let a guest send; 0: as shipped
 	procs    int // processors of the controllers; 0: all
+	profile  string
 }
 
 func main() {
@@ -39,13 +44,34 @@ func main() {
 	flag.DurationVar(&o.jitter, "jitter", 10*time.Second, "spread of reconnects")
 	flag.IntVar(&o.limits, "limits", 0, "messages a second that a guest may send; 0: as shipped")
 	flag.IntVar(&o.procs, "procs", 0, "processors that the controllers may use; 0: all")
+	flag.StringVar(&o.profile, "profile", "", "directory for CPU profiles of all processes, one for each 10 s; empty: none")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	if o.profile != "" {
+		go profile(ctx, o)
+	}
 	err := roles[o.role](ctx, o)
 	stop()
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "error: %s: %v\n", o.role, err)
 		os.Exit(1)
+	}
+}
+
+// profile writes one profile after another, so that the time of interest is in one of its own; the last one is lost with the process.
+func profile(ctx context.Context, o options) {
+	const each = 10 * time.Second
+	for n := 0; ctx.Err() == nil; n++ {
+		name := filepath.Join(o.profile, fmt.Sprintf("%s-%d-%03d.prof", o.role, os.Getpid(), n))
+		f, err := os.Create(name) //nolint:gosec // the caller's directory
+		if err != nil {
+			return
+		}
+		if pprof.StartCPUProfile(f) == nil {
+			_ = clock.Sleep(ctx, each)
+			pprof.StopCPUProfile()
+		}
+		_ = f.Close()
 	}
 }
 
