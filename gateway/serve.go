@@ -15,6 +15,7 @@ import (
 	"github.com/trove-dbaas/trove/gateway/grant"
 	"github.com/trove-dbaas/trove/guestapi"
 	"github.com/trove-dbaas/trove/internal/clock"
+	"github.com/trove-dbaas/trove/internal/refused"
 )
 
 // Why requests are refused: the label of trove_gateway_refused_total.
@@ -200,7 +201,7 @@ func (g *Gateway) answer(w http.ResponseWriter, r *http.Request, err error) int 
 	if why.status == http.StatusTooManyRequests || why.status == http.StatusServiceUnavailable {
 		w.Header().Set("Retry-After", "1")
 	}
-	writeJSON(w, why.status, guestapi.ObjectRefusal{Message: why.message})
+	writeJSON(w, why.status, refused.Body{Message: why.message})
 	return why.status
 }
 

@@ -62,8 +62,3 @@ type StoredObject struct {
 	Size   int64  `json:"size"`
 	SHA256 string `json:"sha256"`
 }
-
-// ObjectRefusal is the body of an answer that is no success.
-type ObjectRefusal struct {
-	Message string `json:"message"`
-}

@@ -17,6 +17,7 @@ import (
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/bus"
 	"github.com/trove-dbaas/trove/internal/clock"
+	"github.com/trove-dbaas/trove/internal/refused"
 )
 
 // The bodies of the enrolment endpoint, shared with the server.
@@ -36,10 +37,6 @@ type (
 	// Nonce is the answer to GET /v1/nonce.
 	Nonce struct {
 		Nonce string `json:"nonce"`
-	}
-	// Refusal is the body of an answer that is none of the above.
-	Refusal struct {
-		Message string `json:"message"`
 	}
 )
 
@@ -203,27 +200,7 @@ func (c *caller) do(r *http.Request, answer any) error {
 		}
 		return nil
 	}
-	var refusal Refusal
-	if json.Unmarshal(data, &refusal) != nil || refusal.Message == "" {
-		refusal.Message = "The enrolment endpoint answered " + resp.Status + "."
-	}
-	return fmt.Errorf("call %s: %w", r.URL, trove.Errorf(kindOfStatus(resp.StatusCode), "%s", refusal.Message))
-}
-
-func kindOfStatus(status int) trove.Kind {
-	switch status {
-	case http.StatusBadRequest:
-		return trove.KindBadRequest
-	case http.StatusUnauthorized:
-		return trove.KindUnauthorized
-	case http.StatusForbidden:
-		return trove.KindForbidden
-	case http.StatusNotFound:
-		return trove.KindNotFound
-	case http.StatusConflict:
-		return trove.KindConflict
-	}
-	return trove.KindUnavailable
+	return fmt.Errorf("call %s: %w", r.URL, refused.Error("The enrolment endpoint", resp, data))
 }
 
 // certificateTime is the time that certificates are checked against: a machine without a battery starts in 1970, and a clock can be set back, but it

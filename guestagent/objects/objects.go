@@ -29,6 +29,7 @@ import (
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/guestapi"
 	"github.com/trove-dbaas/trove/internal/clock"
+	"github.com/trove-dbaas/trove/internal/refused"
 )
 
 // Identity is who the guest is: the connection to the bus has it.
@@ -214,7 +215,7 @@ func (c *Client) put(ctx context.Context, base string, grant guestapi.Grant, nam
 		return stored, err
 	}
 	if resp.StatusCode != http.StatusCreated && resp.StatusCode != http.StatusOK {
-		return stored, refused(resp, data)
+		return stored, refused.Error("The object gateway", resp, data)
 	}
 	if err := json.Unmarshal(data, &stored); err != nil {
 		return stored, fmt.Errorf("read the gateway's answer: %w", err)
@@ -237,7 +238,7 @@ func (c *Client) get(ctx context.Context, base string, grant guestapi.Grant, nam
 		if err != nil {
 			return nil, err
 		}
-		return nil, refused(resp, data)
+		return nil, refused.Error("The object gateway", resp, data)
 	}
 	return &object{body: resp.Body, sum: sha256.New(), want: resp.Header.Get(guestapi.HeaderSHA256), done: done}, nil
 }
@@ -310,37 +311,6 @@ func (c *Client) dial(ctx context.Context, to *url.URL) (*tls.Conn, error) {
 		return nil, fmt.Errorf("connect to the object gateway: %w", err)
 	}
 	return conn.(*tls.Conn), nil //nolint:forcetypeassert // the dialer says so
-}
-
-// refused turns an answer into an error.
-func refused(resp *http.Response, data []byte) error {
-	var body guestapi.ObjectRefusal
-	if json.Unmarshal(data, &body) != nil || body.Message == "" {
-		body.Message = "The object gateway answered " + resp.Status + "."
-	}
-	err := trove.Errorf(kindOf(resp.StatusCode), "%s", body.Message)
-	if resp.StatusCode == http.StatusRequestEntityTooLarge {
-		return trove.Permanent(err)
-	}
-	return err
-}
-
-func kindOf(status int) trove.Kind {
-	switch status {
-	case http.StatusBadRequest:
-		return trove.KindBadRequest
-	case http.StatusUnauthorized:
-		return trove.KindUnauthorized
-	case http.StatusForbidden:
-		return trove.KindForbidden
-	case http.StatusNotFound:
-		return trove.KindNotFound
-	case http.StatusConflict:
-		return trove.KindConflict
-	case http.StatusRequestEntityTooLarge:
-		return trove.KindOverLimit
-	}
-	return trove.KindUnavailable
 }
 
 // PutBytes is Put of bytes that are in memory.

@@ -21,6 +21,7 @@ import (
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/bus"
 	"github.com/trove-dbaas/trove/bus/natsbus"
+	"github.com/trove-dbaas/trove/internal/refused"
 )
 
 const (
@@ -96,7 +97,7 @@ func (e *enrolment) limited(handle func(*http.Request) (any, string, error)) htt
 		if !e.allow(r.RemoteAddr) {
 			e.server.metrics.enrolment.WithLabelValues("rate_limited").Inc()
 			e.flooded.Do(func() { e.server.log.Warn("enrolment endpoint was asked too often", "source", r.RemoteAddr) })
-			writeJSON(w, http.StatusTooManyRequests, natsbus.Refusal{Message: "Too many requests from this address; try again in a few seconds."})
+			writeJSON(w, http.StatusTooManyRequests, refused.Body{Message: "Too many requests from this address; try again in a few seconds."})
 			return
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
@@ -106,18 +107,18 @@ func (e *enrolment) limited(handle func(*http.Request) (any, string, error)) htt
 			writeJSON(w, http.StatusOK, answer)
 			return
 		}
-		status, refusal := http.StatusServiceUnavailable, natsbus.Refusal{Message: "The enrolment endpoint cannot answer at the moment."}
+		status, body := http.StatusServiceUnavailable, refused.Body{Message: "The enrolment endpoint cannot answer at the moment."}
 		switch kind := trove.KindOf(err); kind {
 		case trove.KindBadRequest:
-			status, refusal.Message = http.StatusBadRequest, trove.MessageOf(err)
+			status, body.Message = http.StatusBadRequest, trove.MessageOf(err)
 		case trove.KindUnauthorized, trove.KindForbidden, trove.KindNotFound:
-			status, refusal.Message = http.StatusForbidden, "The token or key is not accepted."
+			status, body.Message = http.StatusForbidden, "The token or key is not accepted."
 		case trove.KindConflict:
-			status, refusal.Message = http.StatusConflict, "The token was used already."
+			status, body.Message = http.StatusConflict, "The token was used already."
 		default:
 			e.server.log.ErrorContext(r.Context(), "enrolment failed", "err", err)
 		}
-		writeJSON(w, status, refusal)
+		writeJSON(w, status, body)
 	}
 }
 
