@@ -19,24 +19,30 @@ conductor do what "trove dev run" does in one process, from the same state direc
   taskmanager  carries operations out; the message bus and the cloud of this machine live in its process
   conductor    writes down what databases report
 
-They may be started, stopped and killed in any order. Each component runs once for a state directory, and not beside "trove dev".
+They may be started, stopped and killed in any order, but not beside "trove dev". Further processes of a component have a --name: more than one api
+(with --listen of its own) or conductor share the work; of several taskmanagers one works, and another takes its place within a second when it ends.
 
 The names trove-api, trove-taskmanager and trove-conductor are short for this command with that component.`
 
 func serveCommand() *cobra.Command {
 	var o stateOptions
+	var name string
 	serve := &cobra.Command{
 		Use: "serve COMPONENT...", Short: "Run the api, the taskmanager or the conductor in a process of its own (root)", Long: serveHelp,
 		ValidArgs: app.AllComponents.Names(),
-		RunE:      func(cmd *cobra.Command, names []string) error { return serve(cmd.Context(), o, names) },
+		RunE:      func(cmd *cobra.Command, names []string) error { return serve(cmd.Context(), o, name, names) },
 	}
 	o.flags(serve)
+	serve.Flags().StringVar(&name, "name", "", "name of this process, for a further one of the same component")
 	serve.Flags().StringVar(&o.metrics, "metrics-listen", "", "loopback address and port of /metrics, for a process without the api")
 	return serve
 }
 
-func serve(ctx context.Context, o stateOptions, names []string) error {
+func serve(ctx context.Context, o stateOptions, name string, names []string) error {
 	runs, err := app.ParseComponents(names)
+	if err == nil {
+		runs, err = runs.Named(name)
+	}
 	if err != nil {
 		return &cli.UsageError{Message: trove.MessageOf(err)}
 	}

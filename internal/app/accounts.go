@@ -32,8 +32,8 @@ func newPassword() trove.Secret {
 	return trove.Secret(hex.EncodeToString(b[:]))
 }
 
-// ensureAccounts makes the accounts and writes the files with which clients log in. It may be repeated.
-func ensureAccounts(ctx context.Context, s StateDir, id *local.Service, url, region, bin string) error {
+// ensureAccounts makes the accounts and writes the files with which clients log in, unless this is a further api: they name the first. It may be repeated.
+func ensureAccounts(ctx context.Context, s StateDir, id *local.Service, further bool, url, region, bin string) error {
 	var clouds strings.Builder
 	clouds.WriteString("clouds:\n")
 	for _, a := range accounts {
@@ -44,10 +44,16 @@ func ensureAccounts(ctx context.Context, s StateDir, id *local.Service, url, reg
 		if _, _, err := id.EnsureAccount(ctx, a.user, password, a.project, a.roles...); err != nil {
 			return fmt.Errorf("make the account %s: %w", a.user, err)
 		}
+		if further {
+			continue
+		}
 		if err := atomicfile.Write(s.Path("openrc"+a.suffix), []byte(openrc(a, password, url, region, bin)), 0o600); err != nil {
 			return err
 		}
 		fmt.Fprintf(&clouds, cloudsEntry, "trove"+a.suffix, url, a.user, password.Reveal(), a.project, region)
+	}
+	if further {
+		return nil
 	}
 	return atomicfile.Write(s.Path("clouds.yaml"), []byte(clouds.String()), 0o600)
 }

@@ -101,11 +101,50 @@ func Run(ctx context.Context, cfg config.Config, runs Components, ready func(url
 	if err := recovery.Startable(cfg.State); err != nil {
 		return err
 	}
+	stoodBy, err := c.waitForCloud(ctx, ready)
+	if err != nil || ctx.Err() != nil {
+		return err
+	}
+	if stoodBy {
+		ready = func(string) {} // it was said
+	}
 	c.warnHeld(ctx)
 	if err := c.open(ctx); err != nil {
 		return err
 	}
 	return c.serve(ctx, ready)
+}
+
+// waitForCloud makes the taskmanager of this process the one that works on this machine. Where it has to wait for another one it waits, if nothing else is in
+// its process, and returns with ctx. A process that stands by is ready: whoever started it need not wait for its turn.
+func (c *controllers) waitForCloud(ctx context.Context, ready func(url string)) (stoodBy bool, err error) {
+	if !c.runs.Taskmanager {
+		return false, nil
+	}
+	wait, stop := context.WithCancel(ctx)
+	defer stop()
+	var other error
+	lock, err := c.state.LockCloud(wait, func(pid int) {
+		c.log.InfoContext(ctx, "taskmanager stands by", "worker", pid)
+		if c.runs.API || c.runs.Conductor {
+			other = trove.Errorf(trove.KindConflict,
+				"Another taskmanager works from %s (process %d): a process that runs more than a taskmanager cannot stand by.", c.state, pid)
+			stop()
+			return
+		}
+		stoodBy = true
+		ready("")
+	})
+	switch {
+	case other != nil:
+		return false, other
+	case ctx.Err() != nil:
+		return stoodBy, nil // it was told to stop before its turn came
+	case err != nil:
+		return stoodBy, err
+	}
+	c.closing(lock.Close)
+	return stoodBy, nil
 }
 
 func needsRoot(runs Components) error {
@@ -269,7 +308,7 @@ func (c *controllers) openAPI(ctx context.Context) error {
 		url = "http://" + c.cfg.API.Listen
 	}
 	id := identitylocal.New(identitylocal.Config{Repository: c.store, Clock: c.clock, Log: c.log, PublicURL: c.cfg.API.PublicURL, Region: c.cfg.Region})
-	if err := ensureAccounts(ctx, c.state, id, url, c.cfg.Region, binDir()); err != nil {
+	if err := ensureAccounts(ctx, c.state, id, c.runs.Name != "", url, c.cfg.Region, binDir()); err != nil {
 		return err
 	}
 	rules, err := policy.Load(c.policyFile())

@@ -1,6 +1,8 @@
 package app
 
 import (
+	"regexp"
+
 	trove "github.com/trove-dbaas/trove"
 )
 
@@ -9,6 +11,36 @@ type Components struct {
 	API         bool
 	Taskmanager bool
 	Conductor   bool
+
+	// Name tells this process from others that run the same components from the same state directory; "" for the first.
+	Name string
+}
+
+var processName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,30}$`)
+
+// Named returns the components as those of a further process. A taskmanager that may have to wait for its turn is alone in its process.
+func (c Components) Named(name string) (Components, error) {
+	switch {
+	case name == "":
+		return c, nil
+	case !processName.MatchString(name):
+		return c, trove.Errorf(trove.KindBadRequest, "%q cannot be the name of a process: lower-case letters, digits and dashes, at most 31.", name)
+	case c.Taskmanager && (c.API || c.Conductor):
+		return c, trove.Errorf(trove.KindBadRequest, "A further taskmanager stands by until the first one ends: run it in a process of its own.")
+	}
+	c.Name = name
+	return c, nil
+}
+
+// processes returns the names of the components as the locks of this process have them.
+func (c Components) processes() []string {
+	names := c.Names()
+	if c.Name != "" {
+		for n := range names {
+			names[n] += "@" + c.Name
+		}
+	}
+	return names
 }
 
 // AllComponents is the whole service in one process.

@@ -16,3 +16,6 @@ func NewEnrolments(s *sqlstore.Store) server.Guests { return enrolments{s, clock
 func Alarmed(ctx context.Context, s *sqlstore.Store, a server.Alarm) {
 	(&controllers{store: s, clock: clock.System{}, log: slog.New(slog.DiscardHandler)}).alarmed(ctx, a)
 }
+
+// StandbyLook is how often a taskmanager that stands by looks.
+const StandbyLook = standbyLook

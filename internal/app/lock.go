@@ -1,11 +1,14 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,11 +20,16 @@ import (
 )
 
 // The lock on trove.pid is held by the whole service in one process alone, or by single components together; each of these has a lock of its
-// own besides. A file holds the process id of who has the lock; the lock on it is what counts.
+// own besides, with the name of the process in it if it is a further one ("trove-api@two.pid"). A file holds the process id of who has the lock; the lock on
+// it is what counts.
+//
+// The cloud of a machine has one owner: of several taskmanagers the one that holds the lock on trove-cloud.lock works, the others stand by.
 
 func (s StateDir) lockFile() string { return s.Path("trove.pid") }
 
-func (s StateDir) componentLock(name string) string { return s.Path("trove-" + name + ".pid") }
+func (s StateDir) componentLock(process string) string { return s.Path("trove-" + process + ".pid") }
+
+func (s StateDir) cloudLock() string { return s.Path("trove-cloud.lock") }
 
 // locks are files whose locks end with the process, or with Close.
 type locks []*os.File
@@ -63,7 +71,7 @@ func (s StateDir) take(c Components) (_ locks, err error) {
 		}
 	}()
 	how := syscall.LOCK_SH
-	names := c.Names()
+	names := c.processes()
 	if c == AllComponents {
 		how, names = syscall.LOCK_EX, nil
 	}
@@ -95,12 +103,33 @@ func (s StateDir) inTheWay(c Components) error {
 			"Single components already run from %s (%s); the whole service in one process does not run beside them. `trove dev stop --state %s` stops them.",
 			s, running, s)
 	}
-	for _, name := range c.Names() {
+	for _, name := range c.processes() {
 		if pid := running.Components[name]; pid != 0 {
-			return trove.Errorf(trove.KindConflict, "trove-%s already runs from %s (process %d).", name, s, pid)
+			return trove.Errorf(trove.KindConflict, "trove-%s already runs from %s (process %d); a further one needs a name of its own, `--name`.", name, s, pid)
 		}
 	}
 	return nil
+}
+
+// standbyLook is how often a taskmanager that stands by looks whether its turn has come.
+const standbyLook = 100 * time.Millisecond
+
+// LockCloud makes this process the one that works with the machine's cloud, until it ends or closes what is returned. It waits for another process that is;
+// waits is called once, with its id, when it has to. The error is that of ctx.
+func (s StateDir) LockCloud(ctx context.Context, waits func(pid int)) (io.Closer, error) {
+	for waited := false; ; waited = true {
+		f, err := take(s.cloudLock(), syscall.LOCK_EX)
+		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			return f, err
+		}
+		if !waited {
+			pid, _ := holder(s.cloudLock()) // for people only; it may be on its way out
+			waits(pid)
+		}
+		if err := clock.Sleep(ctx, standbyLook); err != nil {
+			return nil, err //nolint:wrapcheck // the context's
+		}
+	}
 }
 
 // take locks a file, without waiting, and notes the process in it if it is locked for this process alone.
@@ -150,7 +179,7 @@ func holder(path string) (int, error) {
 // Running is what runs from a state directory.
 type Running struct {
 	All        int            // process id of the whole service in one process, 0 if that does not run
-	Components map[string]int // process ids of single components by name
+	Components map[string]int // process ids of single components by name: "api", and "api@two" of a process with a name
 }
 
 // Running returns which processes run from the directory.
@@ -160,16 +189,33 @@ func (s StateDir) Running() (Running, error) {
 	if r.All, err = holder(s.lockFile()); err != nil {
 		return r, err
 	}
-	for _, name := range AllComponents.Names() {
-		pid, err := holder(s.componentLock(name))
+	files, err := filepath.Glob(s.componentLock("*"))
+	if err != nil {
+		return r, fmt.Errorf("look for locks of components: %w", err)
+	}
+	for _, file := range files {
+		pid, err := holder(file)
 		if err != nil {
 			return r, err
 		}
 		if pid != 0 {
-			r.Components[name] = pid
+			name := strings.TrimSuffix(filepath.Base(file), ".pid")
+			r.Components[strings.TrimPrefix(name, "trove-")] = pid
 		}
 	}
 	return r, nil
+}
+
+// names returns the names of the components that run, in the order in which a reader expects them.
+func (r Running) names() []string {
+	order := func(name string) int { return slices.Index(AllComponents.Names(), component(name)) }
+	return slices.SortedFunc(maps.Keys(r.Components), func(a, b string) int { return cmp.Or(order(a)-order(b), strings.Compare(a, b)) })
+}
+
+// component returns the component that a process of this name runs.
+func component(process string) string {
+	name, _, _ := strings.Cut(process, "@")
+	return name
 }
 
 // Processes returns the process ids, each once.
@@ -178,8 +224,8 @@ func (r Running) Processes() []int {
 	if r.All != 0 {
 		all = append(all, r.All)
 	}
-	for _, name := range AllComponents.Names() {
-		if pid := r.Components[name]; pid != 0 && !slices.Contains(all, pid) {
+	for _, name := range r.names() {
+		if pid := r.Components[name]; !slices.Contains(all, pid) {
 			all = append(all, pid)
 		}
 	}
@@ -188,9 +234,13 @@ func (r Running) Processes() []int {
 
 // Missing returns the names of the components that do not run, as processes are called.
 func (r Running) Missing() []string {
+	running := map[string]bool{}
+	for name := range r.Components {
+		running[component(name)] = true
+	}
 	var all []string
 	for _, name := range AllComponents.Names() {
-		if r.All == 0 && r.Components[name] == 0 {
+		if r.All == 0 && !running[name] {
 			all = append(all, "trove-"+name)
 		}
 	}
@@ -203,10 +253,8 @@ func (r Running) String() string {
 		return fmt.Sprintf("process %d", r.All)
 	}
 	var all []string
-	for _, name := range AllComponents.Names() {
-		if pid := r.Components[name]; pid != 0 {
-			all = append(all, fmt.Sprintf("trove-%s: process %d", name, pid))
-		}
+	for _, name := range r.names() {
+		all = append(all, fmt.Sprintf("trove-%s: process %d", name, r.Components[name]))
 	}
 	return strings.Join(all, ", ")
 }

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -27,11 +28,18 @@ func TestMain(m *testing.M) {
 	m.Run()
 }
 
-// hold takes the locks, says so, and keeps them until its standard input ends.
+// hold takes the locks, says so, and keeps them until its standard input ends. A name of the process comes first, with a colon.
 func hold(words []string) {
+	state, name, _ := strings.Cut(words[0], ":")
 	c, err := app.ParseComponents(words[1:])
 	if err == nil {
-		_, err = app.StateDir(words[0]).Lock(context.Background(), c)
+		c, err = c.Named(name)
+	}
+	if err == nil && c.Taskmanager {
+		_, err = app.StateDir(state).LockCloud(context.Background(), func(int) {})
+	}
+	if err == nil {
+		_, err = app.StateDir(state).Lock(context.Background(), c)
 	}
 	if err != nil {
 		_, _ = fmt.Fprintln(os.Stdout, err)
@@ -183,6 +191,65 @@ func TestALookDoesNotRefuseAStart(t *testing.T) {
 	}
 	close(done)
 	<-looked
+}
+
+// TestFurtherProcessesHaveNames runs two of each component; of the taskmanagers one waits until the other's process is killed.
+func TestFurtherProcessesHaveNames(t *testing.T) {
+	s := app.StateDir(t.TempDir())
+	api, _ := holding(t, s, "api")
+	two, killTwo := holding(t, s+":two", "api")
+	first, killFirst := holding(t, s, "taskmanager")
+	named, err := components(t, "api").Named("two")
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused(t, s, named, "trove-api@two already runs", fmt.Sprintf("process %d", two), "--name")
+	refused(t, s, app.AllComponents, "Single components already run", "trove-api@two")
+	running, err := s.Running()
+	want := app.Running{Components: map[string]int{"api": api, "api@two": two, "taskmanager": first}}
+	if diff := cmp.Diff(want, running); err != nil || diff != "" {
+		t.Errorf("Running: %v\n%s", err, diff)
+	}
+	if got, want := running.String(), fmt.Sprintf("trove-api: process %d, trove-api@two: process %d, trove-taskmanager: process %d", api, two, first); got != want {
+		t.Errorf("Running is %q, want %q", got, want)
+	}
+	if diff := cmp.Diff([]string{"trove-conductor"}, running.Missing()); diff != "" {
+		t.Error(diff)
+	}
+	turn := make(chan error, 1)
+	waits := make(chan int, 1)
+	go func() {
+		lock, err := s.LockCloud(t.Context(), func(pid int) { waits <- pid })
+		if err == nil {
+			err = lock.Close()
+		}
+		turn <- err
+	}()
+	if pid := <-waits; pid != first {
+		t.Errorf("the second taskmanager waits for process %d, want %d", pid, first)
+	}
+	select {
+	case err := <-turn:
+		t.Fatalf("two taskmanagers work at once (%v)", err)
+	case <-time.After(3 * app.StandbyLook):
+	}
+	killFirst()
+	if err := <-turn; err != nil {
+		t.Error(err)
+	}
+	killTwo()
+	granted(t, s, named)
+}
+
+func TestNamesOfProcesses(t *testing.T) {
+	for _, name := range []string{"Two", "a b", "../x", "@", strings.Repeat("a", 32)} {
+		if _, err := components(t, "api").Named(name); trove.KindOf(err) != trove.KindBadRequest {
+			t.Errorf("the name %q: %v", name, err)
+		}
+	}
+	if _, err := components(t, "api", "taskmanager").Named("two"); trove.KindOf(err) != trove.KindBadRequest {
+		t.Errorf("a taskmanager that would stand by beside an api: %v", err)
+	}
 }
 
 func TestParseComponents(t *testing.T) {

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -21,7 +23,7 @@ import (
 
 // component is a controller in a process of its own.
 type component struct {
-	name string
+	name string // trove-<program>, and @<name of the process> if it is a further one
 	args []string
 	cmd  *exec.Cmd
 	done chan struct{} // closed when the process has ended
@@ -40,6 +42,10 @@ func (p *parts) logFile(name string) string {
 // run starts a component by its own name, as an operator does, and returns when it says that it runs.
 func (p *parts) run(name string, args ...string) {
 	p.t.Helper()
+	program, process, further := strings.Cut(name, "@")
+	if further {
+		args = append([]string{"--name", process}, args...)
+	}
 	log, err := os.OpenFile(p.logFile(name), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		p.t.Fatal(err)
@@ -51,7 +57,7 @@ func (p *parts) run(name string, args ...string) {
 	}
 	c := &component{name: name, args: args, done: make(chan struct{})}
 	// The context of the test must not end it: dev destroy does.
-	c.cmd = exec.CommandContext(context.WithoutCancel(p.t.Context()), binary("trove-"+name), append([]string{"--state", p.state}, args...)...)
+	c.cmd = exec.CommandContext(context.WithoutCancel(p.t.Context()), binary("trove-"+program), append([]string{"--state", p.state}, args...)...)
 	c.cmd.Env, c.cmd.Stdout, c.cmd.Stderr = p.env, log, log
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := c.cmd.Start(); err != nil {
@@ -66,7 +72,7 @@ func (p *parts) run(name string, args ...string) {
 		default:
 		}
 		data, err := os.ReadFile(p.logFile(name))
-		return err == nil && strings.Contains(string(data[from:]), "service started")
+		return err == nil && (strings.Contains(string(data[from:]), "service started") || strings.Contains(string(data[from:]), "taskmanager stands by"))
 	})
 }
 
@@ -87,7 +93,7 @@ func (p *parts) killAndRestart(name string, meanwhile func()) {
 
 func (p *parts) logs() string {
 	var b strings.Builder
-	for _, name := range []string{"api", "taskmanager", "conductor"} {
+	for _, name := range slices.Sorted(maps.Keys(p.of)) {
 		data, _ := os.ReadFile(p.logFile(name))
 		fmt.Fprintf(&b, "trove-%s:\n%s\n", name, data[max(0, len(data)-6000):])
 	}
