@@ -28,6 +28,8 @@ type Operation struct {
 	Success      int
 	Response     any  // the zero value of the answer's wire type, nil for an empty body
 	Extension    bool // not in OpenStack Trove
+	// Admin lets administrators alone pass, by Trove's context_is_admin; others get Trove's 401.
+	Admin bool
 	// ByProject finds the instance only in the caller's own project and says of a missing one what Trove says in root calls.
 	ByProject bool
 
