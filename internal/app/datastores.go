@@ -45,13 +45,14 @@ func registerImage(ctx context.Context, st store.Store, m imagelayout.Manifest) 
 		if err != nil {
 			return err
 		}
-		v := trove.DatastoreVersion{ID: derivedID("version", m.Datastore, m.Version), DatastoreID: d.ID}
+		v := trove.DatastoreVersion{ID: derivedID("version", m.Datastore, m.Version), DatastoreID: d.ID, Active: true}
 		if known, err := tx.DatastoreVersion(ctx, v.ID); err == nil {
 			v = known
 		} else if !trove.IsNotFound(err) {
 			return err
 		}
-		v.Name, v.Version, v.Manager, v.ImageID, v.Active, v.Capabilities = m.Version, m.Version, m.Manager, m.ID, true, m.Capabilities
+		// Whether a version that is there is offered is the operator's decision.
+		v.Name, v.Version, v.Manager, v.ImageID, v.Capabilities = m.Version, m.Version, m.Manager, m.ID, m.Capabilities
 		if d.DefaultVersionID == "" {
 			d.DefaultVersionID = v.ID
 		}
