@@ -19,7 +19,7 @@ func knock(t *testing.T, l engine.Layout, user string, password trove.Secret, c 
 	return cipher, db.QueryRowContext(t.Context(), "SHOW STATUS LIKE 'Ssl_cipher'").Scan(&name, &cipher)
 }
 
-// TestTLSModes goes through what each mode lets in, with real clients: no TLS, TLS, TLS with a certificate.
+// TestTLSModes goes through what each mode lets in, with real clients: without TLS, with it, and with a certificate too.
 func TestTLSModes(t *testing.T) {
 	s := prepared(t, engine.Preparation{Users: []trove.User{{Name: "alice", Password: "pw-1"}}, RootPassword: "pw-root"})
 	source, _ := s.Engine.(engine.TLSSource)

@@ -7,8 +7,10 @@ import (
 	"slices"
 
 	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/internal/clock"
 	"github.com/trove-dbaas/trove/internal/config"
 	"github.com/trove-dbaas/trove/internal/imagelayout"
+	"github.com/trove-dbaas/trove/internal/troveimport"
 	"github.com/trove-dbaas/trove/store"
 	"github.com/trove-dbaas/trove/store/sqlstore"
 )
@@ -219,6 +221,11 @@ func (a *Admin) SetQuota(ctx context.Context, project, resource string, limit in
 	return nil
 }
 
+// Import takes over what a Python Trove has, or with dry says what it would take.
+func (a *Admin) Import(ctx context.Context, from *troveimport.Source, dry bool) ([]troveimport.Item, error) {
+	return troveimport.Import(ctx, from, a.store, clock.System{}.Now(), dry)
+}
+
 // CheckResult is how a check before an upgrade ended.
 type CheckResult struct {
 	Check  string
@@ -254,12 +261,7 @@ func UpgradeCheck(ctx context.Context, cfg config.Config) ([]CheckResult, error)
 	case at < known:
 		schema.Level, schema.Detail = CheckWarning, schema.Detail+" It is brought up to date when the service starts, or by trove manage db sync."
 	}
-	all := []CheckResult{schema}
-	policy, err := checkPolicy(cfg)
-	if err != nil {
-		return nil, err
-	}
-	all = append(all, policy)
+	all := []CheckResult{schema, checkPolicy(cfg)}
 	if at != known {
 		return all, nil // opening it would change it
 	}

@@ -17,15 +17,16 @@ func policyPath(cfg config.Config) string {
 }
 
 // checkPolicy looks for a file of rules that is not read, as after a move from a Trove with policy.json, and for one that cannot be.
-func checkPolicy(cfg config.Config) (CheckResult, error) {
+func checkPolicy(cfg config.Config) CheckResult {
 	r := CheckResult{Check: "Policy File JSON to YAML Migration", Detail: "Rules are read from " + policyPath(cfg) + "."}
-	if _, err := policy.Load(policyPath(cfg)); err != nil {
-		r.Level, r.Detail = CheckFailure, "The rules cannot be read: "+err.Error()
-		return r, nil
-	}
+	_, unreadable := policy.Load(policyPath(cfg))
 	old := strings.TrimSuffix(policyPath(cfg), filepath.Ext(policyPath(cfg))) + ".json"
-	if _, err := os.Stat(old); err == nil && old != policyPath(cfg) {
+	_, gone := os.Stat(old)
+	switch {
+	case unreadable != nil:
+		r.Level, r.Detail = CheckFailure, "The rules cannot be read: "+unreadable.Error()
+	case gone == nil && old != policyPath(cfg):
 		r.Level, r.Detail = CheckWarning, old+" is not read: rules are read from "+policyPath(cfg)+" alone."
 	}
-	return r, nil
+	return r
 }
