@@ -22,7 +22,7 @@ transaction, or nothing. It may be repeated: what is there stays as it is.
 Of an instance the row is taken, not its machine and its data: it shows UNKNOWN and a fault that says so, counts for its project's quota, and can be deleted.
 What is left, such as instances that something is being done to, stands in the report with its reason.
 
-A source is mysql://user@host:3306/trove, or sqlite:///path. The password comes from the first line of --password-file, never from the command line.`
+A source is mysql://user@host:3306/trove, sqlite:///path, or file:///path of a dump by mysqldump or mariadb-dump. The password comes from the first line of --password-file, never from the command line.`
 
 func importCommand(o *stateOptions) *cobra.Command {
 	var from, password string

@@ -3,9 +3,12 @@ package troveimport_test
 import (
 	"crypto/tls"
 	"database/sql"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"testing"
 
 	"github.com/go-sql-driver/mysql"
@@ -89,4 +92,26 @@ func TestFromMariaDB(t *testing.T) {
 	if _, err := troveimport.Open(t.Context(), "mysql://trove@"+s.Layout.Address+"/trove", "wrong"); err == nil {
 		t.Error("a wrong password was taken")
 	}
+
+	// The same as a dump of the server's own program.
+	dump, err := exec.CommandContext(t.Context(), "mariadb-dump", "--no-defaults", "--socket="+filepath.Join(s.Layout.Runtime, "mariadb", "run", "mariadb.sock"), "trove").Output()
+	if errors.Is(err, exec.ErrNotFound) {
+		t.Skip("there is no mariadb-dump")
+	}
+	if err != nil {
+		t.Fatalf("%v: %s", err, dump)
+	}
+	path := filepath.Join(t.TempDir(), "trove.sql")
+	if err := os.WriteFile(path, dump, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	file, err := troveimport.Open(t.Context(), "file://"+path, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	into = newStore(t)
+	if diff := cmp.Diff(firstReport, lines(t, file, into, false)); diff != "" {
+		t.Error(diff)
+	}
+	checkImported(t, into)
 }

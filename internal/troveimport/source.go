@@ -19,10 +19,11 @@ import (
 type Source struct {
 	db   *sql.DB
 	lite bool
+	dump *dump // instead of a database
 }
 
-// Open opens the database that a URL names: mysql://user@host:3306/trove (mysql+pymysql and mariadb are the same), or sqlite:///path of a file. The password is
-// not part of the URL: that would be on the command line.
+// Open opens the database that a URL names: mysql://user@host:3306/trove (mysql+pymysql and mariadb are the same), sqlite:///path of a file, or file:///path of
+// a dump. The password is not part of the URL: that would be on the command line.
 func Open(ctx context.Context, from string, password trove.Secret) (*Source, error) {
 	u, err := url.Parse(from)
 	if err != nil {
@@ -37,10 +38,12 @@ func Open(ctx context.Context, from string, password trove.Secret) (*Source, err
 	case "sqlite":
 		path := strings.TrimPrefix(u.Path, "/") // SQLAlchemy has four slashes before an absolute path; people write three
 		s, err = openFile(path, u.Path)
+	case "file":
+		return openDump(u.Path)
 	case "mysql", "mariadb":
 		s, err = openServer(u, password)
 	default:
-		return nil, trove.Errorf(trove.KindBadRequest, "A source is mysql://... or sqlite://..., not %q.", u.Scheme)
+		return nil, trove.Errorf(trove.KindBadRequest, "A source is mysql://..., sqlite://... or file://..., not %q.", u.Scheme)
 	}
 	if err != nil {
 		return nil, err
@@ -85,13 +88,21 @@ func openServer(u *url.URL, password trove.Secret) (*Source, error) {
 }
 
 // Close closes the database.
-func (s *Source) Close() error { return s.db.Close() }
+func (s *Source) Close() error {
+	if s.db == nil {
+		return nil
+	}
+	return s.db.Close()
+}
 
 // record is a row by the names of its columns; what is NULL is absent. Releases differ in their columns, so none is asked for by name.
 type record map[string]string
 
 // rows reads a whole table, nothing of one that is not there.
 func (s *Source) rows(ctx context.Context, table string) ([]record, error) {
+	if s.dump != nil {
+		return s.dump.rows[table], nil
+	}
 	there, err := s.has(ctx, table)
 	if err != nil || !there {
 		return nil, err

@@ -218,6 +218,7 @@ func TestSourcesThatAreNone(t *testing.T) {
 		"mysql://trove:secret@h/trove":    "has a password",
 		"sqlite:///" + empty + ".missing": "There is no file",
 		"://":                             "is no URL",
+		"file://" + empty + ".missing":    "There is no file",
 	} {
 		if _, err := troveimport.Open(t.Context(), from, ""); err == nil || !strings.Contains(err.Error(), text) || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: %v", from, err)
@@ -231,4 +232,50 @@ func TestSourcesThatAreNone(t *testing.T) {
 	if _, err := troveimport.Import(t.Context(), s, newStore(t), now, false); trove.KindOf(err) != trove.KindBadRequest {
 		t.Errorf("an empty database: %v", err)
 	}
+}
+
+// TestFromADump reads the fixture as text, with what a dump may have besides: comments, several rows in a statement, and texts that look like statements.
+func TestFromADump(t *testing.T) {
+	data, err := os.ReadFile("testdata/trove18.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Replace(string(data), "'shop', 'c1'", `'it''s; INSERT INTO \'x\' \\ (a),\n', 'c1'`, 1)
+	text = "/*!40101 SET NAMES utf8mb4 */;\n-- it's a dump; really\n" + text + "INSERT INTO `quotas` (`id`, `tenant_id`, `resource`, `hard_limit`) VALUES ('q8','project-c','ram',NULL),('q9','project-c','instances',7);\n"
+	path := filepath.Join(t.TempDir(), "trove.sql")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	from, err := troveimport.Open(t.Context(), "file://"+path, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	into := newStore(t)
+	report := lines(t, from, into, false)
+	i, err := into.Instance(t.Context(), shop)
+	if err != nil || i.Name != "it's; INSERT INTO 'x' \\ (a),\n" {
+		t.Errorf("%q, %v", i.Name, err)
+	}
+	if !strings.Contains(report, "quota | project-c instances | taken | 7") || !strings.Contains(report, "quota | project-c ram | left") {
+		t.Error(report)
+	}
+}
+
+// FuzzDump reads anything: it is a dump or an error, and never an endless loop.
+func FuzzDump(f *testing.F) {
+	for _, seed := range []string{
+		"INSERT INTO `instances` VALUES (1,'a',NULL);", "CREATE TABLE `t` (\n  `a` int\n);INSERT INTO `t` VALUES (1),('x');", "INSERT INTO t (a) VALUES ('\\", "INSERT INTO t VALUES (,)", "--", "'",
+	} {
+		f.Add(seed)
+	}
+	dir := f.TempDir()
+	f.Fuzz(func(t *testing.T, text string) {
+		path := filepath.Join(dir, "dump.sql")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := troveimport.Open(t.Context(), "file://"+path, ""); err != nil && trove.KindOf(err) != trove.KindBadRequest {
+			t.Error(err)
+		}
+	})
 }
