@@ -2,11 +2,11 @@ package cli
 
 // examples are one or two typical calls of each verb. Those that a command brings itself are not here.
 var examples = map[string]string{
-	"instance list": "  trove instance list\n  trove instance list -f value -c Name -c Status",
+	"instance list": "  trove instance list\n  trove instance list -f value -c Name -c Status\n  trove instance list --all-projects",
 	"instance show": "  trove instance show shop\n  trove instance show shop -f json",
 	"instance update": `  trove instance update shop --name shop-2
   trove instance update shop --allowed-cidr 10.0.0.0/8 --allowed-cidr 192.0.2.7/32 --wait`,
-	"instance delete":        "  trove instance delete shop --wait",
+	"instance delete":        "  trove instance delete shop --wait\n  trove instance delete shop --force",
 	"instance restart":       "  trove instance restart shop --wait",
 	"instance stop":          "  trove instance stop shop --wait",
 	"instance start":         "  trove instance start shop --wait",
@@ -16,6 +16,8 @@ var examples = map[string]string{
 	"instance events":        "  trove instance events shop\n  trove instance events shop --follow\n  trove instance events shop -f json",
 	"agent list":             "  trove agent list",
 	"agent upgrade":          "  trove agent upgrade shop\n  trove agent upgrade --all --release 1.3.0 --parallel 10",
+	"instance reboot":        "  trove instance reboot shop --wait",
+	"instance rebuild":       "  trove instance rebuild shop 3f0c9a51-6b1d-4c57-8f6f-0d1f0a3c9a51 --wait",
 	"mgmt list":              "  trove mgmt list --living\n  trove mgmt list --project-id 414366e7996a4338b1360323b82b2e14",
 	"mgmt show":              "  trove mgmt show shop",
 	"mgmt stop":              "  trove mgmt stop shop --wait",

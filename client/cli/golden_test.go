@@ -37,12 +37,14 @@ func golden(t *testing.T, path, got string) {
 
 // stories are calls of every verb. Those that end in a format are shown in all of them.
 var stories = map[string][]string{
-	"instance_list":          {"instance list -f *", "instance list -c name -c STATUS -c size -f *"},
+	"instance_list":          {"instance list -f *", "instance list -c name -c STATUS -c size -f *", "instance list --all-projects -f csv", "instance list --project-id p -c name -f value"},
 	"instance_show":          {"instance show shop -f *", "instance show " + oldID + " -f *", "instance show shop -c status -c addresses -f *"},
 	"instance_create":        {"instance create shop --flavor db.small --size 20 --volume-type fast --datastore mariadb --datastore-version 10.11 --database orders --database invoices --user app@10.0.0.7 --user b --password-file - --network n --subnet s --availability-zone z --is-public --allowed-cidr 10.0.0.0/8,192.0.2.7/32", "instance create shop --flavor 1 --wait"},
 	"instance_update":        {"instance update shop --name laden", "instance update shop --is-private --allowed-cidr 10.0.0.0/8 --wait"},
-	"instance_delete":        {"instance delete shop " + oldID, "instance delete shop --wait"},
+	"instance_delete":        {"instance delete shop " + oldID, "instance delete shop --wait", "instance delete shop --force"},
 	"instance_restart":       {"instance restart shop", "instance restart shop --wait"},
+	"instance_reboot":        {"instance reboot shop --wait"},
+	"instance_rebuild":       {"instance rebuild shop " + opID},
 	"instance_stop":          {"instance stop shop", "instance stop shop --wait"},
 	"instance_start":         {"instance start shop", "instance start shop --wait"},
 	"instance_resize_flavor": {"instance resize flavor shop db.small"},

@@ -127,22 +127,30 @@ func (a *app) mgmtShow() *cobra.Command {
 }
 
 func (a *app) showManaged(i wire.MgmtInstance) error {
-	i.Instance.Volume = nil
 	extra := []any{
 		"tenant_id", i.TenantID, "service_status", i.ServiceStatus, "task_description", i.TaskDescription, "deleted", i.Deleted, "deleted_at", stamp(i.DeletedAt),
 	}
 	if i.Server != nil {
 		extra = append(extra, "server_id", i.Server.ID, "server_status", i.Server.Status, "host", string(i.Server.Host))
 	}
+	i.Instance = withSize(i)
 	if v, ok := i.Volume.(map[string]any); ok {
-		gib, _ := v["size"].(float64)
-		i.Instance.Volume = &wire.Volume{Size: int(gib)}
 		extra = append(extra, "volume_id", v["id"], "volume_status", v["status"], "volume_space_used", v["used"], "volume_space", v["total"])
 	}
 	if i.RootEnabled != nil {
 		extra = append(extra, "root_enabled", stamp(i.RootEnabled), "root_enabled_by", i.RootEnabledBy)
 	}
 	return a.showInstance(i.Instance, extra...)
+}
+
+// withSize returns the instance with the size of its volume, which administrators get in another form.
+func withSize(i wire.MgmtInstance) wire.Instance {
+	out := i.Instance
+	if v, ok := i.Volume.(map[string]any); ok {
+		gib, _ := v["size"].(float64)
+		out.Volume = &wire.Volume{Size: int(gib)}
+	}
+	return out
 }
 
 func (a *app) mgmtStop() *cobra.Command {
