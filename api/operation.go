@@ -36,6 +36,17 @@ type Operation struct {
 	handle handler
 }
 
+// adminRule decides who is an administrator.
+const adminRule = "context_is_admin"
+
+// PolicyRule returns the rule that decides who may, "" where the handler checks or nothing is to be checked.
+func (o *Operation) PolicyRule() string {
+	if o.Admin {
+		return adminRule
+	}
+	return o.Rule
+}
+
 // Query is a parameter of an operation's query string.
 type Query struct {
 	Name    string
