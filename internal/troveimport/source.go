@@ -111,7 +111,7 @@ func (s *Source) rows(ctx context.Context, table string) ([]record, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", table, err)
 	}
-	defer found.Close()
+	defer func() { _ = found.Close() }()
 	columns, err := found.Columns()
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", table, err)

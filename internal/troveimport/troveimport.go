@@ -118,8 +118,12 @@ func (r *run) all(ctx context.Context, tables map[string][]record) error {
 		table string
 		take  func(context.Context, record) error
 	}{
-		{"datastores", r.datastore}, {"datastore_versions", r.version(tables["datastore_version_metadata"])}, {"datastores", r.defaultVersion},
-		{"quotas", r.quota}, {"instances", r.instance}, {"root_enabled_history", r.root},
+		{"datastores", r.datastore},
+		{"datastore_versions", r.version(tables["datastore_version_metadata"])},
+		{"datastores", r.defaultVersion},
+		{"quotas", r.quota},
+		{"instances", r.instance},
+		{"root_enabled_history", r.root},
 	}
 	for _, s := range steps {
 		for _, row := range ordered(tables[s.table]) {
@@ -217,8 +221,8 @@ func (r *run) defaultVersion(ctx context.Context, row record) error {
 func (r *run) quota(ctx context.Context, row record) error {
 	project, resource := row["tenant_id"], row["resource"]
 	name := project + " " + resource
-	limit, err := strconv.Atoi(row["hard_limit"])
-	if err != nil || project == "" {
+	limit, bad := strconv.Atoi(row["hard_limit"])
+	if bad != nil || project == "" {
 		r.say("quota", row["id"], name, Left, "it has no limit or no project")
 		return nil
 	}
