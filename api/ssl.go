@@ -25,7 +25,7 @@ func sslOperations() []Operation {
 			ID: "changeSSL", Method: http.MethodPost, Path: path, Rule: "instance:update", Schema: "ssl-action.json",
 			Summary: "Enable TLS (basic, enforced or mtls) with a given certificate or a new one that signs itself, disable it, or take back the last change. " +
 				"What needs a restart sets RESTART_REQUIRED.",
-			Success: http.StatusOK, Response: wire.SSLBody{}, handle: (*server).changeSSL,
+			Success: http.StatusOK, Response: wire.SSLChangedBody{}, handle: (*server).changeSSL,
 		},
 	}
 }
@@ -134,16 +134,16 @@ func (s *server) changeSSL(ctx context.Context, c *call) (any, error) {
 			return nil, err
 		}
 	}
-	if !rollback {
-		return &wire.SSLChangedBody{SSL: wire.SSLChanged{RestartRequired: done.Restart}}, nil
+	out := wire.SSLChanged{RestartRequired: done.Restart}
+	if rollback {
+		now, err := s.cfg.Guests.TLS(ctx, c.instance.ID)
+		if err != nil {
+			return nil, err
+		}
+		shown := viewSSL(now)
+		out.Status, out.Mode = shown.Status, shown.Mode
 	}
-	now, err := s.cfg.Guests.TLS(ctx, c.instance.ID)
-	if err != nil {
-		return nil, err
-	}
-	out := viewSSL(now)
-	out.RestartRequired = &done.Restart
-	return &wire.SSLBody{SSL: out}, nil
+	return &wire.SSLChangedBody{SSL: out}, nil
 }
 
 // requireRestart shows RESTART_REQUIRED until a restart, unless something else has begun meanwhile, which shows its own.

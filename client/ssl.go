@@ -20,7 +20,7 @@ func (c *Client) SSL(ctx context.Context, instance string, payload bool) (wire.S
 
 // ChangeSSL enables or disables TLS, or takes back the last change, and says whether a restart is needed for it.
 func (c *Client) ChangeSSL(ctx context.Context, instance string, change wire.SSLAction) (restart bool, err error) {
-	var out wire.SSLChangedBody // the answer to a rollback has this key too
+	var out wire.SSLChangedBody
 	err = c.do(ctx, http.MethodPost, instancePath(instance, "ssl"), wire.SSLActionBody{SSL: change}, &out)
 	return out.SSL.RestartRequired, err
 }

@@ -1,16 +1,15 @@
 package wire
 
-// SSLBody is the body of GET /instances/{id}/ssl, and of the answer to a rollback.
+// SSLBody is the body of GET /instances/{id}/ssl.
 type SSLBody struct {
 	SSL SSL `json:"ssl"`
 }
 
 // SSL is TLS towards clients.
 type SSL struct {
-	Status          string          `json:"status"` // on, off
-	Mode            string          `json:"mode"`   // builtin, basic, enforced, mtls
-	Certificate     *SSLCertificate `json:"certificate,omitempty"`
-	RestartRequired *bool           `json:"restart_required,omitempty"` // after a rollback
+	Status      string          `json:"status"` // on, off
+	Mode        string          `json:"mode"`   // builtin, basic, enforced, mtls
+	Certificate *SSLCertificate `json:"certificate,omitempty"`
 }
 
 // SSLCertificate is the server's certificate. SAN is null where it names nothing but CN; Payload is its PEM, when it was asked for.
@@ -37,12 +36,14 @@ type SSLAction struct {
 	CACertificates string `json:"ca_certificates,omitempty"`
 }
 
-// SSLChangedBody is the answer to enable and disable.
+// SSLChangedBody is the answer to POST /instances/{id}/ssl.
 type SSLChangedBody struct {
 	SSL SSLChanged `json:"ssl"`
 }
 
 // SSLChanged says whether the change is taken up with the next restart only.
 type SSLChanged struct {
-	RestartRequired bool `json:"restart_required"`
+	Status          string `json:"status,omitempty"` // after a rollback, like the next
+	Mode            string `json:"mode,omitempty"`
+	RestartRequired bool   `json:"restart_required"`
 }

@@ -221,8 +221,8 @@ func (r *run) defaultVersion(ctx context.Context, row record) error {
 func (r *run) quota(ctx context.Context, row record) error {
 	project, resource := row["tenant_id"], row["resource"]
 	name := project + " " + resource
-	limit, bad := strconv.Atoi(row["hard_limit"])
-	if bad != nil || project == "" {
+	limit, whole := number(row["hard_limit"])
+	if !whole || project == "" {
 		r.say("quota", row["id"], name, Left, "it has no limit or no project")
 		return nil
 	}
