@@ -208,3 +208,16 @@ func (i *Instance) CheckStartable() error {
 	}
 	return Errorf(KindUnprocessable, "Instance %s is not stopped (status %s): there is nothing to start.", i.ID, i.Status(false))
 }
+
+// CheckRebootable returns nil if the instance's machine can be taken down and brought up again, else an Unprocessable error. Database, guest and machine may
+// be in any state: this is how they are mended.
+func (i *Instance) CheckRebootable(backingUp bool) error {
+	switch {
+	case (i.Task == TaskNone || i.Task == TaskRestartRequired) && (i.ServerStatus == ServerActive || i.ServerStatus == ServerError) && !backingUp:
+		return nil
+	case i.Stopped():
+		return i.CheckActionable(backingUp)
+	}
+	return Errorf(KindUnprocessable, "Instance %s is not currently available for an action to be performed (task status was %s, instance status was %s).",
+		i.ID, i.Task.Action(), i.Status(backingUp))
+}

@@ -12,6 +12,11 @@ const (
 	OpUpdateAccess = "instance.update_access" // UpdateAccessInput
 
 	OpUpgradeAgent = "instance.upgrade_agent" // UpgradeAgentInput
+
+	OpStopEngine = "instance.stop_engine" // no input
+	OpReboot     = "instance.reboot"      // no input
+	OpRebuild    = "instance.rebuild"     // no input
+	OpMigrate    = "instance.migrate"     // MigrateInput
 )
 
 // CreateInput is what a create needs beside the instance's row.
@@ -61,4 +66,9 @@ type UpdateAccessInput struct {
 type UpgradeAgentInput struct {
 	Version        string `json:"version,omitempty"`         // "": the newest that the deployment has
 	HealthySeconds int    `json:"healthy_seconds,omitempty"` // how long it may take to be well; 0: the guest's default
+}
+
+// MigrateInput says where the machine shall go.
+type MigrateInput struct {
+	Host string `json:"host,omitempty"` // "": any other host than the one that it is on
 }

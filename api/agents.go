@@ -12,6 +12,9 @@ import (
 // upgradeAgent begins an upgrade of the guest agent. It needs a machine that runs and nothing else: also an instance whose database is down may need a
 // better agent. The task is not changed, so the status that users see stays what it is.
 func (s *server) upgradeAgent(ctx context.Context, c *call) (any, error) {
+	if err := s.enforce(c, "instance:upgrade_agent", c.instance.ProjectID); err != nil {
+		return nil, err
+	}
 	want := c.body.obj("upgrade_agent")
 	seconds, _ := whole(want["healthy_seconds"])
 	input := trove.UpgradeAgentInput{Version: want.str("version"), HealthySeconds: seconds}

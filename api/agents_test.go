@@ -18,11 +18,11 @@ func TestUpgradeAgent(t *testing.T) {
 	id := w.built(t)
 	const body = `{"upgrade_agent":{"version":"1.3.0","healthy_seconds":30}}`
 	path := "/mgmt/instances/" + id + "/action"
-	if rec := w.ask(t, "member", http.MethodPost, path, body); rec.Code != http.StatusForbidden {
+	if rec := w.ask(t, "member", http.MethodPost, path, body); rec.Code != http.StatusUnauthorized {
 		t.Errorf("a member: %d %s", rec.Code, rec.Body)
 	}
 	for _, bad := range []string{
-		`{}`, `{"stop":{}}`, `{"upgrade_agent":{"version":"../1"}}`, `{"upgrade_agent":{"healthy_seconds":1}}`, `{"upgrade_agent":{"x":1}}`,
+		`{}`, `{"stop":[]}`, `{"upgrade_agent":{"version":"../1"}}`, `{"upgrade_agent":{"healthy_seconds":1}}`, `{"upgrade_agent":{"x":1}}`,
 	} {
 		if rec := w.ask(t, "admin", http.MethodPost, path, bad); rec.Code != http.StatusBadRequest {
 			t.Errorf("%s: %d %s", bad, rec.Code, rec.Body)

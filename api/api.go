@@ -7,6 +7,7 @@
 package api
 
 //go:generate go test ./internal/openapi -run TestFresh -update
+//go:generate go test . -run TestCoverage -update
 
 import (
 	"context"
@@ -34,6 +35,11 @@ import (
 // Guests are the short questions to guests; guestapi.Client answers them. Errors have the kind that the guest said, Unavailable if it does not
 // answer.
 type Guests interface {
+	Ping(ctx context.Context, instance string) (guestapi.Hello, error)
+	Machine(ctx context.Context, instance string) (guestapi.MachineInfo, error)
+	TLS(ctx context.Context, instance string) (guestapi.TLSState, error)
+	SetTLS(ctx context.Context, instance string, args guestapi.SetTLSArgs) (guestapi.TLSChanged, error)
+	RollbackTLS(ctx context.Context, instance string) (guestapi.TLSChanged, error)
 	ListDatabases(ctx context.Context, instance string) ([]trove.Database, error)
 	CreateDatabases(ctx context.Context, instance string, databases []trove.Database) error
 	DropDatabase(ctx context.Context, instance, name string) error

@@ -265,7 +265,7 @@ func (s *server) showQuotas(ctx context.Context, c *call) (any, error) {
 // updateQuotas sets the limits that are named and not null, all or none.
 func (s *server) updateQuotas(ctx context.Context, c *call) (any, error) {
 	if !c.admin {
-		return nil, trove.Errorf(trove.KindUnauthorized, "User does not have admin privileges.")
+		return nil, errNotAdmin
 	}
 	tenant := c.params.get("tenant")
 	known, err := s.cfg.Store.Quotas(ctx, tenant)

@@ -112,6 +112,16 @@ func (*fakeCatalog) TenantNetworks(_ context.Context, p string) ([]cloud.TenantN
 
 func (*fakeCatalog) ImageExists(context.Context, string) error { return nil }
 
+// MachineHost and Migratable are cloud.Placement: there are two hosts.
+func (*fakeCatalog) MachineHost(context.Context, string) (string, error) { return "lab", nil }
+
+func (*fakeCatalog) Migratable(_ context.Context, host string) error {
+	if host != "" && host != "lab" && host != "h2" {
+		return trove.Errorf(trove.KindBadRequest, "There is no host %s.", host)
+	}
+	return nil
+}
+
 // fakeGuests keeps databases and users per instance in memory.
 type fakeGuests struct {
 	*fakeLogs
@@ -121,6 +131,9 @@ type fakeGuests struct {
 	rename    bool          // UpdateUser changes names and hosts
 	block     chan struct{} // not nil: calls wait for it
 	down      bool
+	tls       guestapi.SetTLSArgs // as it is
+	tlsError  error               // of changes of TLS
+	tlsUndo   *guestapi.SetTLSArgs
 }
 
 func newGuests() *fakeGuests {
@@ -141,6 +154,67 @@ func (g *fakeGuests) enter(ctx context.Context) (func(), error) {
 		return nil, trove.Errorf(trove.KindUnavailable, "The guest does not answer.")
 	}
 	return g.mu.Unlock, nil
+}
+
+func (g *fakeGuests) Ping(ctx context.Context, _ string) (guestapi.Hello, error) {
+	leave, err := g.enter(ctx)
+	if err == nil {
+		leave()
+	}
+	return guestapi.Hello{}, err
+}
+
+func (g *fakeGuests) Machine(ctx context.Context, _ string) (guestapi.MachineInfo, error) {
+	leave, err := g.enter(ctx)
+	if err != nil {
+		return guestapi.MachineInfo{}, err
+	}
+	defer leave()
+	return guestapi.MachineInfo{
+		MemoryKiB: 2 << 20, CPUs: 1, AgentVersion: "1.3.0",
+		Agent: guestapi.ProcessInfo{Threads: 9, FDSize: 64, VMSize: 1300, VMPeak: 1400, VMRSS: 20, VMHWM: 30},
+	}, nil
+}
+
+func (g *fakeGuests) TLS(ctx context.Context, _ string) (guestapi.TLSState, error) {
+	leave, err := g.enter(ctx)
+	if err != nil {
+		return guestapi.TLSState{}, err
+	}
+	defer leave()
+	mode := g.tls.Mode
+	if mode == "" {
+		mode = "builtin"
+	}
+	return guestapi.TLSState{On: !g.tls.Off, Mode: mode, Cert: g.tls.Cert}, nil
+}
+
+func (g *fakeGuests) SetTLS(ctx context.Context, _ string, args guestapi.SetTLSArgs) (guestapi.TLSChanged, error) {
+	leave, err := g.enter(ctx)
+	if err != nil {
+		return guestapi.TLSChanged{}, err
+	}
+	defer leave()
+	if g.tlsError != nil {
+		return guestapi.TLSChanged{}, g.tlsError
+	}
+	before := g.tls
+	g.tls, g.tlsUndo = args, &before
+	return guestapi.TLSChanged{Restart: before.Off != args.Off}, nil
+}
+
+func (g *fakeGuests) RollbackTLS(ctx context.Context, _ string) (guestapi.TLSChanged, error) {
+	leave, err := g.enter(ctx)
+	if err != nil {
+		return guestapi.TLSChanged{}, err
+	}
+	defer leave()
+	if g.tlsUndo == nil {
+		return guestapi.TLSChanged{}, trove.Errorf(trove.KindBadRequest, "nothing to roll back")
+	}
+	restart := g.tls.Off != g.tlsUndo.Off
+	g.tls, g.tlsUndo = *g.tlsUndo, nil
+	return guestapi.TLSChanged{Restart: restart}, nil
 }
 
 func (g *fakeGuests) ListDatabases(ctx context.Context, id string) ([]trove.Database, error) {

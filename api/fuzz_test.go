@@ -104,7 +104,17 @@ func FuzzOperationAction(f *testing.F) {
 }
 
 func FuzzManageInstance(f *testing.F) {
-	fuzzBody(f, http.MethodPost, "/mgmt/instances/"+labID+"/action", `{"upgrade_agent":{"version":"1.2.3","healthy_seconds":5}}`, `{"upgrade_agent":{}}`)
+	fuzzBody(f, http.MethodPost, "/mgmt/instances/"+labID+"/action", `{"upgrade_agent":{"version":"1.2.3","healthy_seconds":5}}`, `{"upgrade_agent":{}}`,
+		`{"stop":{}}`, `{"reboot":{}}`, `{"migrate":{"host":"h2"}}`, `{"rebuild":{"image_id":"`+imageID+`"}}`, `{"reset-task-status":[]}`)
+}
+
+func FuzzUpgradeInstance(f *testing.F) {
+	fuzzBody(f, http.MethodPost, "/mgmt/instances/"+labID+"/upgrade", `{"upgrade":{"instance_version":"1.2.3","location":null}}`)
+}
+
+func FuzzChangeSSL(f *testing.F) {
+	fuzzBody(f, http.MethodPost, "/instances/"+labID+"/ssl", `{"ssl":{"enable":true,"mode":"mtls","certificate":"c","private_key":"k","ca_certificates":"a"}}`,
+		`{"ssl":{"disable":true}}`, `{"ssl":{"rollback":true}}`, `{"ssl":{"enable":true,"container_ref":null}}`)
 }
 
 // FuzzPath sends arbitrary paths and queries.

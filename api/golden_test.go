@@ -54,8 +54,9 @@ type differences struct {
 }
 
 type keyDifference struct {
-	Key    string `json:"key"`  // the name of the key
-	Kind   string `json:"kind"` // "extra": we have it and Trove has not; "missing": the other way round; "value": both, with another value
+	Key    string `json:"key"`   // the name of the key
+	Under  string `json:"under"` // of the object that the key is in; "": of any
+	Kind   string `json:"kind"`  // "extra": we have it and Trove has not; "missing": the other way round; "value": both, with another value
 	Reason string `json:"reason"`
 	used   bool
 }
@@ -214,12 +215,15 @@ func (g *golden) request(r *record) *http.Request {
 	return req
 }
 
+// afterMgmtAction are exchanges that look at what the one before has begun.
+var afterMgmtAction = regexp.MustCompile(`^(rebooting|migrating|rebuilding|reset-task-status)`)
+
 // setState makes the state that the recording names. Without one both instances are up and nothing is under way.
 func (g *golden) setState(r *record) {
 	a, b := g.bound["instance_a"], g.bound["instance_b"]
 	gone := r.State == "instance_b deleted"
 	running := strings.Contains(r.State, "in BUILD") || strings.Contains(r.State, "status ") || r.State == "task UPDATING" ||
-		r.State == "just after reset_status"
+		r.State == "just after reset_status" || r.file == "mgmt-instances" && afterMgmtAction.MatchString(r.Name)
 	for _, id := range []string{labID, a, b} {
 		if id == "" || r.file == "limits" {
 			continue
@@ -294,6 +298,8 @@ func (g *golden) special(r *record, a, b string) {
 		}
 	}
 	switch {
+	case r.State == "database stopped":
+		g.report(g.t, b, trove.ServiceShutdown, g.clock.Now())
 	case strings.HasPrefix(r.State, "instance_b a replica of instance_a"):
 		g.change(g.t, b, func(i *trove.Instance) { i.ReplicaOf = a })
 	case r.State == "status PROMOTE":

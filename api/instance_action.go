@@ -168,6 +168,14 @@ func (s *server) resetStatus(ctx context.Context, c *call) (any, error) {
 	if err := s.enforce(c, rule, c.instance.ProjectID); err != nil {
 		return nil, err
 	}
+	if err := s.freeOfTask(ctx, c, true); err != nil {
+		return nil, fmt.Errorf("reset status: %w", err)
+	}
+	return nil, nil
+}
+
+// freeOfTask clears the task and cancels the open operation; doubt also says that nothing is known of the database.
+func (s *server) freeOfTask(ctx context.Context, c *call, doubt bool) error {
 	err := s.cfg.Store.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
 		now := s.cfg.Clock.Now()
 		deleting := false
@@ -177,7 +185,7 @@ func (s *server) resetStatus(ctx context.Context, c *call) (any, error) {
 			}
 			return nil
 		})
-		if err == nil {
+		if err == nil && doubt {
 			err = tx.SetServiceStatus(ctx, c.instance.ID, trove.ServiceUnknown, now)
 		}
 		if err != nil || deleting {
@@ -192,13 +200,10 @@ func (s *server) resetStatus(ctx context.Context, c *call) (any, error) {
 		}
 		return tx.CancelOperation(ctx, open.ID, now)
 	})
-	if err != nil {
-		return nil, fmt.Errorf("reset status: %w", err)
-	}
-	if s.cfg.Wake != nil {
+	if err == nil && s.cfg.Wake != nil {
 		s.cfg.Wake(ctx)
 	}
-	return nil, nil
+	return err
 }
 
 // promoteInstance and ejectInstance say what Trove says of an instance outside a replica set.

@@ -26,6 +26,7 @@ var unbound = map[string]string{
 	"uuid": `[0-9a-f]{8}-[0-9a-f-]{27}`, "any_instance": `[0-9a-f-]{36}`, "hex32": `[0-9a-f]{32}`, "request_id": `req-[0-9a-f-]{36}`,
 	"time": `\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d`, "time_z": `\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ`, "password": `.*`, "operating_status": `.*`,
 	"server_id": `.*`, "retryAfter": `\d+`, "traceback": `(?s:.*)`, "marker": `[^&]*`, "number": `.*`,
+	"time_fraction": `\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+`,
 }
 
 var placeholder = regexp.MustCompile(`\{([a-zA-Z_][A-Za-z0-9_.]*)\}`)
@@ -67,7 +68,7 @@ func (m *matcher) compiled(text string) *regexp.Regexp {
 
 func (m *matcher) match(path, key string, want, got any) string {
 	problem := m.value(path, key, want, got)
-	if problem != "" && m.allowed(key, "value") {
+	if problem != "" && m.allowed(strings.TrimSuffix(path, "."+key), key, "value") {
 		return ""
 	}
 	return problem
@@ -115,7 +116,7 @@ func (m *matcher) object(path string, want, got map[string]any) string {
 	for _, key := range slices.Sorted(maps.Keys(want)) {
 		g, ok := got[key]
 		if !ok {
-			if m.allowed(key, "missing") {
+			if m.allowed(path, key, "missing") {
 				continue
 			}
 			return fmt.Sprintf("%s.%s is missing", path, key)
@@ -125,7 +126,7 @@ func (m *matcher) object(path string, want, got map[string]any) string {
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(got)) {
-		if _, ok := want[key]; !ok && !m.allowed(key, "extra") {
+		if _, ok := want[key]; !ok && !m.allowed(path, key, "extra") {
 			return fmt.Sprintf("%s.%s is there (%s), and was not recorded", path, key, show(got[key]))
 		}
 	}
@@ -162,9 +163,9 @@ func (m *matcher) list(path, key string, want, got []any) string {
 }
 
 // allowed says whether differences.json has the key, and notes that it was needed.
-func (m *matcher) allowed(key, kind string) bool {
+func (m *matcher) allowed(parent, key, kind string) bool {
 	for _, k := range m.g.diffs.Keys {
-		if k.Key == key && k.Kind == kind && key != "" {
+		if k.Key == key && k.Kind == kind && key != "" && (k.Under == "" || strings.HasSuffix(parent, "."+k.Under)) {
 			k.used = true
 			return true
 		}

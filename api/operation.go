@@ -28,10 +28,23 @@ type Operation struct {
 	Success      int
 	Response     any  // the zero value of the answer's wire type, nil for an empty body
 	Extension    bool // not in OpenStack Trove
+	// Admin lets administrators alone pass, by Trove's context_is_admin; others get Trove's 401.
+	Admin bool
 	// ByProject finds the instance only in the caller's own project and says of a missing one what Trove says in root calls.
 	ByProject bool
 
 	handle handler
+}
+
+// adminRule decides who is an administrator.
+const adminRule = "context_is_admin"
+
+// PolicyRule returns the rule that decides who may, "" where the handler checks or nothing is to be checked.
+func (o *Operation) PolicyRule() string {
+	if o.Admin {
+		return adminRule
+	}
+	return o.Rule
 }
 
 // Query is a parameter of an operation's query string.

@@ -189,7 +189,10 @@ func (s *server) perform(ctx context.Context, w *recorder, op *Operation, c *cal
 	if c.body, err = s.readBody(w, c.req, op); err != nil {
 		return err
 	}
-	c.admin = s.cfg.Policy.Enforce("context_is_admin", c.caller, map[string]string{"tenant": c.project}) == nil
+	c.admin = s.cfg.Policy.Enforce(adminRule, c.caller, map[string]string{"tenant": c.project}) == nil
+	if op.Admin && !c.admin {
+		return errNotAdmin
+	}
 	tenant := c.project
 	if id := c.params.get("instance"); id != "" {
 		if err := s.loadInstance(ctx, c, op, id); err != nil {

@@ -25,8 +25,11 @@ func Operations() []Operation {
 		{"Users", userOperations()},
 		{"Root", rootOperations()},
 		{"Logs", logOperations()},
+		{"TLS", sslOperations()},
 		{"Datastores", datastoreOperations()},
 		{"Flavors, limits and quotas", limitOperations()},
+		{"Management of instances", mgmtOperations()},
+		{"Extensions", extensionOperations()},
 		{"Hosts", hostOperations()},
 		{"Guest agents", agentOperations()},
 	} {
@@ -302,12 +305,6 @@ func agentOperations() []Operation {
 			ID: "listAgents", Method: http.MethodGet, Path: "/mgmt/agents", Rule: "mgmt:agents", Extension: true,
 			Summary: "List the guest agents of all projects' instances with their versions; administrators only.",
 			Query:   paged, Success: http.StatusOK, Response: wire.AgentList{}, handle: (*server).listAgents,
-		},
-		{
-			ID: "manageInstance", Method: http.MethodPost, Path: "/mgmt/instances/{instance}/action", Schema: "mgmt-instance-action.json",
-			Rule: "instance:upgrade_agent", Extension: true,
-			Summary: "Put a release of the guest agent in place; administrators only. Database and status of the instance do not change.",
-			Success: http.StatusAccepted, handle: (*server).upgradeAgent,
 		},
 	}
 }

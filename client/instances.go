@@ -166,6 +166,11 @@ func (c *Client) ResetStatus(ctx context.Context, id string) error {
 	return c.action(ctx, id, wire.Action{ResetStatus: &wire.ResetBody{}})
 }
 
+// ForceDelete clears what is being done to an instance, so that DeleteInstance finds nothing in its way. Its owner may.
+func (c *Client) ForceDelete(ctx context.Context, id string) error {
+	return c.action(ctx, id, wire.Action{ResetStatus: &wire.ResetBody{ForceDelete: true}})
+}
+
 // Operations returns the operations of an instance, newest first.
 func (c *Client) Operations(ctx context.Context, instance string) ([]wire.Operation, error) {
 	var out wire.OperationList

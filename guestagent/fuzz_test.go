@@ -34,6 +34,10 @@ func FuzzRequest(f *testing.F) {
 		`{"v":1,"id":"5","command":"logs"}`,
 		`{"v":1,"id":"6","command":"set-log","args":{"name":"general","on":true}}`,
 		`{"v":1,"id":"7","command":"publish-log","args":{"name":"error","from":-5,"grant":{"prefix":"../","max_bytes":-1}}}`,
+		`{"v":1,"id":"8","command":"machine"}`,
+		`{"v":1,"id":"9","command":"show-tls"}`,
+		`{"v":1,"id":"10","command":"set-tls","args":{"mode":"mtls","cert":"x","key":null}}`,
+		`{"v":1,"id":"11","command":"rollback-tls","args":[]}`,
 		`{"v":0}`, `{`, `null`, ``, `[]`, "\xff\xfe",
 	} {
 		f.Add([]byte(seed))

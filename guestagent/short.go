@@ -32,6 +32,10 @@ var shortCommands = map[guestapi.Command]shortFunc{
 	guestapi.CmdLogs:           listLogs,
 	guestapi.CmdSetLog:         setLog,
 	guestapi.CmdPublishLog:     publishLog,
+	guestapi.CmdMachine:        machine,
+	guestapi.CmdShowTLS:        showTLS,
+	guestapi.CmdSetTLS:         setTLS,
+	guestapi.CmdRollbackTLS:    rollbackTLS,
 }
 
 // commands is what hello lists.

@@ -12,7 +12,7 @@ if [ "${1:-}" != --check ]; then
 	write
 	exit 0
 fi
-generated=(api/openapi.yaml docs/api.md docs/operators/configuration.md internal/app/modules.txt internal/guestapp/modules.txt)
+generated=(api/openapi.yaml docs/api.md docs/coverage.md docs/operators/configuration.md internal/app/modules.txt internal/guestapp/modules.txt)
 keep=$(mktemp -d)
 trap 'rm -rf "$keep"' EXIT
 tar cf "$keep/before.tar" "${generated[@]}"

@@ -39,6 +39,8 @@ type Store interface {
 
 // Reader is what can be read, inside a transaction or outside.
 type Reader interface {
+	Managed
+
 	// Instance returns a living instance with its guest's state joined.
 	Instance(ctx context.Context, id string) (trove.Instance, error)
 	// Instances returns a page, ordered by id; the cost does not depend on the size of the table.

@@ -20,6 +20,8 @@ const (
 	noteMachine   = "machine"     // the cloud's id
 	noteVolume    = "volume"      // the cloud's id
 	noteSize      = "size"        // GiB, what the volume really has
+	noteBoot      = "boot"        // the machine's boot before it was rebooted
+	noteHost      = "host"        // of the machine before it was migrated
 	noteSince     = "since_"      // and the step's name: when it began to wait
 )
 

@@ -29,6 +29,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 var walked = []string{
 	trove.OpCreate, trove.OpDelete, trove.OpRestart, trove.OpStop, trove.OpStart, trove.OpResizeFlavor, shrinkFlavor, trove.OpResizeVolume,
 	trove.OpUpdateAccess, trove.OpUpgradeAgent, stoppedDelete, stoppedVolume, stoppedFlavor,
+	trove.OpStopEngine, trove.OpReboot, trove.OpRebuild, trove.OpMigrate,
 }
 
 // TestStepNames keeps the names of steps frozen: they are stored in databases.
@@ -66,6 +67,7 @@ type state struct {
 	Access    trove.Access
 	Ports     []int
 	Machine   string // flavor
+	Host      string
 	Power     cloud.MachineState
 	VolumeGiB int
 	Guest     guesttest.Volume // Runs by step
@@ -101,6 +103,7 @@ func (w *world) look(op trove.Operation) state {
 	s.Access, s.Ports, _ = w.cloud.Rules(instanceID)
 	if m, err := w.cloud.FindMachine(ctx, instanceID); err == nil {
 		s.Machine, s.Power = m.FlavorID, m.State
+		s.Host, _ = w.cloud.MachineHost(ctx, instanceID)
 	}
 	if v, err := w.cloud.FindVolume(ctx, instanceID); err == nil {
 		s.VolumeGiB = v.SizeGiB
@@ -202,6 +205,12 @@ func checkDone(t *testing.T, kind string, s state) {
 	settings, status, service, power := &ram, "ACTIVE", trove.ServiceHealthy, cloud.MachineRunning
 	if kind == trove.OpStop || beginsStopped(kind) && kind != trove.OpStart {
 		status, service, power = "SHUTDOWN", trove.ServiceShutdown, cloud.MachineStopped
+	}
+	if kind == trove.OpStopEngine {
+		service = trove.ServiceShutdown
+	}
+	if power == cloud.MachineRunning && s.Guest.Running != (service == trove.ServiceHealthy) || (s.Host == "h2") != (kind == trove.OpMigrate) {
+		t.Errorf("after %s the engine runs: %t, on %s", kind, s.Guest.Running, s.Host)
 	}
 	switch kind {
 	case stoppedFlavor: // the engine gets its settings when it is started
@@ -335,6 +344,9 @@ func TestEveryMessageDisturbedOnce(t *testing.T) {
 	}
 }
 
+// machineKinds are the operations that take the machine down and bring it up again.
+var machineKinds = []string{trove.OpReboot, trove.OpRebuild, trove.OpMigrate}
+
 // callLimit is how long a call to a guest may take.
 const callLimit = 5 * time.Second
 
@@ -343,6 +355,10 @@ func tolerated(kind, call string, n int, calls []string) bool {
 	switch {
 	case call == "Status" && kind == trove.OpStart: // a guest that is not connected yet is asked for its command: that does matter
 		return !slices.Contains(calls[n:], "StopMachine")
+	case call == "Status" && slices.Contains(machineKinds, kind): // likewise; the undo looks after the network first
+		return !slices.Contains(calls[n:], "EnsureNetwork")
+	case kind == trove.OpStopEngine: // that the engine stops is all that there is; the undo looks for the machine
+		return call == "Status" && !slices.Contains(calls[n:], "FindMachine")
 	case call == "Status", strings.HasPrefix(call, "Start stop"):
 		return true
 	case call == "EnsureVolume" && kind == trove.OpCreate:
@@ -391,6 +407,7 @@ func TestGuestFails(t *testing.T) {
 	for kind, cmd := range map[string]guestapi.Command{
 		trove.OpStart: guestapi.CmdConfigure, trove.OpCreate: guestapi.CmdPrepare, trove.OpRestart: guestapi.CmdRestart, trove.OpResizeFlavor: guestapi.CmdConfigure,
 		shrinkFlavor: guestapi.CmdConfigure, trove.OpResizeVolume: guestapi.CmdGrow, trove.OpUpgradeAgent: guestapi.CmdUpgradeAgent,
+		trove.OpStopEngine: guestapi.CmdStop,
 	} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
@@ -505,6 +522,8 @@ func checkBack(t *testing.T, kind, name string, out outcome) {
 			got.Service = want.Service
 		}
 		want.Service = got.Service
+	case trove.OpMigrate: // what has moved stays there
+		want.Host = got.Host
 	case trove.OpStart: // the engine may have been up for a moment
 		want.Guest.Running, want.Guest.Stopped = got.Guest.Running, got.Guest.Stopped
 	case trove.OpResizeVolume, stoppedVolume: // what has grown stays grown, and is counted

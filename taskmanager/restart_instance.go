@@ -2,7 +2,6 @@ package taskmanager
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	trove "github.com/trove-dbaas/trove"
@@ -45,15 +44,5 @@ func (m *Manager) restartClosed(ctx context.Context, tx store.Tx, op *workflow.O
 	if state == trove.OperationDone {
 		return m.serving(ctx, tx, op)
 	}
-	i, err := tx.Instance(ctx, op.Target())
-	if err != nil {
-		return fmt.Errorf("read instance %s: %w", op.Target(), err)
-	}
-	if i.Guest.Service != trove.ServiceRestarting {
-		return nil
-	}
-	if err := tx.SetServiceStatus(ctx, op.Target(), trove.ServiceUnknown, m.clock.Now()); err != nil {
-		return fmt.Errorf("write the service status: %w", err)
-	}
-	return nil
+	return m.unsettled(ctx, tx, op)
 }

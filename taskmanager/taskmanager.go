@@ -1,4 +1,5 @@
-// Package taskmanager carries out the long operations: create, delete, restart, stop, start, resizes and access rules of instances, one file each. The
+// Package taskmanager carries out the long operations: create, delete, restart, stop, start, resizes, access rules and what administrators do to
+// machines of instances, one file each. The
 // steps are in the definitions; internal/workflow runs them, and this package adds what each of them does to the cloud, the guest and the row.
 //
 // It promises that an operation ends done or undone whatever dies in between (crash_test.go walks through every step and outside call), and that
@@ -115,6 +116,7 @@ func New(c Config) (*Manager, error) {
 func (m *Manager) Definitions() []*workflow.Definition {
 	return []*workflow.Definition{
 		m.createInstance(), m.deleteInstance(), m.restartInstance(), m.stopInstance(), m.startInstance(), m.resizeFlavor(), m.resizeVolume(), m.updateAccess(), m.upgradeAgent(),
+		m.stopInstanceEngine(), m.rebootInstance(), m.rebuildInstance(), m.migrateInstance(),
 	}
 }
 

@@ -122,7 +122,7 @@ func newWorld(t *testing.T, dir string) *world {
 	w := &world{t: t, flavor: flavorSmall, store: s, broker: membus.New()}
 	w.fleet = guesttest.New(guesttest.Options{Connect: w.broker.Conn, Enrol: w.enrol})
 	w.cloud = fake.New(fake.Options{
-		Flavors: []trove.Flavor{flavorSmall, flavorLarge}, Images: []string{"image-1"}, Domain: "db.example", Looks: 1,
+		Flavors: []trove.Flavor{flavorSmall, flavorLarge}, Images: []string{"image-1"}, Domain: "db.example", Looks: 1, Hosts: []string{"h1", "h2"},
 		Boot: w.fleet.Boot, Halt: w.fleet.Halt,
 	})
 	return w
@@ -332,6 +332,20 @@ func (c *mortalCloud) StopMachine(ctx context.Context, id string) error {
 	return err
 }
 
+func (c *mortalCloud) RebootMachine(ctx context.Context, id string) error {
+	_, err := outside(ctx, c.m, "RebootMachine", func() (struct{}, error) { return nothing(c.Cloud.RebootMachine(ctx, id)) })
+	return err
+}
+
+func (c *mortalCloud) MachineHost(ctx context.Context, id string) (string, error) {
+	return outside(ctx, c.m, "MachineHost", func() (string, error) { return c.Cloud.MachineHost(ctx, id) })
+}
+
+func (c *mortalCloud) MigrateMachine(ctx context.Context, id, host string) error {
+	_, err := outside(ctx, c.m, "MigrateMachine", func() (struct{}, error) { return nothing(c.Cloud.MigrateMachine(ctx, id, host)) })
+	return err
+}
+
 func (c *mortalCloud) RemoveMachine(ctx context.Context, id string) error {
 	_, err := outside(ctx, c.m, "RemoveMachine", func() (struct{}, error) { return nothing(c.Cloud.RemoveMachine(ctx, id)) })
 	return err
@@ -476,6 +490,14 @@ func (w *world) accept(ctx context.Context, tx store.Tx, kind string) (any, erro
 		return nil, change(trove.TaskDeleting, nil)
 	case trove.OpRestart, trove.OpStop, trove.OpStart:
 		return nil, change(trove.TaskRebooting, nil)
+	case trove.OpReboot:
+		return nil, errors.Join(change(trove.TaskRebooting, nil), tx.SetServiceStatus(ctx, instanceID, trove.ServiceRestarting, time.Now()))
+	case trove.OpRebuild:
+		return nil, change(trove.TaskBuilding, nil)
+	case trove.OpStopEngine:
+		return nil, change(trove.TaskUpdating, nil)
+	case trove.OpMigrate:
+		return trove.MigrateInput{}, change(trove.TaskMigrating, nil)
 	case trove.OpResizeVolume, stoppedVolume:
 		return trove.ResizeVolumeInput{Old: 1, New: 3}, change(trove.TaskResizing, map[string]int{trove.QuotaVolumes: 2})
 	case trove.OpUpgradeAgent:

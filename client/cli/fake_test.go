@@ -127,6 +127,7 @@ func (f *fakeAPI) gets() {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		_, _ = io.WriteString(w, "mariadbd: ready for connections\n")
 	})
+	f.managed(get)
 	get(at+"/root", wire.RootEnabled{RootEnabled: true})
 	get("/datastores", wire.DatastoreList{Datastores: stores})
 	get("/datastores/mariadb", wire.DatastoreBody{Datastore: stores[0]})

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,29 +18,57 @@ import (
 func (a *app) instanceCmd() *cobra.Command {
 	return group("instance", "Create, show, change and delete database instances",
 		a.instanceList(), a.instanceShow(), a.instanceCreate(), a.instanceUpdate(), a.instanceDelete(),
-		a.instanceRestart(), a.instanceStop(), a.instanceStart(), a.instanceResize(), a.instanceResetStatus(), a.instanceEvents(), a.instanceConnect())
+		a.instanceRestart(), a.instanceStop(), a.instanceStart(), a.instanceResize(), a.instanceResetStatus(), a.instanceEvents(), a.instanceConnect(),
+		a.mgmtReboot(), a.mgmtRebuild())
 }
 
 var instanceColumns = []string{"ID", "Name", "Datastore", "Datastore Version", "Status", "Operating Status", "Public", "Addresses", "Flavor ID", "Size", "Role"}
 
 func (a *app) instanceList() *cobra.Command {
-	return &cobra.Command{
-		Use: "list", Short: "List the instances of the project", Args: cobra.NoArgs,
+	var everywhere bool
+	var project string
+	cmd := &cobra.Command{
+		Use: "list", Short: "List the instances of the project, or of all of them", Args: cobra.NoArgs,
 		RunE: a.run(func(ctx context.Context, c *client.Client, _ []string) error {
-			all, err := c.AllInstances(ctx)
+			list := c.AllInstances
+			if everywhere || project != "" {
+				list = func(ctx context.Context) ([]wire.Instance, error) { return livingOf(ctx, c, project) }
+			}
+			all, err := list(ctx)
 			if err != nil {
 				return err
 			}
-			rows := make([]row, 0, len(all))
-			for _, i := range all {
-				rows = append(rows, row{
-					i.ID, i.Name, deref(i.Datastore.Type), deref(i.Datastore.Version), i.Status, i.OperatingStatus, isPublic(i),
-					addresses(i), i.Flavor.ID, size(i), role(i),
-				})
+			columns, rows := instanceColumns, make([]row, 0, len(all))
+			if everywhere || project != "" {
+				columns = append(slices.Clone(columns), "Tenant ID")
 			}
-			return a.list(instanceColumns, rows)
+			for _, i := range all {
+				r := row{
+					i.ID, i.Name, deref(i.Datastore.Type), deref(i.Datastore.Version), i.Status, i.OperatingStatus, isPublic(i),
+					addresses(i), i.Flavor.ID, size(i), role(i), i.TenantID,
+				}
+				rows = append(rows, r[:len(columns)])
+			}
+			return a.list(columns, rows)
 		}),
 	}
+	cmd.Flags().BoolVar(&everywhere, "all-projects", false, "of all projects (administrators)")
+	cmd.Flags().StringVar(&project, "project-id", "", "of this project (administrators)")
+	return cmd
+}
+
+// livingOf lists the living instances of a project, "" for all, as an administrator sees them.
+func livingOf(ctx context.Context, c *client.Client, project string) ([]wire.Instance, error) {
+	deleted := false
+	all, err := c.AllManagedInstances(ctx, client.ManagedOptions{Deleted: &deleted, Project: project})
+	if err != nil {
+		return nil, err
+	}
+	out := make([]wire.Instance, 0, len(all))
+	for _, i := range all {
+		out = append(out, withSize(i))
+	}
+	return out, nil
 }
 
 func deref(s *string) string {
@@ -124,7 +153,7 @@ func (a *app) showInstance(i wire.Instance, extra ...any) error {
 }
 
 func (a *app) instanceDelete() *cobra.Command {
-	var wait bool
+	var wait, force bool
 	cmd := &cobra.Command{
 		Use: "delete INSTANCE...", Short: "Delete instances with all their data", Args: cobra.MinimumNArgs(1), ValidArgsFunction: a.completeMany(instanceNames),
 		RunE: a.run(func(ctx context.Context, c *client.Client, args []string) error {
@@ -132,6 +161,11 @@ func (a *app) instanceDelete() *cobra.Command {
 				i, err := c.FindInstance(ctx, arg)
 				if err != nil {
 					return err
+				}
+				if force {
+					if err := c.ForceDelete(ctx, i.ID); err != nil {
+						return err
+					}
 				}
 				var op string
 				if err := c.DeleteInstance(client.Began(ctx, &op), i.ID); err != nil {
@@ -146,6 +180,7 @@ func (a *app) instanceDelete() *cobra.Command {
 			return nil
 		}),
 	}
+	cmd.Flags().BoolVar(&force, "force", false, "clear what is being done to them before")
 	waitFlag(cmd, &wait, "return when the instances are gone")
 	return cmd
 }

@@ -53,6 +53,7 @@ func Run(t *testing.T, newSetup func(t *testing.T) Setup) {
 		{"MachineStopsStartsAndReboots", (*suite).machineStartStop},
 		{"MachineIsResized", (*suite).machineResize},
 		{"BadMachineSpecsAreRefused", (*suite).badMachines},
+		{"MachinesHaveHosts", (*suite).placement},
 		{"Names", (*suite).names},
 		{"AnotherProviderFindsAll", (*suite).reopen},
 		{"ListsContainExactlyOurs", (*suite).lists},

@@ -27,6 +27,7 @@ type Options struct {
 	PoolGiB     int                   // size of the volume pool; 0: no limit
 	Looks       int                   // how many looks a new thing takes until it is ready; 0: ready at once
 	Domain      string                // "": no name service
+	Hosts       []string              // machines are made on the first and can be moved to the others; empty: one, "fake"
 
 	// Boot is called when a machine starts, each time, with the boot data that it was made with; Halt when it stops for whatever reason.
 	Boot func(instance string, bootData []byte)
@@ -59,6 +60,7 @@ type state struct {
 type machine struct {
 	cloud.Machine
 	spec  cloud.MachineSpec
+	host  string
 	looks int
 }
 

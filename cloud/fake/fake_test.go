@@ -43,6 +43,7 @@ func setup(opt fake.Options) func(t *testing.T) cloudtest.Setup {
 
 func TestConformance(t *testing.T) {
 	t.Run("AtOnce", func(t *testing.T) { cloudtest.Run(t, setup(fake.Options{Domain: "db.example"})) })
+	t.Run("TwoHosts", func(t *testing.T) { cloudtest.Run(t, setup(fake.Options{Looks: 1, Hosts: []string{"h1", "h2"}})) })
 	t.Run("AfterThreeLooks", func(t *testing.T) { cloudtest.Run(t, setup(fake.Options{Looks: 3})) })
 }
 

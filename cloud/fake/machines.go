@@ -25,7 +25,7 @@ func (c *Cloud) EnsureMachine(ctx context.Context, s cloud.MachineSpec) (cloud.M
 			return cloud.Machine{}, nil, err
 		}
 		s.BootData = slices.Clone(s.BootData)
-		m := &machine{spec: s, Machine: cloud.Machine{ID: c.nextID(), Instance: s.Instance, FlavorID: s.Flavor.ID, ImageID: s.ImageID}}
+		m := &machine{spec: s, host: c.firstHost(), Machine: cloud.Machine{ID: c.nextID(), Instance: s.Instance, FlavorID: s.Flavor.ID, ImageID: s.ImageID}}
 		c.machines[s.Instance] = m
 		then := c.start(m)
 		return m.Machine, then, nil

@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -31,7 +32,11 @@ func run() int {
 	defer stop()
 	root := rootCommand()
 	root.SetArgs(arguments(os.Args))
-	message, code := cli.Explain(root.ExecuteContext(ctx))
+	err := root.ExecuteContext(ctx)
+	if e, ok := errors.AsType[*exitError](err); ok {
+		return e.code
+	}
+	message, code := cli.Explain(err)
 	if message != "" {
 		fmt.Fprintln(os.Stderr, "error:", message)
 	}

@@ -13,8 +13,8 @@ import (
 	"github.com/trove-dbaas/trove/internal/app"
 )
 
-const manageHelp = `Manage the keys and certificates of the service on this machine, and save all of it from the loss of its disk (root). The service may run
-meanwhile, but for a restore, and databases are not touched.
+const manageHelp = `Manage what the service on this machine offers and to whom, its keys and certificates, and save all of it from the loss of its disk (root). The
+service may run meanwhile, but for a restore, and databases are not touched.
 
 docs/operators/keys.md says which keys there are, how each is replaced, and what to do after one was stolen; docs/operators/recovery.md is about exports.`
 
@@ -26,7 +26,7 @@ type manageOptions struct {
 func manageCommand() *cobra.Command {
 	var o manageOptions
 	c := &cobra.Command{
-		Use: "manage", Short: "Keys, certificates, exports and restores of the service (root)", Long: manageHelp, Args: cobra.NoArgs,
+		Use: "manage", Short: "Store, datastores, quotas, keys, certificates, exports and restores of the service (root)", Long: manageHelp, Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	o.flags(c)
@@ -37,6 +37,7 @@ func manageCommand() *cobra.Command {
 	key.PersistentFlags().StringVar(&o.master, "master-key", "", "file of the master key, where systemd hands it over to the service")
 	guest := &cobra.Command{Use: "guest", Short: "Guests that the service does not trust any more", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
 	guest.AddCommand(guestClearCommand(&o))
+	c.AddCommand(storeCommands(&o.stateOptions)...)
 	c.AddCommand(ca, key, guest, exportCommand(&o.stateOptions), restoreCommand(&o.stateOptions), recoveryKeyCommand())
 	return c
 }

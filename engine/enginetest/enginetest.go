@@ -47,6 +47,7 @@ func Run(t *testing.T, newSetup func(t *testing.T) Setup) {
 	for name, part := range map[string]func(t *testing.T, s Setup){
 		"Info": info, "Initialise": initialise, "FirstStart": firstStart, "Databases": databases, "Users": users, "UpdateUser": updateUser,
 		"Grants": grants, "Root": root, "Names": names, "Stopped": stopped, "Restart": restart, "Configure": configure, "Logs": logs,
+		"TLS": changeTLS,
 	} {
 		t.Run(name, func(t *testing.T) { part(t, newSetup(t)) })
 	}

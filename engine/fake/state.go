@@ -26,6 +26,7 @@ type state struct {
 	Users      []user           `json:"users"`
 	Root       string           `json:"root,omitempty"` // hash of the password, "" when disabled
 	Logs       []string         `json:"logs,omitempty"` // those that were switched on
+	TLS        tlsState         `json:"tls,omitzero"`
 }
 
 type user struct {

@@ -98,7 +98,7 @@ func (e *Engine) EnableRoot(ctx context.Context, l engine.Layout, password trove
 				return fmt.Errorf("enable root: %w", err)
 			}
 		}
-		return nil
+		return place{l}.newAccount(ctx, db)
 	})
 }
 

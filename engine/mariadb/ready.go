@@ -20,7 +20,7 @@ func (e *Engine) Ready(ctx context.Context, l engine.Layout) error {
 	err := p.with(ctx, func(db *sql.Conn) error {
 		data, err := os.ReadFile(p.expectFile())
 		if errors.Is(err, os.ErrNotExist) {
-			return db.PingContext(ctx)
+			return e.settleCertificates(ctx, p, db)
 		}
 		var want expectation
 		if err == nil {

@@ -17,6 +17,9 @@ type kept struct {
 	InstanceID string          `json:"instance_id"`
 	Settings   engine.Settings `json:"settings"`
 	Logs       []string        `json:"logs,omitempty"` // those that were switched on, in order
+	TLS        tlsKept         `json:"tls,omitzero"`
+	TLSBefore  *tlsKept        `json:"tls_before,omitempty"` // what the last change of TLS replaced; nil: nothing to go back to
+	Mutual     bool            `json:"mutual,omitempty"`     // accounts were made to show certificates, and not freed of it since
 }
 
 func (p place) readKept() (kept, error) {
@@ -78,10 +81,10 @@ func (e *Engine) Command(l engine.Layout) (engine.Command, error) {
 	if err != nil {
 		return engine.Command{}, err
 	}
-	if err := writeFor(p.config(), config, 0o400, l.UID, l.GID); err != nil {
+	if err := writeFor(p.config(), append(config, k.TLS.lines(p)...), 0o400, l.UID, l.GID); err != nil {
 		return engine.Command{}, err
 	}
-	if err := e.ensureTLS(p, k.InstanceID); err != nil {
+	if err := e.ensureTLS(p, k); err != nil {
 		return engine.Command{}, err
 	}
 	if there, err := exists(p.initFile()); err != nil {

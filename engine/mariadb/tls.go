@@ -39,15 +39,23 @@ func (p place) keepTLS(cert, key []byte) error {
 	return atomicfile.Write(p.keptCert(), cert, 0o600)
 }
 
-// ensureTLS gives the server the certificate that was given, or one of our own: made in the tmpfs, so that no copy of a volume has its key.
-func (e *Engine) ensureTLS(p place, instance string) error {
+// ensureTLS gives the server the certificate that was given last, or one of our own: made in the tmpfs, so that no copy of a volume has its key.
+func (e *Engine) ensureTLS(p place, k kept) error {
+	if len(k.TLS.CA) > 0 {
+		if err := writeFor(p.clientCA(), k.TLS.CA, 0o400, p.UID, p.GID); err != nil {
+			return err
+		}
+	}
+	if len(k.TLS.Cert) > 0 {
+		return p.writeTLS(k.TLS.Cert, k.TLS.Key)
+	}
 	cert, err := os.ReadFile(p.keptCert())
 	if os.IsNotExist(err) {
 		there, err := exists(p.cert())
 		if err != nil || there {
 			return err
 		}
-		cert, key, err := selfSigned(instance, e.clk.Now())
+		cert, key, err := selfSigned(k.InstanceID, e.clk.Now())
 		if err != nil {
 			return err
 		}

@@ -115,6 +115,9 @@ func (e *Engine) CreateUser(ctx context.Context, l engine.Layout, u trove.User) 
 				err = exec(ctx, db, grant(u.Name, u.Host, d))
 			}
 		}
+		if err == nil {
+			err = place{l}.newAccount(ctx, db)
+		}
 		if err != nil {
 			undo := exec(context.WithoutCancel(ctx), db, "DROP USER IF EXISTS "+account(u.Name, u.Host))
 			return fmt.Errorf("create user %s@%s: %w", u.Name, u.Host, errors.Join(err, undo))

@@ -337,12 +337,7 @@ func (c *controllers) openAPI(ctx context.Context) error {
 	return nil
 }
 
-func (c *controllers) policyFile() string {
-	if filepath.IsAbs(c.cfg.API.PolicyFile) {
-		return c.cfg.API.PolicyFile
-	}
-	return c.state.Path(c.cfg.API.PolicyFile)
-}
+func (c *controllers) policyFile() string { return policyPath(c.cfg) }
 
 func rates(perMinute int) map[string]int {
 	all := map[string]int{}

@@ -45,13 +45,12 @@ func registerImage(ctx context.Context, st store.Store, m imagelayout.Manifest) 
 		if err != nil {
 			return err
 		}
-		v := trove.DatastoreVersion{ID: derivedID("version", m.Datastore, m.Version), DatastoreID: d.ID}
-		if known, err := tx.DatastoreVersion(ctx, v.ID); err == nil {
-			v = known
-		} else if !trove.IsNotFound(err) {
+		v, err := versionOf(ctx, tx, d, m)
+		if err != nil {
 			return err
 		}
-		v.Name, v.Version, v.Manager, v.ImageID, v.Active, v.Capabilities = m.Version, m.Version, m.Manager, m.ID, true, m.Capabilities
+		// Whether a version that is there is offered is the operator's decision.
+		v.Name, v.Version, v.Manager, v.ImageID, v.Capabilities = m.Version, m.Version, m.Manager, m.ID, m.Capabilities
 		if d.DefaultVersionID == "" {
 			d.DefaultVersionID = v.ID
 		}
@@ -60,4 +59,23 @@ func registerImage(ctx context.Context, st store.Store, m imagelayout.Manifest) 
 		}
 		return tx.PutDatastoreVersion(ctx, v)
 	})
+}
+
+// versionOf returns the version that an image is of: the one of its name, who ever made it, or a new one.
+func versionOf(ctx context.Context, tx store.Tx, d trove.Datastore, m imagelayout.Manifest) (trove.DatastoreVersion, error) {
+	fresh := trove.DatastoreVersion{ID: derivedID("version", m.Datastore, m.Version), DatastoreID: d.ID, Active: true}
+	known, err := tx.DatastoreVersions(ctx, d.ID)
+	if err != nil {
+		return fresh, err
+	}
+	found := fresh
+	for _, v := range known {
+		if v.ID == fresh.ID {
+			return v, nil
+		}
+		if v.Name == m.Version && v.Version == m.Version {
+			found = v
+		}
+	}
+	return found, nil
 }

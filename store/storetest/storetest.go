@@ -30,6 +30,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"delete instance", testDeleteInstance},
 		{"pages of instances", testPages},
 		{"filters of instances", testFilters},
+		{"managed instances", testManaged},
 		{"replicas", testReplicas},
 		{"root history", testRootHistory},
 		{"datastores", testDatastores},

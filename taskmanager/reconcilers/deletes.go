@@ -69,7 +69,7 @@ const stuckAfter = time.Minute
 
 func (s *Stuck) concerns(i *trove.Instance, now time.Time) bool {
 	switch i.Task {
-	case trove.TaskBuilding, trove.TaskRebooting, trove.TaskResizing, trove.TaskUpdating:
+	case trove.TaskBuilding, trove.TaskRebooting, trove.TaskResizing, trove.TaskUpdating, trove.TaskMigrating:
 		return now.Sub(i.Updated) > stuckAfter
 	}
 	return false

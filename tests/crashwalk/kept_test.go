@@ -22,6 +22,24 @@ var asks = map[string]func(w *walker, i wire.Instance) error{
 	trove.OpResizeVolume: func(w *walker, i wire.Instance) error {
 		return w.Client.ResizeVolume(w.t.Context(), i.ID, i.Volume.Size+1)
 	},
+	trove.OpReboot: func(w *walker, i wire.Instance) error { return w.Client.RebootInstance(w.t.Context(), i.ID) },
+	trove.OpRebuild: func(w *walker, i wire.Instance) error {
+		d, err := w.Client.Datastore(w.t.Context(), *i.Datastore.Type)
+		if err != nil {
+			return err
+		}
+		n := slices.IndexFunc(d.Versions, func(v wire.DatastoreVersion) bool { return v.Name == *i.Datastore.Version })
+		return w.Client.RebuildInstance(w.t.Context(), i.ID, *d.Versions[n].Image)
+	},
+	trove.OpStopEngine: func(w *walker, i wire.Instance) error {
+		if i.OperatingStatus == "SHUTDOWN" { // stopped by the leg before: a stop shall be a change
+			if err := w.Client.RestartInstance(w.t.Context(), i.ID); err != nil {
+				return err
+			}
+			deploy.Eventually(w.t, limit, "the database to be up", func() bool { return w.Instance(i.ID).OperatingStatus == "HEALTHY" })
+		}
+		return w.Client.StopEngine(w.t.Context(), i.ID)
+	},
 	trove.OpUpdateAccess: func(w *walker, i wire.Instance) error {
 		cidrs := []string{"0.0.0.0/0"}
 		if slices.Equal(i.Access.AllowedCIDRs, cidrs) {
@@ -33,6 +51,7 @@ var asks = map[string]func(w *walker, i wire.Instance) error{
 
 // elsewhere are operations that this walk cannot ask for, and where they are killed instead.
 var elsewhere = map[string]string{
+	trove.OpMigrate:      "needs a second host, which the local cloud does not have: TestCrashWalk of taskmanager",
 	trove.OpUpgradeAgent: "needs signed releases of the agent: TestAgentUpgradeWithoutTheControlPlane of tests/e2e",
 }
 
@@ -66,7 +85,7 @@ func (w *walker) walkKept(steps map[string][]step, kinds []string) {
 	there := w.look()
 	for _, l := range w.allLegs(steps, kinds) {
 		w.kept(i.ID, l)
-		if w.Instance(i.ID).Status == "ACTIVE" {
+		if now := w.Instance(i.ID); now.Status == "ACTIVE" && now.OperatingStatus != "SHUTDOWN" {
 			rows = w.insert(l.at, db, rows)
 			w.sameOnHost(l.at, there)
 		}

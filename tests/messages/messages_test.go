@@ -113,7 +113,7 @@ func run(ctx context.Context, kind string, knob func(*world)) (s state, messages
 	}
 	messages = int(n.Load())
 	// A report that is late or was lost still says how things are.
-	want := map[string]trove.ServiceStatus{trove.OpStop: trove.ServiceShutdown, trove.OpDelete: ""}
+	want := map[string]trove.ServiceStatus{trove.OpStop: trove.ServiceShutdown, trove.OpStopEngine: trove.ServiceShutdown, trove.OpDelete: ""}
 	service, other := want[kind]
 	if !other {
 		service = trove.ServiceHealthy
@@ -141,6 +141,7 @@ const atOnce = 24
 // operations are those that are disturbed.
 var operations = []string{
 	trove.OpCreate, trove.OpRestart, trove.OpStop, trove.OpStart, trove.OpResizeFlavor, trove.OpResizeVolume, trove.OpDelete,
+	trove.OpStopEngine, trove.OpReboot, trove.OpRebuild,
 }
 
 // TestEveryMessageDisturbedOnce does each mischief to each message of each operation.

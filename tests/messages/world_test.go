@@ -277,7 +277,11 @@ func accept(ctx context.Context, tx store.Tx, kind string) (any, error) {
 			}))
 	case trove.OpDelete:
 		return nil, change(trove.TaskDeleting, nil)
-	case trove.OpRestart, trove.OpStop, trove.OpStart:
+	case trove.OpRebuild:
+		return nil, change(trove.TaskBuilding, nil)
+	case trove.OpStopEngine:
+		return nil, change(trove.TaskUpdating, nil)
+	case trove.OpRestart, trove.OpStop, trove.OpStart, trove.OpReboot:
 		return nil, change(trove.TaskRebooting, nil)
 	case trove.OpResizeVolume:
 		return trove.ResizeVolumeInput{Old: 1, New: 3}, change(trove.TaskResizing, map[string]int{trove.QuotaVolumes: 2})

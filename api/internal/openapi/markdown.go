@@ -44,9 +44,9 @@ func Markdown() []byte {
 		if len(query) > 0 {
 			path += "?" + strings.Join(query, "&")
 		}
-		rule := ""
-		if op.Rule != "" {
-			rule = "`" + op.Rule + "`"
+		rule := op.PolicyRule()
+		if rule != "" {
+			rule = "`" + rule + "`"
 		}
 		summary := op.Summary
 		if op.Extension {

@@ -93,8 +93,8 @@ func operation(types *types, op *api.Operation) (node, error) {
 			"default":                node{"description": "A fault.", "content": content(node{"$ref": refPrefix + "Fault"})},
 		},
 	}
-	if op.Rule != "" {
-		out["x-policy-rule"] = op.Rule
+	if rule := op.PolicyRule(); rule != "" {
+		out["x-policy-rule"] = rule
 	}
 	if op.Extension {
 		out["x-extension"] = true

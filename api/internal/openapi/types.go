@@ -15,11 +15,12 @@ func newTypes() *types { return &types{schemas: node{}} }
 
 // special are the types that marshal themselves.
 var special = map[reflect.Type]node{
-	reflect.TypeFor[wire.Time]():     {"type": []string{"string", "null"}, "description": "UTC, without zone and fraction: 2026-01-02T03:04:05"},
-	reflect.TypeFor[wire.Nullable](): {"type": []string{"string", "null"}},
-	reflect.TypeFor[wire.Ref]():      {"type": []string{"string", "integer"}},
-	reflect.TypeFor[wire.Size]():     {"type": []string{"integer", "string"}},
-	reflect.TypeFor[time.Time]():     {"type": "string", "format": "date-time"},
+	reflect.TypeFor[wire.Time]():        {"type": []string{"string", "null"}, "description": "UTC, without zone and fraction: 2026-01-02T03:04:05"},
+	reflect.TypeFor[wire.Nullable]():    {"type": []string{"string", "null"}},
+	reflect.TypeFor[wire.Ref]():         {"type": []string{"string", "integer"}},
+	reflect.TypeFor[wire.Size]():        {"type": []string{"integer", "string"}},
+	reflect.TypeFor[wire.PreciseTime](): {"type": "string", "description": "UTC, without zone, with microseconds: 2026-01-02T03:04:05.000000"},
+	reflect.TypeFor[time.Time]():        {"type": "string", "format": "date-time"},
 }
 
 // of returns the schema of a value's type.
@@ -67,8 +68,12 @@ func (t *types) named(typ reflect.Type) node {
 	schema := node{"type": "object", "properties": properties}
 	t.schemas[typ.Name()] = schema
 	var required []string
-	for field := range typ.Fields() {
-		name, options, _ := strings.Cut(field.Tag.Get("json"), ",")
+	for _, field := range reflect.VisibleFields(typ) {
+		if field.Anonymous || len(field.Index) > 1 && replaced(typ, field) {
+			continue
+		}
+		name := key(field)
+		_, options, _ := strings.Cut(field.Tag.Get("json"), ",")
 		property := t.schema(field.Type)
 		if !strings.Contains(options, "omitempty") {
 			required = append(required, name)
@@ -82,6 +87,21 @@ func (t *types) named(typ reflect.Type) node {
 		schema["required"] = required
 	}
 	return ref
+}
+
+// replaced reports whether a field of an embedded struct is hidden by an outer one of the same key.
+func replaced(typ reflect.Type, inner reflect.StructField) bool {
+	for outer := range typ.Fields() {
+		if !outer.Anonymous && outer.Tag.Get("json") != "" && key(outer) == key(inner) {
+			return true
+		}
+	}
+	return false
+}
+
+func key(f reflect.StructField) string {
+	name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+	return name
 }
 
 // faultSchema describes an error body: one key, the fault's name.

@@ -1,0 +1,99 @@
+package taskmanager_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/cloud"
+	"github.com/trove-dbaas/trove/guestapi"
+)
+
+// TestEngineThatDoesNotComeUp: the machine is back, the engine is down, the fault says why, and a restart is all that is needed when the cause is gone.
+func TestEngineThatDoesNotComeUp(t *testing.T) {
+	for _, kind := range machineKinds {
+		t.Run(kind, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				w.fleet.Fail(guestapi.CmdConfigure, "disk on fire")
+				if op := w.carryOut(w.request(kind)); op.State != trove.OperationUndone {
+					t.Errorf("it ended %s", op.State)
+				}
+				i, err := w.store.Instance(t.Context(), instanceID)
+				if err != nil || i.Fault == nil || !strings.Contains(i.Fault.Message, "disk on fire") || i.Task != trove.TaskNone || w.power() != cloud.MachineRunning {
+					t.Errorf("%+v, %v, machine %s", i, err, w.power())
+				}
+				w.fleet.Fail(guestapi.CmdConfigure, "")
+				if op := w.carryOut(w.request(trove.OpRestart)); op.State != trove.OperationDone {
+					t.Errorf("restart: %+v", op)
+				}
+				if v, _ := w.fleet.Volume(instanceID); !v.Running {
+					t.Error("the engine is down")
+				}
+			})
+		})
+	}
+}
+
+// TestRebootOfAGuestThatIsAway: it is what a reboot is for. It waits a minute for the guest and not longer.
+func TestRebootOfAGuestThatIsAway(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		before, err := w.cloud.FindMachine(t.Context(), instanceID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.fleet.Halt(instanceID) // its machine runs on
+		time.Sleep(time.Minute)  //nolint:forbidigo // of the bubble's time
+		began := time.Now()
+		op := w.carryOut(w.request(trove.OpReboot))
+		after, err := w.cloud.FindMachine(t.Context(), instanceID)
+		if err != nil || op.State != trove.OperationDone || after.BootID == before.BootID || time.Since(began) > 2*time.Minute {
+			t.Errorf("%+v, %v after %s", op, err, time.Since(began))
+		}
+	})
+}
+
+// TestRebootMakesAMachineThatIsGone: its guest comes back with its identity from the volume.
+func TestRebootMakesAMachineThatIsGone(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.cloud.VanishMachine(instanceID)
+		if op := w.carryOut(w.request(trove.OpReboot)); op.State != trove.OperationDone || w.power() != cloud.MachineRunning {
+			t.Errorf("reboot: %+v", op)
+		}
+	})
+}
+
+// TestRebuildKeepsTheVolume: the machine is another one, the guest and its data are the same.
+func TestRebuildKeepsTheVolume(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		before, _ := w.fleet.Volume(instanceID)
+		was, err := w.store.Instance(t.Context(), instanceID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if op := w.carryOut(w.request(trove.OpRebuild)); op.State != trove.OperationDone {
+			t.Fatalf("rebuild: %+v", op)
+		}
+		after, _ := w.fleet.Volume(instanceID)
+		is, err := w.store.Instance(t.Context(), instanceID)
+		if err != nil || after.Key != before.Key || is.ComputeID == was.ComputeID || is.VolumeID != was.VolumeID || !after.Running {
+			t.Errorf("before %+v, after %+v, %v", was, is, err)
+		}
+	})
+}
+
+// TestRebuildNeedsItsVolume: nothing is taken away when there is no volume to come back to.
+func TestRebuildNeedsItsVolume(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.cloud.VanishVolume(instanceID)
+		before, err := w.cloud.FindMachine(t.Context(), instanceID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		op := w.carryOut(w.request(trove.OpRebuild))
+		after, err := w.cloud.FindMachine(t.Context(), instanceID)
+		if err != nil || op.State != trove.OperationUndone || after.ID != before.ID || !strings.Contains(op.Error, "volume") {
+			t.Errorf("%+v, machine %+v, %v", op, after, err)
+		}
+	})
+}
