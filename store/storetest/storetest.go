@@ -58,6 +58,17 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"events are bounded", testEventsAreBounded},
 		{"events are counted", testEventsAreCounted},
 		{"timeline of an instance", testInstanceTimeline},
+		{"backup", testBackup},
+		{"list of backups", testBackupList},
+		{"instance that is backed up", testBackingUp},
+		{"backup strategies", testBackupStrategies},
+		{"module", testModule},
+		{"names of modules", testModuleNames},
+		{"list of modules", testModuleList},
+		{"modules of instances", testInstanceModules},
+		{"cluster", testCluster},
+		{"list of clusters", testClusterList},
+		{"members of clusters", testMembers},
 		{"model of quotas and operations", testModel},
 	} {
 		t.Run(c.name, func(t *testing.T) {
