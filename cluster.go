@@ -1,6 +1,9 @@
 package trove
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // ClusterTask is what is being done to a cluster: Trove's ClusterTasks with their codes, which are stored.
 type ClusterTask int
@@ -51,13 +54,8 @@ type Cluster struct {
 
 // CheckIdle returns nil if nothing is being done to the cluster, or only what is among others, else the Unprocessable error that Trove answers with.
 func (c *Cluster) CheckIdle(others ...ClusterTask) error {
-	if c.Task == ClusterNone {
+	if c.Task == ClusterNone || slices.Contains(others, c.Task) {
 		return nil
-	}
-	for _, t := range others {
-		if c.Task == t {
-			return nil
-		}
 	}
 	return Errorf(KindUnprocessable, "This action cannot be performed on the cluster while the current cluster task is '%s'.", c.Task.Name())
 }

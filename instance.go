@@ -209,8 +209,8 @@ func (i *Instance) CheckStartable() error {
 	if i.Task == TaskNone && i.Stopped() {
 		return nil
 	}
-	if err := i.CheckActionable(false); err != nil && i.Task != TaskNone {
+	if err := i.CheckActionable(i.BackingUp); err != nil && i.Task != TaskNone {
 		return err
 	}
-	return Errorf(KindUnprocessable, "Instance %s is not stopped (status %s): there is nothing to start.", i.ID, i.Status(false))
+	return Errorf(KindUnprocessable, "Instance %s is not stopped (status %s): there is nothing to start.", i.ID, i.Status(i.BackingUp))
 }
