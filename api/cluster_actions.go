@@ -72,11 +72,11 @@ func (s *server) resetCluster(ctx context.Context, _ *call, cl *trove.Cluster) e
 		if err != nil {
 			return err
 		}
-		members, err := tx.Instances(ctx, store.InstanceFilter{Cluster: &cl.ID})
+		all, err := tx.Instances(ctx, members(cl))
 		if err != nil {
 			return err
 		}
-		for _, i := range members {
+		for _, i := range all {
 			if err := resetInstance(ctx, tx, i.ID, now); err != nil {
 				return err
 			}
@@ -118,19 +118,19 @@ func (s *server) shrinkCluster(ctx context.Context, c *call, cl *trove.Cluster) 
 	if err := cl.CheckIdle(); err != nil {
 		return err
 	}
-	members, err := s.membersOf(ctx, cl.ID)
+	all, err := s.membersOf(ctx, cl)
 	if err != nil {
 		return err
 	}
 	leaving := map[string]bool{}
 	for _, w := range c.body.list("shrink") {
 		id := w.str("id")
-		if !slices.ContainsFunc(members, func(i trove.Instance) bool { return i.ID == id }) {
+		if !slices.ContainsFunc(all, func(i trove.Instance) bool { return i.ID == id }) {
 			return trove.Errorf(trove.KindNotFound, "Resource %s cannot be found.", id)
 		}
 		leaving[id] = true
 	}
-	if len(leaving) >= len(members) {
+	if len(leaving) >= len(all) {
 		return bad("Must leave at least one instance in the cluster when shrinking.")
 	}
 	return notYet(noClusters)

@@ -81,12 +81,17 @@ func (s *server) findCluster(ctx context.Context, c *call, rule string) (trove.C
 	return cl, s.enforce(c, rule, cl.ProjectID)
 }
 
-func (s *server) membersOf(ctx context.Context, cluster string) ([]trove.Instance, error) {
-	members, err := s.cfg.Store.Instances(ctx, store.InstanceFilter{Cluster: &cluster})
+// members is the filter for the members of a cluster, which are of its project.
+func members(cl *trove.Cluster) store.InstanceFilter {
+	return store.InstanceFilter{ProjectID: cl.ProjectID, Cluster: &cl.ID}
+}
+
+func (s *server) membersOf(ctx context.Context, cl *trove.Cluster) ([]trove.Instance, error) {
+	found, err := s.cfg.Store.Instances(ctx, members(cl))
 	if err != nil {
 		return nil, fmt.Errorf("list the members of the cluster: %w", err)
 	}
-	return members, nil
+	return found, nil
 }
 
 // viewCluster makes the wire form of a cluster; what is told of its members beside their names is for a cluster that is shown alone.
@@ -103,12 +108,12 @@ func (s *server) viewCluster(ctx context.Context, c *call, cl *trove.Cluster, al
 	if known {
 		out.Datastore = wire.DatastoreRef{Type: &version.DatastoreName, Version: &version.Name}
 	}
-	members, err := s.membersOf(ctx, cl.ID)
+	all, err := s.membersOf(ctx, cl)
 	if err != nil {
 		return out, err
 	}
-	for n := range members {
-		i := &members[n]
+	for n := range all {
+		i := &all[n]
 		m := wire.ClusterMember{ID: i.ID, Name: i.Name, Type: i.MemberType, Links: c.links("instances", i.ID), ShardID: i.ShardID}
 		if alone {
 			m.Status, m.Flavor = i.Status(i.BackingUp), &wire.FlavorRef{ID: i.FlavorID, Links: c.links("flavors", i.FlavorID)}
@@ -183,15 +188,15 @@ func (s *server) showClusterInstance(ctx context.Context, c *call) (any, error) 
 		return nil, err
 	}
 	id := c.params.get("member")
-	members, err := s.membersOf(ctx, cl.ID)
+	all, err := s.membersOf(ctx, &cl)
 	if err != nil {
 		return nil, err
 	}
-	n := slices.IndexFunc(members, func(i trove.Instance) bool { return i.ID == id })
+	n := slices.IndexFunc(all, func(i trove.Instance) bool { return i.ID == id })
 	if n < 0 {
 		return nil, trove.Errorf(trove.KindNotFound, "Resource %s cannot be found.", id)
 	}
-	c.instance = members[n]
+	c.instance = all[n]
 	return s.showInstance(ctx, c)
 }
 
@@ -205,11 +210,11 @@ func (s *server) deleteCluster(ctx context.Context, c *call) (any, error) {
 		return nil, err
 	}
 	err = s.cfg.Store.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
-		members, err := tx.Instances(ctx, store.InstanceFilter{Cluster: &cl.ID, Limit: 1})
+		left, err := tx.Instances(ctx, members(&cl))
 		if err != nil {
 			return err
 		}
-		if len(members) > 0 {
+		if len(left) > 0 {
 			return notYet(noClusters)
 		}
 		return tx.DeleteCluster(ctx, cl.ID, s.cfg.Clock.Now())

@@ -92,6 +92,5 @@ ALTER TABLE instance ADD COLUMN backing_up SMALLINT NOT NULL DEFAULT 0;
 ALTER TABLE instance ADD COLUMN cluster_id VARCHAR(64) NOT NULL DEFAULT '';
 ALTER TABLE instance ADD COLUMN shard_id VARCHAR(64) NOT NULL DEFAULT '';
 ALTER TABLE instance ADD COLUMN member_type VARCHAR(64) NOT NULL DEFAULT '';
--- As instance_page, for lists without the members of clusters, which is what clients mostly ask for.
+-- As instance_page, for lists without the members of clusters, which is what clients mostly ask for, and for the members of one.
 CREATE INDEX instance_page_single ON instance (project_id, deleted, cluster_id, id, version);
-CREATE INDEX instance_cluster ON instance (cluster_id, deleted, id);
