@@ -357,3 +357,56 @@ func TestBackupStrategies(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// TestEachCallAsksItsPolicy: without the rule the call is refused, whatever else it is allowed.
+func TestEachCallAsksItsPolicy(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	id := w.built(t)
+	b := w.backup(t, trove.Backup{InstanceID: id, State: trove.BackupFailed})
+	m := w.module(t, "member", `"name":"m"`)
+	cl, members := w.cluster(t, 1)
+	rules := w.config.Policy
+	for rule, c := range map[string][3]string{
+		"backup:index":                  {http.MethodGet, "/backups"},
+		"backup:index:all_projects":     {http.MethodGet, "/backups?all_projects=1"},
+		"backup:create":                 {http.MethodPost, "/backups", `{"backup":{"name":"b","instance":"` + id + `"}}`},
+		"backup:show":                   {http.MethodGet, "/backups/" + b.ID},
+		"backup:delete":                 {http.MethodDelete, "/backups/" + b.ID},
+		"instance:backups":              {http.MethodGet, "/instances/" + id + "/backups"},
+		"backup_strategy:index":         {http.MethodGet, "/backup_strategies"},
+		"backup_strategy:create":        {http.MethodPost, "/backup_strategies", `{"backup_strategy":{"swift_container":"a"}}`},
+		"backup_strategy:delete":        {http.MethodDelete, "/backup_strategies"},
+		"module:index":                  {http.MethodGet, "/modules"},
+		"module:create":                 {http.MethodPost, "/modules", pingModule},
+		"module:show":                   {http.MethodGet, "/modules/" + m.ID},
+		"module:update":                 {http.MethodPut, "/modules/" + m.ID, `{"module":{}}`},
+		"module:delete":                 {http.MethodDelete, "/modules/" + m.ID},
+		"module:instances":              {http.MethodGet, "/modules/" + m.ID + "/instances"},
+		"module:reapply":                {http.MethodPut, "/modules/" + m.ID + "/instances", `{"reapply":{}}`},
+		"instance:module_list":          {http.MethodGet, "/instances/" + id + "/modules"},
+		"instance:module_apply":         {http.MethodPost, "/instances/" + id + "/modules", `{}`},
+		"instance:module_remove":        {http.MethodDelete, "/instances/" + id + "/modules/" + m.ID},
+		"cluster:index":                 {http.MethodGet, "/clusters"},
+		"cluster:create":                {http.MethodPost, "/clusters", `{"cluster":{"name":"c","datastore":{"type":"mysql","version":"5.7.29"},"instances":[]}}`},
+		"cluster:show":                  {http.MethodGet, "/clusters/" + cl.ID},
+		"cluster:delete":                {http.MethodDelete, "/clusters/" + cl.ID},
+		"cluster:action":                {http.MethodPost, "/clusters/" + cl.ID, `{"restart":{}}`},
+		"cluster:reset-status":          {http.MethodPost, "/clusters/" + cl.ID, `{"reset-status":{}}`},
+		"cluster:force_delete":          {http.MethodPost, "/clusters/" + cl.ID, `{"reset-status":{"force_delete":1}}`},
+		"cluster:show_instance":         {http.MethodGet, "/clusters/" + cl.ID + "/instances/" + members[0]},
+		"cluster:extension:root:index":  {http.MethodGet, "/clusters/" + cl.ID + "/root"},
+		"cluster:extension:root:create": {http.MethodPost, "/clusters/" + cl.ID + "/root"},
+		"cluster:extension:root:delete": {http.MethodDelete, "/clusters/" + cl.ID + "/root"},
+	} {
+		w.config.Policy = denying{rules, rule}
+		w.rebuild(t)
+		if rec := w.ask(t, "admin", c[0], c[1], c[2]); rec.Code != http.StatusForbidden {
+			t.Errorf("%s: %s %s is %d without it: %s", rule, c[0], c[1], rec.Code, rec.Body)
+		}
+		w.config.Policy = denying{rules, "nothing"}
+		w.rebuild(t)
+		if c[0] == http.MethodGet && !strings.HasSuffix(c[1], "/root") {
+			w.must(t, http.StatusOK, "admin", c[0], c[1], "", nil)
+		}
+	}
+}

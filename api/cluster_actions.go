@@ -174,8 +174,12 @@ func (s *server) createCluster(ctx context.Context, c *call) (any, error) {
 	return nil, notYet(noClusters)
 }
 
-// checkNodes checks wanted members: flavors, volumes and networks exist and are equal, and the quota has room for them.
+// checkNodes checks wanted members: flavors, volumes and networks exist and are equal, and the quota has room for them. Their number comes first, so
+// that a body of a million members asks the catalogue nothing.
 func (s *server) checkNodes(ctx context.Context, c *call, nodes []object, version *trove.DatastoreVersion) error {
+	if err := s.checkQuota(ctx, c.project, map[string]int{trove.QuotaInstances: len(nodes)}); err != nil {
+		return err
+	}
 	var first trove.Instance
 	total := map[string]int{}
 	for n, node := range nodes {

@@ -114,10 +114,14 @@ func (c *Client) ReapplyModule(ctx context.Context, id string, which wire.Module
 	return c.do(ctx, http.MethodPut, modulePath(id, "instances"), wire.ModuleReapplyBody{Reapply: which}, nil)
 }
 
-// InstanceModules returns the modules that an instance has.
-func (c *Client) InstanceModules(ctx context.Context, instance string) ([]wire.Module, error) {
+// InstanceModules returns the modules that an instance has, with contents those that the caller may read with them.
+func (c *Client) InstanceModules(ctx context.Context, instance string, contents bool) ([]wire.Module, error) {
+	q := url.Values{}
+	if contents {
+		q.Set("include_contents", "true")
+	}
 	var out wire.ModuleList
-	err := c.do(ctx, http.MethodGet, instancePath(instance, "modules"), nil, &out)
+	err := c.do(ctx, http.MethodGet, instancePath(instance, "modules")+encodeQuery(q), nil, &out)
 	return out.Modules, err
 }
 

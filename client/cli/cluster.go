@@ -287,7 +287,7 @@ func (a *app) clusterModules() *cobra.Command {
 		func(ctx context.Context, c *client.Client, cl wire.Cluster, _ []string) error {
 			var rows []row
 			for _, i := range cl.Instances {
-				all, err := c.InstanceModules(ctx, i.ID)
+				all, err := c.InstanceModules(ctx, i.ID, false)
 				if err != nil {
 					return err
 				}

@@ -71,6 +71,7 @@ var examples = map[string]string{
 	"module apply":           "  trove module apply shop licence",
 	"module remove":          "  trove module remove shop licence",
 	"module list-instance":   "  trove module list-instance shop",
+	"module retrieve":        "  trove module retrieve shop --directory modules --prefix shop_",
 	"cluster list":           "  trove cluster list\n  trove cluster list instances galera",
 	"cluster show":           "  trove cluster show galera",
 	"cluster create": `  trove cluster create galera mariadb 10.11 --instance flavor=db.small,volume=10 --instance flavor=db.small,volume=10 \

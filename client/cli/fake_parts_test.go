@@ -56,7 +56,15 @@ func (f *fakeAPI) parts() {
 		}}})
 	})
 	change("PUT /v1.0/p/modules/"+moduleID+"/instances", nil)
-	get("/instances/"+shopID+"/modules", wire.ModuleList{Modules: []wire.Module{module()}})
+	f.mux.HandleFunc("GET /v1.0/p/instances/"+shopID+"/modules", func(w http.ResponseWriter, r *http.Request) {
+		with, without, plain := module(), module(), module()
+		if r.URL.Query().Get("include_contents") == "" {
+			encode(w, wire.ModuleList{Modules: []wire.Module{with}})
+			return
+		}
+		with.Contents, plain.Contents, plain.Name = new("czNjcmV0"), new("!!!"), "../plain"
+		encode(w, wire.ModuleList{Modules: []wire.Module{with, without, plain}})
+	})
 	get("/instances/"+oldID+"/modules", wire.ModuleList{Modules: []wire.Module{}})
 
 	cl := cluster()

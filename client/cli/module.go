@@ -16,7 +16,7 @@ import (
 func (a *app) moduleCmd() *cobra.Command {
 	return group("module", "Content for the guests of instances",
 		a.moduleList(), a.moduleShow(), a.moduleCreate(), a.moduleUpdate(), a.moduleDelete(), a.moduleInstances(), a.moduleCount(),
-		a.moduleReapply(), a.moduleApply(), a.moduleRemove(), a.moduleOf())
+		a.moduleReapply(), a.moduleApply(), a.moduleRemove(), a.moduleOf(), a.moduleRetrieve())
 }
 
 func moduleRows(all []wire.Module) []row {

@@ -2,9 +2,14 @@ package cli
 
 import (
 	"context"
+	"encoding/base64"
+	"os"
+	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/api/wire"
 	"github.com/trove-dbaas/trove/client"
 )
@@ -100,10 +105,42 @@ func (a *app) moduleRemove() *cobra.Command {
 func (a *app) moduleOf() *cobra.Command {
 	return a.onInstance(&cobra.Command{Use: "list-instance INSTANCE", Short: "List the modules that an instance has", Args: cobra.ExactArgs(1)},
 		func(ctx context.Context, c *client.Client, instance string, _ []string) error {
-			all, err := c.InstanceModules(ctx, instance)
+			all, err := c.InstanceModules(ctx, instance, false)
 			if err != nil {
 				return err
 			}
 			return a.list(moduleColumns, moduleRows(all))
 		})
+}
+
+// moduleRetrieve saves what was sent, which is base64 for what this client and the old shell made.
+func (a *app) moduleRetrieve() *cobra.Command {
+	var directory, prefix string
+	cmd := a.onInstance(&cobra.Command{Use: "retrieve INSTANCE", Short: "Save the contents of the modules that an instance has", Args: cobra.ExactArgs(1)},
+		func(ctx context.Context, c *client.Client, instance string, _ []string) error {
+			all, err := c.InstanceModules(ctx, instance, true)
+			if err != nil {
+				return err
+			}
+			var rows []row
+			for _, m := range all {
+				if m.Contents == nil {
+					continue
+				}
+				data, err := base64.StdEncoding.DecodeString(*m.Contents)
+				if err != nil {
+					data = []byte(*m.Contents)
+				}
+				name := strings.NewReplacer("/", "_", "\\", "_", "\x00", "_").Replace(prefix + m.Name + "_" + m.Datastore + "_" + m.DatastoreVersion)
+				file := filepath.Join(directory, name)
+				if err := os.WriteFile(file, data, 0o600); err != nil {
+					return trove.Wrap(trove.KindUnavailable, err, "The file %s cannot be written.", file)
+				}
+				rows = append(rows, row{m.Name, file})
+			}
+			return a.list([]string{"Module Name", "File"}, rows)
+		})
+	cmd.Flags().StringVar(&directory, "directory", ".", "where to save them")
+	cmd.Flags().StringVar(&prefix, "prefix", "", "what the names of the files begin with")
+	return cmd
 }
