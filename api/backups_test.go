@@ -296,9 +296,13 @@ func TestReplicationIsRefusedAfterEverythingElse(t *testing.T) {
 			t.Errorf("%s: %q", action, got)
 		}
 	}
-	const not = "Replica sets cannot be changed yet: this release does not offer replication."
+	const not = "Replica sets cannot be made or changed yet: this release does not offer replication."
 	act(400, source, "promote_to_replica_source", "Instance "+source+" is not a replica.")
 	act(501, replica, "promote_to_replica_source", not)
+	create := `{"instance":{"name":"r","replica_of":"` + source + `"}}`
+	if got := w.refused(t, 501, "member", http.MethodPost, "/instances", create); got != not {
+		t.Error(got)
+	}
 	act(400, replica, "eject_replica_source", "Instance "+replica+" is not a replica source.")
 	act(400, source, "eject_replica_source", "Replica Source "+source+" cannot be ejected as it has a current heartbeat")
 	w.clock.Add(time.Hour)

@@ -186,11 +186,14 @@ func (s *server) refuseReplica(ctx context.Context, c *call, body object) error 
 	if err != nil {
 		return err
 	}
-	return unsupported("replication", version.DatastoreName)
+	if !version.Capabilities.Replication {
+		return unsupported("replication", version.DatastoreName)
+	}
+	return notYet(noReplicas)
 }
 
 // noReplicas is what is said of an action on a replica set.
-const noReplicas = "Replica sets cannot be changed yet: this release does not offer replication."
+const noReplicas = "Replica sets cannot be made or changed yet: this release does not offer replication."
 
 // unsupported is what Trove says of an ability that a datastore does not have.
 func unsupported(operation, datastore string) error {
