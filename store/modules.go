@@ -11,7 +11,7 @@ import (
 type Modules interface {
 	// Module returns a living module. The error of one that is not there is NotFound in Trove's words for modules.
 	Module(ctx context.Context, id string) (trove.Module, error)
-	// Modules returns a page of living modules, ordered by id.
+	// Modules returns a page of living modules without their contents, ordered by id.
 	Modules(ctx context.Context, f ModuleFilter) ([]trove.Module, error)
 	// InstanceModules returns which living instances have which living modules, ordered by instance and module; "" is any.
 	InstanceModules(ctx context.Context, instance, module string) ([]trove.InstanceModule, error)

@@ -12,8 +12,12 @@ import (
 	"github.com/trove-dbaas/trove/store"
 )
 
-const selectModule = `SELECT id, project_id, name, type, description, contents, md5, datastore_id, datastore_version_id, auto_apply, visible, live_update,
-priority_apply, apply_order, is_admin, created, updated, version FROM module WHERE deleted=0`
+const (
+	selectModule  = `SELECT contents, ` + moduleColumns
+	selectModules = `SELECT '', ` + moduleColumns // contents are large
+	moduleColumns = `id, project_id, name, type, description, md5, datastore_id, datastore_version_id, auto_apply, visible, live_update, priority_apply,
+apply_order, is_admin, created, updated, version FROM module WHERE deleted=0`
+)
 
 // moduleRow is a module with the number of its writes.
 type moduleRow struct {
@@ -21,21 +25,21 @@ type moduleRow struct {
 	version int64
 }
 
-func (r reader) modules(ctx context.Context, and string, args ...any) (found []moduleRow, err error) {
+func (r reader) modules(ctx context.Context, query string, args ...any) (found []moduleRow, err error) {
 	err = list(ctx, r.run, func(rows *sql.Rows) error {
 		var m moduleRow
 		var created, updated int64
-		err := rows.Scan(&m.ID, &m.ProjectID, &m.Name, &m.Type, &m.Description, &m.Contents, &m.MD5, &m.DatastoreID, &m.DatastoreVersionID, &m.AutoApply,
+		err := rows.Scan(&m.Contents, &m.ID, &m.ProjectID, &m.Name, &m.Type, &m.Description, &m.MD5, &m.DatastoreID, &m.DatastoreVersionID, &m.AutoApply,
 			&m.Visible, &m.LiveUpdate, &m.PriorityApply, &m.ApplyOrder, &m.IsAdmin, &created, &updated, &m.version)
 		m.Created, m.Updated = fromMicros(created), fromMicros(updated)
 		found = append(found, m)
 		return err
-	}, selectModule+and, args...)
+	}, query, args...)
 	return found, err
 }
 
 func (r reader) module(ctx context.Context, id string) (moduleRow, error) {
-	found, err := r.modules(ctx, ` AND id=?`, id)
+	found, err := r.modules(ctx, selectModule+` AND id=?`, id)
 	if err != nil {
 		return moduleRow{}, fmt.Errorf("read module %s: %w", id, err)
 	}
@@ -74,7 +78,7 @@ func (r reader) Modules(ctx context.Context, f store.ModuleFilter) ([]trove.Modu
 		limit = math.MaxInt32
 	}
 	q.WriteString(` ORDER BY id LIMIT ?`)
-	rows, err := r.modules(ctx, q.String(), append(args, limit)...)
+	rows, err := r.modules(ctx, selectModules+q.String(), append(args, limit)...)
 	if err != nil {
 		return nil, fmt.Errorf("list modules: %w", err)
 	}

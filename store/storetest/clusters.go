@@ -98,6 +98,7 @@ func testClusterList(t *testing.T, s store.Store) {
 func testMembers(t *testing.T, s store.Store) {
 	c := Cluster("p")
 	single, member := Instance("p"), Instance("p")
+	single.ClusterID, single.ShardID, single.MemberType = "", "", ""
 	member.ClusterID, member.ShardID, member.MemberType = c.ID, "shard-1", "member"
 	do(t, s, func(ctx context.Context, tx store.Tx) error {
 		return errors.Join(tx.InsertCluster(ctx, c), tx.InsertInstance(ctx, single), tx.InsertInstance(ctx, member))

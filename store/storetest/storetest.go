@@ -84,6 +84,7 @@ func Instance(project string) trove.Instance {
 		ID: trove.NewID(), ProjectID: project, Name: "db – ü", Created: Start, Updated: Start, Task: trove.TaskBuilding, ServerStatus: trove.ServerBuild,
 		DatastoreVersionID: trove.NewID(), FlavorID: "2", VolumeSize: 5, VolumeType: "fast", Region: "RegionOne", AvailabilityZone: "nova",
 		Locality: "affinity", Hostname: "db.example.org", ConfigurationID: trove.NewID(), ReplicaOf: trove.NewID(),
+		ClusterID: trove.NewID(), ShardID: "s-1", MemberType: "member",
 		Access:    trove.Access{IsPublic: true, AllowedCIDRs: []string{"10.0.0.0/8"}},
 		NICs:      []trove.NIC{{NetworkID: "n", SubnetID: "s", IPAddress: "10.1.1.1"}},
 		Addresses: []trove.Address{{Address: "10.1.1.1", Type: "private", Network: "n"}, {Address: "192.0.2.1", Type: "public"}},
