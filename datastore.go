@@ -32,6 +32,7 @@ type Capabilities struct {
 	Users             bool     `json:"users"`              // has users that are managed through the API
 	Root              bool     `json:"root"`               // root can be enabled
 	Replication       bool     `json:"replication"`        // instances can be replicas of others
+	Clusters          bool     `json:"clusters,omitempty"` // instances can form a cluster
 	UserHosts         bool     `json:"user_hosts"`         // users are bound to hosts (name@host)
 	ReservedUsers     []string `json:"reserved_users"`     // names that the API refuses
 	ReservedDatabases []string `json:"reserved_databases"` // names that the API refuses and never lists

@@ -26,6 +26,9 @@ type Instance struct {
 	Hostname           string
 	ConfigurationID    string
 	ReplicaOf          string // id of the primary, "" for a primary
+	ClusterID          string // "" for an instance in no cluster
+	ShardID            string // of a cluster that has shards
+	MemberType         string // what it is in its cluster: "member", ...
 	Access             Access
 	NICs               []NIC     // what the create request asked for
 	Addresses          []Address // what the network gave
@@ -37,6 +40,9 @@ type Instance struct {
 	// Held is what the instance holds of its project's quota, by resource. Whoever takes or gives back quota for the instance changes it
 	// in the same transaction, so that nothing is given back twice.
 	Held map[string]int
+
+	// BackingUp says that a backup that a user asked for is running. The store keeps it with the backups; it is never written with the instance.
+	BackingUp bool
 
 	Guest GuestState // read joined; never written with the instance
 
@@ -203,10 +209,10 @@ func (i *Instance) CheckStartable() error {
 	if i.Task == TaskNone && i.Stopped() {
 		return nil
 	}
-	if err := i.CheckActionable(false); err != nil && i.Task != TaskNone {
+	if err := i.CheckActionable(i.BackingUp); err != nil && i.Task != TaskNone {
 		return err
 	}
-	return Errorf(KindUnprocessable, "Instance %s is not stopped (status %s): there is nothing to start.", i.ID, i.Status(false))
+	return Errorf(KindUnprocessable, "Instance %s is not stopped (status %s): there is nothing to start.", i.ID, i.Status(i.BackingUp))
 }
 
 // CheckRebootable returns nil if the instance's machine can be taken down and brought up again, else an Unprocessable error. Database, guest and machine may

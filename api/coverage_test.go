@@ -190,7 +190,11 @@ func coverageWorld(t *testing.T, state string) (*world, *strings.Replacer) {
 	w.guests.databases[labID] = []string{"db1"}
 	w.guests.users[labID] = []trove.User{{Name: "u1", Host: "%", Databases: []string{"db1"}}}
 	w.guests.tls.Cert, _ = serverCertificate(t)
+	w.addFuzzed(t)
+	w.backup(t, trove.Backup{ID: coverageBackup, InstanceID: labID, State: trove.BackupCompleted, DatastoreVersionID: versionID("mysql", "5.7.29")})
 	switch state {
+	case "a member":
+		w.clusterMember(t, fuzzCluster, coverageMember)
 	case "root enabled":
 		w.must(t, http.StatusOK, "member", http.MethodPost, "/instances/"+labID+"/root", "", nil)
 	case "ssl changed":
@@ -208,12 +212,19 @@ func coverageWorld(t *testing.T, state string) (*world, *strings.Replacer) {
 			return nil
 		})
 	}
-	return w, strings.NewReplacer(labID, "{instance}", absentID, "{id}", "req-", "")
+	return w, strings.NewReplacer(labID, "{instance}", absentID, "{id}", coverageBackup, "{backup}", fuzzModule, "{module}", fuzzCluster, "{cluster}", "req-", "")
 }
+
+// What cannot be made over the API.
+const (
+	coverageBackup = "40000000-0000-4000-8000-000000000001"
+	coverageMember = "40000000-0000-4000-8000-000000000002"
+)
 
 var placeholders = strings.NewReplacer(
 	"{instance}", labID, "{database}", "db1", "{user}", "u1", "{datastore}", "mysql", "{version}", versionID("mysql", "5.7.29"), "{flavor}", "2", "{alias}", "Mgmt",
-	"{project}", project, "{network}", networkID, "{image}", imageID, "{backup}", absentID, "{configuration}", absentID, "{module}", absentID, "{cluster}", absentID,
+	"{project}", project, "{network}", networkID, "{image}", imageID, "{backup}", coverageBackup, "{configuration}", absentID, "{module}", fuzzModule, "{cluster}", fuzzCluster,
+	"{member}", coverageMember,
 	"{parameter}", "max_connections", "{host}", "h", "{type}", "t", "{key}", "k",
 )
 

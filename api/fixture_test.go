@@ -56,6 +56,8 @@ func loadDatastores(st *sqlstore.Store) error {
 			if err := tx.PutDatastore(ctx, ds); err != nil {
 				return err
 			}
+			caps := caps
+			caps.Clusters = d.name == "mariadb"
 			for _, v := range d.versions {
 				err := tx.PutDatastoreVersion(ctx, trove.DatastoreVersion{
 					ID: versionID(d.name, v), DatastoreID: d.id, Name: v, Version: v, Manager: d.name, ImageID: imageID, Active: true, Capabilities: caps,

@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"strings"
@@ -8,6 +9,7 @@ import (
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/api"
+	"github.com/trove-dbaas/trove/store"
 )
 
 // fuzzBody sends arbitrary bodies to one operation: never a panic, never a 5xx but "not implemented", always a JSON answer.
@@ -42,12 +44,36 @@ func ensureLab(t testing.TB, w *world) {
 	t.Helper()
 	if _, err := w.store.Instance(t.Context(), labID); err != nil {
 		w.addLab(t)
+		w.addFuzzed(t)
 		return
 	}
 	w.finish(t, labID)
 	w.activate(t, labID)
 	w.clock.Add(1e6)
 	w.report(t, labID, trove.ServiceHealthy, w.clock.Now())
+}
+
+// What the bodies of changes are sent to.
+const (
+	fuzzModule  = "20000000-0000-4000-8000-000000000001"
+	fuzzCluster = "30000000-0000-4000-8000-000000000001"
+)
+
+func (w *world) addFuzzed(t testing.TB) {
+	t.Helper()
+	now := w.clock.Now()
+	inTx(t, w.store, func(ctx context.Context, tx store.Tx) error {
+		err := tx.InsertModule(ctx, trove.Module{
+			ID: fuzzModule, ProjectID: project, Name: "fuzzed", Type: "ping", Visible: true, Created: now, Updated: now,
+		})
+		if err != nil {
+			return err
+		}
+		return tx.InsertCluster(ctx, trove.Cluster{
+			ID: fuzzCluster, ProjectID: project, Name: "fuzzed", Task: trove.ClusterNone, DatastoreVersionID: versionID("mariadb", "10.4.18"), Created: now,
+			Updated: now,
+		})
+	})
 }
 
 func FuzzCreateInstance(f *testing.F) {
@@ -117,11 +143,47 @@ func FuzzChangeSSL(f *testing.F) {
 		`{"ssl":{"disable":true}}`, `{"ssl":{"rollback":true}}`, `{"ssl":{"enable":true,"container_ref":null}}`)
 }
 
+func FuzzCreateBackup(f *testing.F) {
+	fuzzBody(f, http.MethodPost, "/backups", `{"backup":{"name":"b","instance":"`+labID+`","parent_id":"`+absentID+`","incremental":1,"storage_driver":[]}}`,
+		`{"backup":{"name":"b","restore_from":{"remote_location":"http://x","local_datastore_version_id":"`+absentID+`","size":1e300}}}`)
+}
+
+func FuzzCreateBackupStrategy(f *testing.F) {
+	fuzzBody(f, http.MethodPost, "/backup_strategies", `{"backup_strategy":{"swift_container":"a","instance_id":"`+labID+`"}}`)
+}
+
+func FuzzCreateModule(f *testing.F) {
+	fuzzBody(f, http.MethodPost, "/modules", pingModule,
+		`{"module":{"name":"m","module_type":"ping","contents":"a","datastore":{"type":"mysql","version":"5.7.29"},"all_tenants":1,"visible":0,"apply_order":9,"full_access":0}}`)
+}
+
+func FuzzUpdateModule(f *testing.F) {
+	fuzzBody(f, http.MethodPut, "/modules/"+fuzzModule, `{"module":{"contents":"a","all_datastores":1,"all_datastore_versions":0,"datastore":{"version":"5.7.29"}}}`)
+}
+
+func FuzzReapplyModule(f *testing.F) {
+	fuzzBody(f, http.MethodPut, "/modules/"+fuzzModule+"/instances", `{"reapply":{"md5":"a","batch_size":1,"force":1}}`)
+}
+
+func FuzzApplyModules(f *testing.F) {
+	fuzzBody(f, http.MethodPost, "/instances/"+labID+"/modules", `{"modules":[{"id":"`+fuzzModule+`"},{}]}`)
+}
+
+func FuzzCreateCluster(f *testing.F) {
+	fuzzBody(f, http.MethodPost, "/clusters", `{"cluster":{"name":"c","datastore":{"type":"mariadb","version":"10.4.18"},"locality":"affinity","instances":[`+
+		clusterNode+`,`+clusterNode+`,{"flavorRef":2,"volume":{"size":"1"},"modules":[]}],"extended_properties":{"num_mongos":"1"}}}`)
+}
+
+func FuzzClusterAction(f *testing.F) {
+	fuzzBody(f, http.MethodPost, "/clusters/"+fuzzCluster, `{"grow":[`+clusterNode+`]}`, `{"shrink":[{"id":"`+labID+`"}]}`, `{"reset-status":{"force_delete":1}}`,
+		`{"upgrade":{"datastore_version":"10.11.6"}}`)
+}
+
 // FuzzPath sends arbitrary paths and queries.
 func FuzzPath(f *testing.F) {
 	for _, s := range []string{
 		"/instances/%2e%2e", "/instances/%zz", "/instances?limit=%00&marker=%25", "/instances/" + labID + "/users/%40%25%2525@",
-		"/instances/" + labID + "/databases/%2F", "//", "/instances/x/operations/y?wait=1h&since=-9", "/datastores/%c0/versions/%",
+		"/instances/" + labID + "/databases/%2F", "//", "/backups?limit=%2b1&marker=1e9&all_projects=%ff", "/modules?datastore=%00&marker=%25", "/mgmt/clusters?deleted=x", "/instances/x/operations/y?wait=1h&since=-9", "/datastores/%c0/versions/%",
 	} {
 		f.Add(s)
 	}

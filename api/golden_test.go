@@ -110,12 +110,17 @@ func TestGolden(t *testing.T) {
 	limited := &golden{t: t, diffs: diffs, bound: g.bound, patterns: g.patterns, world: newWorld(t, nil, func(c *api.Config) {
 		c.MaxVolumeSize, c.NoRateLimit, c.Rates = 10, false, map[string]int{http.MethodDelete: 3}
 	})}
+	// Clusters have members, which would show in the lists of the other files.
+	apart := &golden{t: t, diffs: diffs, bound: g.bound, patterns: g.patterns, world: newWorld(t, unlimited, nil)}
 	seen := map[string]bool{}
 	passed, different := 0, 0
 	for _, r := range loadRecords(t) {
 		at := g
-		if r.file == "limits" {
+		switch r.file {
+		case "limits":
 			at = limited
+		case "clusters":
+			at = apart
 		}
 		problem := at.replay(r)
 		key := r.file + "/" + r.Name
@@ -158,7 +163,7 @@ type golden struct {
 func (g *golden) bindFixture() {
 	maps.Copy(g.bound, map[string]string{
 		"project": project, "project_other": projectOther, "project_admin": projectAdmin, "user": "u-member", "instance": labID,
-		"network": networkID, "subnet": subnetID, "image": imageID, "absent": absentID, "host": "trove.example:8779",
+		"object_store_url": "http://objects.example/v1/AUTH_lab", "network": networkID, "subnet": subnetID, "image": imageID, "absent": absentID, "host": "trove.example:8779",
 		"identity_base": strings.TrimSuffix(authURL, "/v3"),
 	})
 	for _, d := range datastoreFixture {
@@ -225,13 +230,14 @@ func (g *golden) setState(r *record) {
 	running := strings.Contains(r.State, "in BUILD") || strings.Contains(r.State, "status ") || r.State == "task UPDATING" ||
 		r.State == "just after reset_status" || r.file == "mgmt-instances" && afterMgmtAction.MatchString(r.Name)
 	for _, id := range []string{labID, a, b} {
-		if id == "" || r.file == "limits" {
+		if id == "" || r.file == "limits" || r.file == "clusters" {
 			continue
 		}
 		i, err := g.store.Instance(g.t.Context(), id)
 		if err != nil || running || g.atRest(&i) {
 			continue // gone; or the state is what the request before it brought about; or nothing is to be done
 		}
+		g.clock.Add(time.Millisecond) // lists are in the order of changes: not at the same time as another one
 		g.finish(g.t, id)
 		if _, err := g.store.Instance(g.t.Context(), id); err != nil {
 			continue
@@ -242,10 +248,11 @@ func (g *golden) setState(r *record) {
 		}
 		g.report(g.t, id, trove.ServiceHealthy, g.clock.Now())
 	}
-	if gone || r.file == "limits" {
+	if gone || r.file == "limits" || r.file == "clusters" {
 		return
 	}
 	g.special(r, a, b)
+	g.specialBackup(r)
 }
 
 // atRest reports whether an instance is up, was heard of lately, and has no operation.
@@ -325,6 +332,7 @@ func (g *golden) special(r *record, a, b string) {
 
 // behind does what the recording did behind the API's back.
 func (g *golden) behind(r *record) {
+	g.behindBackups(r)
 	switch r.file + "/" + r.Name {
 	case "databases/create-databases.0.unknown_key-integer":
 		if err := g.guests.DropDatabase(g.t.Context(), g.bound["instance_a"], "ok"); err != nil {
@@ -344,6 +352,10 @@ func (g *golden) remember(r *record, rec *httptest.ResponseRecorder) {
 			ID   string `json:"id"`
 			Name string `json:"name"`
 		} `json:"instance"`
+		Module struct {
+			ID   string `json:"id"`
+			Name string `json:"name"`
+		} `json:"module"`
 		Links []struct {
 			Href string `json:"href"`
 		} `json:"links"`
@@ -355,6 +367,12 @@ func (g *golden) remember(r *record, rec *httptest.ResponseRecorder) {
 		if u, err := url.Parse(body.Links[0].Href); err == nil {
 			g.bound["marker"] = u.Query().Get("marker")
 		}
+	}
+	if name := map[string]string{"golden-m": "module", "golden-m2": "module_b"}[body.Module.Name]; name != "" && r.Request.Method == http.MethodPost {
+		g.bound[name] = body.Module.ID
+	}
+	if body.Module.Name == "golden-tmp" {
+		g.removeModule(body.Module.ID)
 	}
 	if r.Request.Method != http.MethodPost || rec.Code != http.StatusOK || body.Instance.ID == "" {
 		return
@@ -419,7 +437,7 @@ func decode(data []byte, v any) error {
 func isPage(r *record) bool {
 	path, _, _ := strings.Cut(r.Request.Path, "?")
 	switch path[strings.LastIndexByte(path, '/')+1:] {
-	case "instances", "detail", "databases", "users":
+	case "instances", "detail", "databases", "users", "backups":
 		return true
 	}
 	return false

@@ -13,7 +13,7 @@ import (
 func (s *server) guestRules(ctx context.Context, c *call, what string, able func(trove.Capabilities) bool) (nameRules, error) {
 	i := &c.instance
 	if i.Stopped() {
-		return nameRules{}, i.CheckActionable(false)
+		return nameRules{}, i.CheckActionable(i.BackingUp)
 	}
 	if i.Guest.Service != trove.ServiceRunning && i.Guest.Service != trove.ServiceHealthy {
 		status := i.Guest.Service

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/store"
@@ -39,6 +40,9 @@ func (s *server) restartInstance(ctx context.Context, c *call) (any, error) {
 	if err := s.enforce(c, "instance:restart", c.instance.ProjectID); err != nil {
 		return nil, err
 	}
+	if c.instance.ClusterID != "" && !c.admin {
+		return nil, inCluster()
+	}
 	return nil, s.begin(ctx, c, trove.OpRestart, nil, func(ctx context.Context, tx store.Tx, i *trove.Instance) error {
 		if err := actionable(i, trove.TaskRebooting); err != nil {
 			return err
@@ -53,7 +57,7 @@ func (s *server) stopInstance(ctx context.Context, c *call) (any, error) {
 		return nil, err
 	}
 	return nil, s.begin(ctx, c, trove.OpStop, nil, func(_ context.Context, _ store.Tx, i *trove.Instance) error {
-		err := i.CheckStoppable(false)
+		err := i.CheckStoppable(i.BackingUp)
 		i.Task = trove.TaskRebooting
 		return err
 	})
@@ -174,31 +178,10 @@ func (s *server) resetStatus(ctx context.Context, c *call) (any, error) {
 	return nil, nil
 }
 
-// freeOfTask clears the task and cancels the open operation; doubt also says that nothing is known of the database.
+// freeOfTask is resetInstance of the instance of the call.
 func (s *server) freeOfTask(ctx context.Context, c *call, doubt bool) error {
 	err := s.cfg.Store.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
-		now := s.cfg.Clock.Now()
-		deleting := false
-		err := tx.UpdateInstance(ctx, c.instance.ID, now, func(i *trove.Instance) error {
-			if deleting = i.Task == trove.TaskDeleting; !deleting {
-				i.Task = trove.TaskNone
-			}
-			return nil
-		})
-		if err == nil && doubt {
-			err = tx.SetServiceStatus(ctx, c.instance.ID, trove.ServiceUnknown, now)
-		}
-		if err != nil || deleting {
-			return err
-		}
-		open, err := tx.OpenOperation(ctx, c.instance.ID)
-		if trove.IsNotFound(err) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		return tx.CancelOperation(ctx, open.ID, now)
+		return resetInstance(ctx, tx, c.instance.ID, s.cfg.Clock.Now(), doubt)
 	})
 	if err == nil && s.cfg.Wake != nil {
 		s.cfg.Wake(ctx)
@@ -206,19 +189,83 @@ func (s *server) freeOfTask(ctx context.Context, c *call, doubt bool) error {
 	return err
 }
 
-// promoteInstance and ejectInstance say what Trove says of an instance outside a replica set.
+// resetInstance clears the task of an instance and cancels its open operation. With doubt nothing is known of the database any more, and backups of it that
+// run have failed.
+func resetInstance(ctx context.Context, tx store.Tx, id string, now time.Time, doubt bool) error {
+	deleting := false
+	err := tx.UpdateInstance(ctx, id, now, func(i *trove.Instance) error {
+		if deleting = i.Task == trove.TaskDeleting; !deleting {
+			i.Task = trove.TaskNone
+		}
+		return nil
+	})
+	if err == nil && doubt {
+		err = doubtInstance(ctx, tx, id, now)
+	}
+	if err != nil || deleting {
+		return err
+	}
+	open, err := tx.OpenOperation(ctx, id)
+	if trove.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return tx.CancelOperation(ctx, open.ID, now)
+}
+
+func doubtInstance(ctx context.Context, tx store.Tx, id string, now time.Time) error {
+	running, err := tx.Backups(ctx, store.BackupFilter{
+		InstanceID: id, States: []trove.BackupState{trove.BackupNew, trove.BackupBuilding, trove.BackupSaving},
+	})
+	if err != nil {
+		return err
+	}
+	for _, b := range running {
+		err := tx.UpdateBackup(ctx, b.ID, now, func(b *trove.Backup) error { b.State = trove.BackupFailed; return nil })
+		if err != nil {
+			return err
+		}
+	}
+	return tx.SetServiceStatus(ctx, id, trove.ServiceUnknown, now)
+}
+
+// promoteInstance, ejectInstance and detachInstance say what Trove says of an instance that is not what they are for, and that nothing is done to
+// one that is.
 func (s *server) promoteInstance(_ context.Context, c *call) (any, error) {
 	if err := s.enforce(c, "instance:promote_to_replica_source", c.instance.ProjectID); err != nil {
 		return nil, err
 	}
-	return nil, bad("Instance %s is not a replica.", c.instance.ID)
+	return nil, s.detachInstance(c)
 }
 
-func (s *server) ejectInstance(_ context.Context, c *call) (any, error) {
+func (s *server) ejectInstance(ctx context.Context, c *call) (any, error) {
 	if err := s.enforce(c, "instance:eject_replica_source", c.instance.ProjectID); err != nil {
 		return nil, err
 	}
-	return nil, bad("Instance %s is not a replica source.", c.instance.ID)
+	replicas, err := s.replicasOf(ctx, []trove.Instance{c.instance})
+	if err != nil {
+		return nil, err
+	}
+	if len(replicas[c.instance.ID]) == 0 {
+		return nil, bad("Instance %s is not a replica source.", c.instance.ID)
+	}
+	if !c.instance.Silent(s.cfg.Clock.Now()) {
+		return nil, bad("Replica Source %s cannot be ejected as it has a current heartbeat", c.instance.ID)
+	}
+	return nil, notYet(noReplicas)
+}
+
+func (s *server) detachInstance(c *call) error {
+	i := &c.instance
+	if i.ReplicaOf == "" {
+		return bad("Instance %s is not a replica.", i.ID)
+	}
+	if err := i.CheckActionable(i.BackingUp); err != nil {
+		return err
+	}
+	return notYet(noReplicas)
 }
 
 // updateInstance is PUT and PATCH: the name, and at most one thing beside it.
@@ -261,7 +308,7 @@ func (s *server) updateOther(ctx context.Context, c *call, want object, key stri
 			return trove.Errorf(trove.KindNotFound, "Configuration group id: %s could not be found.", id)
 		}
 	case "replica_of", "slave_of":
-		return bad("Instance %s is not a replica.", c.instance.ID)
+		return s.detachInstance(c)
 	case "datastore_version":
 		return s.updateVersion(ctx, c, want.str("datastore_version"))
 	}

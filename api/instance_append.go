@@ -50,7 +50,7 @@ func (p *instancePage) appendJSON(b []byte) []byte {
 func (p *instancePage) appendInstance(b []byte, i *trove.Instance, v *trove.DatastoreVersion) []byte {
 	b = appendField(b, `{"id":`, i.ID)
 	b = appendField(b, `,"name":`, i.Name)
-	b = appendField(b, `,"status":`, i.Status(false))
+	b = appendField(b, `,"status":`, i.Status(i.BackingUp))
 	b = appendField(b, `,"operating_status":`, i.OperatingStatus(p.now))
 	b = p.appendLinks(b, "instances", i.ID)
 	b = appendField(b, `,"flavor":{"id":`, i.FlavorID)

@@ -44,7 +44,7 @@ func (s *server) begin(ctx context.Context, c *call, kind string, input any,
 
 // actionable is the check before a mutating action, and sets the task.
 func actionable(i *trove.Instance, task trove.Task) error {
-	if err := i.CheckActionable(false); err != nil {
+	if err := i.CheckActionable(i.BackingUp); err != nil {
 		return err
 	}
 	i.Task = task
@@ -53,7 +53,7 @@ func actionable(i *trove.Instance, task trove.Task) error {
 
 // changeable is actionable for what can also be done to an instance that is stopped.
 func changeable(i *trove.Instance, task trove.Task) error {
-	if err := i.CheckChangeable(false); err != nil {
+	if err := i.CheckChangeable(i.BackingUp); err != nil {
 		return err
 	}
 	i.Task = task
@@ -76,8 +76,11 @@ func (s *server) deleteInstance(ctx context.Context, c *call) (any, error) {
 		now := s.cfg.Clock.Now()
 		again := false
 		err := tx.UpdateInstance(ctx, c.instance.ID, now, func(i *trove.Instance) error {
-			if status := i.Status(false); status == "BUILD" {
+			if status := i.Status(i.BackingUp); status == "BUILD" {
 				return trove.Errorf(trove.KindUnprocessable, "Instance %s is not ready. (Status is %s).", i.ID, status)
+			}
+			if i.ClusterID != "" {
+				return inCluster()
 			}
 			again = i.Task == trove.TaskDeleting
 			i.Task = trove.TaskDeleting

@@ -45,6 +45,9 @@ func (s *server) createInstance(ctx context.Context, c *call) (any, error) {
 	if i.VolumeSize > 0 {
 		i.Held[trove.QuotaVolumes] = i.VolumeSize
 	}
+	if err := s.refuseParts(ctx, c, body, &version, &i); err != nil {
+		return nil, err
+	}
 	if err := s.insert(ctx, c, i, input); err != nil {
 		return nil, err
 	}
@@ -144,14 +147,8 @@ func (s *server) refuseUnavailable(ctx context.Context, c *call, body object) er
 	if n, _ := whole(body["replica_count"]); n > 1 {
 		return trove.Errorf(trove.KindBadRequest, "Replica count only valid when creating replicas. Cannot create %d instances.", n)
 	}
-	if body.has("restorePoint") {
-		return trove.Errorf(trove.KindNotFound, "Resource %s cannot be found.", body.obj("restorePoint").str("backupRef"))
-	}
 	if id := lastSegment(body.str("configuration")); id != "" {
 		return trove.Errorf(trove.KindNotFound, "Configuration group id: %s could not be found.", id)
-	}
-	if modules := body.list("modules"); len(modules) > 0 {
-		return trove.Errorf(trove.KindNotFound, "Module with ID %s could not be found.", modules[0].str("id"))
 	}
 	return nil
 }
@@ -181,16 +178,22 @@ func (s *server) refuseReplica(ctx context.Context, c *call, body object) error 
 	if source.instance.ReplicaOf != "" {
 		return trove.Errorf(trove.KindUnauthorized, "Cannot create a replica of a replica %s", source.instance.ID)
 	}
-	if err := source.instance.CheckActionable(false); err != nil {
+	if err := source.instance.CheckActionable(source.instance.BackingUp); err != nil {
 		return trove.Wrap(trove.KindUnprocessable, err, "Instance %s is not currently available for an action to be performed (instance status was %s).",
-			source.instance.ID, source.instance.Status(false))
+			source.instance.ID, source.instance.Status(source.instance.BackingUp))
 	}
 	version, _, err := s.datastoreVersion(ctx, source.instance.DatastoreVersionID)
 	if err != nil {
 		return err
 	}
-	return unsupported("replication", version.DatastoreName)
+	if !version.Capabilities.Replication {
+		return unsupported("replication", version.DatastoreName)
+	}
+	return notYet(noReplicas)
 }
+
+// noReplicas is what is said of an action on a replica set.
+const noReplicas = "Replica sets cannot be made or changed yet: this release does not offer replication."
 
 // unsupported is what Trove says of an ability that a datastore does not have.
 func unsupported(operation, datastore string) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/api/wire"
@@ -63,7 +64,8 @@ func (s *server) readInstances(ctx context.Context, c *call) (*instancePage, err
 	if err != nil {
 		return nil, err
 	}
-	found, err := s.cfg.Store.Instances(ctx, store.InstanceFilter{ProjectID: c.project, Marker: unquote(p.marker), Limit: p.limit + 1})
+	f := store.InstanceFilter{ProjectID: c.project, Marker: unquote(p.marker), Limit: p.limit + 1, Cluster: inAnyCluster(c)}
+	found, err := s.cfg.Store.Instances(ctx, f)
 	if err != nil {
 		return nil, fmt.Errorf("list the instances: %w", err)
 	}
@@ -78,6 +80,17 @@ func (s *server) readInstances(ctx context.Context, c *call) (*instancePage, err
 	slices.SortStableFunc(found, func(a, b trove.Instance) int { return b.Created.Compare(a.Created) })
 	out.found = found
 	return out, nil
+}
+
+// noCluster is the filter that leaves out the members of clusters.
+var noCluster = new("")
+
+// inAnyCluster reads whether the members of clusters are to be listed too.
+func inAnyCluster(c *call) *string {
+	if strings.EqualFold(c.req.URL.Query().Get("include_clustered"), "true") {
+		return nil
+	}
+	return noCluster
 }
 
 func (s *server) replicasOf(ctx context.Context, found []trove.Instance) (map[string][]string, error) {

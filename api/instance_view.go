@@ -61,7 +61,7 @@ func (s *server) viewInstance(ctx context.Context, c *call, i *trove.Instance, r
 		return wire.Instance{}, err
 	}
 	out := wire.Instance{
-		ID: i.ID, Name: i.Name, Status: i.Status(false), OperatingStatus: i.OperatingStatus(s.cfg.Clock.Now()),
+		ID: i.ID, Name: i.Name, Status: i.Status(i.BackingUp), OperatingStatus: i.OperatingStatus(s.cfg.Clock.Now()),
 		Links:  c.links("instances", i.ID),
 		Flavor: wire.FlavorRef{ID: i.FlavorID, Links: c.links("flavors", i.FlavorID)},
 		Region: i.Region, Hostname: i.Hostname, Access: viewAccess(i),
@@ -110,7 +110,7 @@ func addDetail(out *wire.Instance, c *call, i *trove.Instance, version *trove.Da
 	}
 	created, updated, service := wire.Time(i.Created), wire.Time(i.Updated), wire.Time(seen)
 	out.Created, out.Updated, out.ServiceUpdated = &created, &updated, &service
-	out.Locality = i.Locality
+	out.Locality, out.ClusterID, out.ShardID = i.Locality, i.ClusterID, i.ShardID
 	if known {
 		out.Datastore.VersionNumber = &version.Version
 	}

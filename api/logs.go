@@ -41,7 +41,7 @@ func (s *server) logsOf(ctx context.Context, c *call) (manager string, err error
 		return "", trove.Errorf(trove.KindNotImplemented, "Log functionality is not available: there is no object store.")
 	}
 	if c.instance.Stopped() {
-		return "", c.instance.CheckActionable(false)
+		return "", c.instance.CheckActionable(c.instance.BackingUp)
 	}
 	if c.instance.Guest.SeenAt.IsZero() {
 		return "", trove.Errorf(trove.KindUnprocessable, "Instance %s is not ready.", c.instance.ID)

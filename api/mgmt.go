@@ -79,26 +79,6 @@ func truth(c *call, name string) (*bool, error) {
 	return &b, nil
 }
 
-// mostManaged bounds a page, which Trove does not.
-const mostManaged = 1000
-
-// readOffset reads limit and marker of a list whose marker is a number of items.
-func (s *server) readOffset(c *call) (offset, limit int, err error) {
-	q := c.req.URL.Query()
-	limit = s.cfg.PageSize
-	if text := q.Get("limit"); text != "" {
-		if limit, err = strconv.Atoi(text); err != nil || limit <= 0 {
-			return 0, 0, bad("The limit %q is not a positive whole number.", text)
-		}
-	}
-	if text := q.Get("marker"); text != "" {
-		if offset, err = strconv.Atoi(text); err != nil || offset < 0 || offset > math.MaxInt32 {
-			return 0, 0, bad("The marker %q is not a number of instances to skip.", text)
-		}
-	}
-	return offset, min(limit, mostManaged), nil
-}
-
 func (s *server) listMgmtInstances(ctx context.Context, c *call) (any, error) {
 	deleted, err := truth(c, "deleted")
 	if err != nil {
@@ -107,12 +87,15 @@ func (s *server) listMgmtInstances(ctx context.Context, c *call) (any, error) {
 	if _, err := truth(c, "include_clustered"); err != nil {
 		return nil, err
 	}
-	offset, limit, err := s.readOffset(c)
+	limit, offset, err := s.readOffset(c)
 	if err != nil {
 		return nil, err
 	}
+	if limit == 0 {
+		return nil, bad("The limit 0 is no page of instances.")
+	}
 	found, err := s.cfg.Store.ManagedInstances(ctx, store.ManagedFilter{
-		ProjectID: c.req.URL.Query().Get("project_id"), Deleted: deleted, Offset: offset, Limit: limit + 1,
+		ProjectID: c.req.URL.Query().Get("project_id"), Deleted: deleted, Cluster: inAnyCluster(c), Offset: offset, Limit: limit + 1,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list the instances: %w", err)

@@ -35,7 +35,7 @@ func (s *server) manageInstance(ctx context.Context, c *call) (any, error) {
 // stopEngine ends the database and not its machine. The status stays ACTIVE; operating_status is empty until the database is down, and SHUTDOWN then.
 func (s *server) stopEngine(ctx context.Context, c *call) (any, error) {
 	return nil, s.begin(ctx, c, trove.OpStopEngine, nil, func(_ context.Context, _ store.Tx, i *trove.Instance) error {
-		err := i.CheckStoppable(false)
+		err := i.CheckStoppable(i.BackingUp)
 		i.Task = trove.TaskUpdating
 		return err
 	})
@@ -43,7 +43,7 @@ func (s *server) stopEngine(ctx context.Context, c *call) (any, error) {
 
 func (s *server) rebootInstance(ctx context.Context, c *call) (any, error) {
 	return nil, s.begin(ctx, c, trove.OpReboot, nil, func(ctx context.Context, tx store.Tx, i *trove.Instance) error {
-		if err := i.CheckRebootable(false); err != nil {
+		if err := i.CheckRebootable(i.BackingUp); err != nil {
 			return err
 		}
 		i.Task = trove.TaskRebooting
@@ -62,7 +62,7 @@ func (s *server) migrateInstance(ctx context.Context, c *call) (any, error) {
 		return nil, fmt.Errorf("migrate: %w", err)
 	}
 	return nil, s.begin(ctx, c, trove.OpMigrate, trove.MigrateInput{Host: host}, func(_ context.Context, _ store.Tx, i *trove.Instance) error {
-		err := i.CheckRebootable(false)
+		err := i.CheckRebootable(i.BackingUp)
 		i.Task = trove.TaskMigrating
 		return err
 	})
@@ -83,7 +83,7 @@ func (s *server) rebuildInstance(ctx context.Context, c *call) (any, error) {
 		return nil, asBadRequest(fmt.Errorf("find the image: %w", err), "Image %s cannot be found.", want)
 	}
 	return nil, s.begin(ctx, c, trove.OpRebuild, nil, func(_ context.Context, _ store.Tx, i *trove.Instance) error {
-		err := i.CheckRebootable(false)
+		err := i.CheckRebootable(i.BackingUp)
 		i.Task = trove.TaskBuilding
 		return err
 	})

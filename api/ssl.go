@@ -32,7 +32,7 @@ func sslOperations() []Operation {
 
 func (s *server) showSSL(ctx context.Context, c *call) (any, error) {
 	if c.instance.Stopped() {
-		return nil, c.instance.CheckActionable(false)
+		return nil, c.instance.CheckActionable(c.instance.BackingUp)
 	}
 	if c.instance.Guest.SeenAt.IsZero() {
 		return nil, trove.Errorf(trove.KindUnprocessable, "Instance %s is not ready.", c.instance.ID)
@@ -116,7 +116,7 @@ func (s *server) changeSSL(ctx context.Context, c *call) (any, error) {
 	if c.instance.ReplicaOf != "" && !rollback {
 		return nil, bad("Instance %s is a replica: change its source, and the replicas follow.", c.instance.ID)
 	}
-	if err := c.instance.CheckActionable(false); err != nil {
+	if err := c.instance.CheckActionable(c.instance.BackingUp); err != nil {
 		return nil, err
 	}
 	var done guestapi.TLSChanged

@@ -10,6 +10,7 @@ var (
 	queryLimit  = Query{"limit", "integer", "the most items to list, at most the page size"}
 	queryMarker = Query{"marker", "string", "list what comes after this one"}
 	paged       = []Query{queryLimit, queryMarker}
+	clustered   = []Query{queryLimit, queryMarker, {"include_clustered", "boolean", "also members of clusters"}}
 )
 
 // Operations returns the operation table.
@@ -26,6 +27,10 @@ func Operations() []Operation {
 		{"Root", rootOperations()},
 		{"Logs", logOperations()},
 		{"TLS", sslOperations()},
+		{"Backups", backupOperations()},
+		{"Backup strategies", strategyOperations()},
+		{"Modules", moduleOperations()},
+		{"Clusters", clusterOperations()},
 		{"Datastores", datastoreOperations()},
 		{"Flavors, limits and quotas", limitOperations()},
 		{"Management of instances", mgmtOperations()},
@@ -45,12 +50,12 @@ func instanceOperations() []Operation {
 	return []Operation{
 		{
 			ID: "listInstances", Method: http.MethodGet, Path: "/instances", Rule: "instance:index", Summary: "List the project's instances.",
-			Query: paged, Success: http.StatusOK, Response: wire.InstanceList{}, handle: (*server).listInstances,
+			Query: clustered, Success: http.StatusOK, Response: wire.InstanceList{}, handle: (*server).listInstances,
 		},
 		{
 			ID: "listInstancesDetail", Method: http.MethodGet, Path: "/instances/detail", Rule: "instance:detail",
 			Summary: "List the project's instances in detail.",
-			Query:   paged, Success: http.StatusOK, Response: wire.InstanceList{}, handle: (*server).detailInstances,
+			Query:   clustered, Success: http.StatusOK, Response: wire.InstanceList{}, handle: (*server).detailInstances,
 		},
 		{
 			ID: "createInstance", Method: http.MethodPost, Path: "/instances", Rule: "instance:create", Schema: "instance-create.json",

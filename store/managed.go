@@ -16,8 +16,9 @@ type Managed interface {
 
 // ManagedFilter chooses a page of ManagedInstances.
 type ManagedFilter struct {
-	ProjectID string // "": all projects
-	Deleted   *bool  // nil: deleted ones too
+	ProjectID string  // "": all projects
+	Deleted   *bool   // nil: deleted ones too
+	Cluster   *string // nil: any; else exactly this one's members, "": those of no cluster
 	Offset    int
 	Limit     int // 0: no limit
 }

@@ -40,6 +40,9 @@ type Store interface {
 // Reader is what can be read, inside a transaction or outside.
 type Reader interface {
 	Managed
+	Backups
+	Modules
+	Clusters
 
 	// Instance returns a living instance with its guest's state joined.
 	Instance(ctx context.Context, id string) (trove.Instance, error)
@@ -85,11 +88,12 @@ type Reader interface {
 
 // InstanceFilter chooses a page of instances.
 type InstanceFilter struct {
-	ProjectID string // "": all projects
-	Name      string // "": any name; else exactly this one
-	Marker    string // ids after this one
-	Limit     int    // 0: no limit
-	Deleted   *bool  // nil: living ones only; else exactly the deleted or the living ones
+	ProjectID string  // "": all projects
+	Name      string  // "": any name; else exactly this one
+	Marker    string  // ids after this one
+	Limit     int     // 0: no limit
+	Deleted   *bool   // nil: living ones only; else exactly the deleted or the living ones
+	Cluster   *string // nil: any; else exactly the members of this cluster, "": those in no cluster
 
 	// For reconcilers.
 	SilentSince time.Time // not zero: only those not seen since then
@@ -99,12 +103,15 @@ type InstanceFilter struct {
 type Tx interface {
 	Reader
 	Operations
+	BackupsTx
+	ModulesTx
+	ClustersTx
 
 	InsertInstance(ctx context.Context, i trove.Instance) error
 	// UpdateInstance reads the instance, lets change alter it and writes every column but id, project and guest state. Updated is
 	// set to now. The error of change comes back as it is.
 	UpdateInstance(ctx context.Context, id string, now time.Time, change func(*trove.Instance) error) error
-	// DeleteInstance marks the instance deleted and drops its guest's state, key and token. Gone is fine.
+	// DeleteInstance marks the instance deleted and drops its guest's state, key and token, and which modules it has. Gone is fine.
 	DeleteInstance(ctx context.Context, id string, now time.Time) error
 	SetRootHistory(ctx context.Context, h trove.RootHistory) error
 

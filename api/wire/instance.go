@@ -23,6 +23,8 @@ type Instance struct {
 	ServiceUpdated  *Time          `json:"service_status_updated,omitempty"`
 	Configuration   *Configuration `json:"configuration,omitempty"`
 	Locality        string         `json:"locality,omitempty"`
+	ClusterID       string         `json:"cluster_id,omitempty"`
+	ShardID         string         `json:"shard_id,omitempty"`
 	Password        string         `json:"password,omitempty"` // only in the answer to a create that enables root
 	Fault           *InstanceFault `json:"fault,omitempty"`
 	ServerID        *Nullable      `json:"server_id,omitempty"` // administrators only, like the next two
@@ -115,6 +117,8 @@ type InstanceCreate struct {
 	ReplicaOf        string           `json:"replica_of,omitempty"`
 	ReplicaCount     int              `json:"replica_count,omitempty"`
 	Locality         string           `json:"locality,omitempty"`
+	RestorePoint     *RestorePoint    `json:"restorePoint,omitempty"`
+	Modules          []ModuleRef      `json:"modules,omitempty"`
 	Access           *AccessRequest   `json:"access,omitempty"`
 }
 

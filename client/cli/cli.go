@@ -51,6 +51,7 @@ func AddCommands(root *cobra.Command, env Env) {
 	groups := []*cobra.Command{
 		a.instanceCmd(), a.operationCmd(), a.databaseCmd(), a.userCmd(), a.rootCmd(), a.logCmd(), a.datastoreCmd(), a.flavorCmd(), a.limitsCmd(), a.quotaCmd(), a.hostCmd(),
 		a.agentCmd(), a.mgmtCmd(), a.sslCmd(),
+		a.agentCmd(), a.backupCmd(), a.moduleCmd(), a.clusterCmd(),
 	}
 	for _, g := range groups {
 		g.GroupID = "client"

@@ -28,6 +28,14 @@ func TestDynamicCompletion(t *testing.T) {
 		"datastore show":              "mariadb\npostgresql\n" + none,
 		"datastore version list":      "mariadb\npostgresql\n" + none,
 		"instance create x --flavor":  "db.tiny\ndb.small\n" + none,
+		"backup show":                 "nightly\nfull\n" + none,
+		"backup delete nightly":       "full\n" + none,
+		"backup create x --instance":  "shop\naltes Lager\n" + none,
+		"module apply shop":           "licence\n" + none,
+		"module update":               "licence\n" + none,
+		"cluster upgrade":             "galera\n" + none,
+		"cluster delete":              "galera\n" + none,
+		"instance create x --backup":  "nightly\nfull\n" + none,
 		"instance list --format":      "table\njson\nyaml\ncsv\nvalue\n" + none,
 	} {
 		t.Run(call, func(t *testing.T) {

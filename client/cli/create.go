@@ -18,6 +18,8 @@ type createOptions struct {
 	size                                         int
 	databases, users, cidrs                      []string
 	passwordFile, network, subnet                string
+	backup                                       string
+	modules                                      []string
 	public, wait                                 bool
 }
 
@@ -44,10 +46,14 @@ func (a *app) instanceCreate() *cobra.Command {
 	f.StringVar(&o.zone, "availability-zone", "", "availability zone")
 	f.BoolVar(&o.public, "is-public", false, "reachable from outside")
 	f.StringSliceVar(&o.cidrs, "allowed-cidr", nil, "address range that may connect (may be repeated)")
+	f.StringVar(&o.backup, "backup", "", "backup to make it from, by name or id")
+	f.StringSliceVar(&o.modules, "module", nil, "module to apply, by name or id (may be repeated)")
 	waitFlag(cmd, &o.wait, "return when a client can connect, and show what goes on")
 	_ = cmd.MarkFlagRequired("flavor")
 	_ = cmd.RegisterFlagCompletionFunc("flavor", a.completeMany(flavorNames))
 	_ = cmd.RegisterFlagCompletionFunc("datastore", a.completeMany(datastoreNames))
+	_ = cmd.RegisterFlagCompletionFunc("backup", a.completeMany(backupNames))
+	_ = cmd.RegisterFlagCompletionFunc("module", a.completeMany(moduleNames))
 	return cmd
 }
 
@@ -72,6 +78,9 @@ func (a *app) create(ctx context.Context, c *client.Client, name string, o creat
 	spec.Access = &wire.AccessRequest{IsPublic: &o.public}
 	if o.cidrs != nil {
 		spec.Access.AllowedCIDRs = &o.cidrs
+	}
+	if err := addParts(ctx, c, &spec, o); err != nil {
+		return err
 	}
 	made, err := a.createUsers(&spec, o)
 	if err != nil {
@@ -103,6 +112,25 @@ func (a *app) create(ctx context.Context, c *client.Client, name string, o creat
 		return err
 	})
 	return errors.Join(err, a.showInstance(i, extra...))
+}
+
+// addParts puts the backup and the modules into the request.
+func addParts(ctx context.Context, c *client.Client, spec *wire.InstanceCreate, o createOptions) error {
+	if o.backup != "" {
+		b, err := c.FindBackup(ctx, o.backup)
+		if err != nil {
+			return err
+		}
+		spec.RestorePoint = &wire.RestorePoint{BackupRef: b.ID}
+	}
+	for _, name := range o.modules {
+		m, err := c.FindModule(ctx, name)
+		if err != nil {
+			return err
+		}
+		spec.Modules = append(spec.Modules, wire.ModuleRef{ID: m.ID})
+	}
+	return nil
 }
 
 // createUsers puts databases and users into the request. It returns the password if it had to make one.

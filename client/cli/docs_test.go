@@ -29,7 +29,8 @@ new user is given none, one is made and shown once.
 fails is exit code 1 with the reason. A server that goes away meanwhile, to be restarted for example, is waited for, 60 seconds at the most. Ctrl-C
 ends the waiting and not the work.
 
-` + "`trove completion bash`" + ` (zsh, fish) prints a script for the shell that completes verbs, flags and the names of instances, flavors and datastores.
+` + "`trove completion bash`" + ` (zsh, fish) prints a script for the shell that completes verbs, flags and the names of instances, flavors, datastores,
+backups, modules and clusters.
 
 ## Flags of all verbs
 

@@ -47,6 +47,7 @@ func newFakeAPI() *fakeAPI {
 	} {
 		f.mux.HandleFunc(pattern, change)
 	}
+	f.parts()
 	f.mux.HandleFunc("POST /v1.0/p/instances", func(w http.ResponseWriter, r *http.Request) {
 		i := shop()
 		i.Status, i.Addresses = "BUILD", nil

@@ -39,7 +39,7 @@ func golden(t *testing.T, path, got string) {
 var stories = map[string][]string{
 	"instance_list":          {"instance list -f *", "instance list -c name -c STATUS -c size -f *", "instance list --all-projects -f csv", "instance list --project-id p -c name -f value"},
 	"instance_show":          {"instance show shop -f *", "instance show " + oldID + " -f *", "instance show shop -c status -c addresses -f *"},
-	"instance_create":        {"instance create shop --flavor db.small --size 20 --volume-type fast --datastore mariadb --datastore-version 10.11 --database orders --database invoices --user app@10.0.0.7 --user b --password-file - --network n --subnet s --availability-zone z --is-public --allowed-cidr 10.0.0.0/8,192.0.2.7/32", "instance create shop --flavor 1 --wait"},
+	"instance_create":        {"instance create shop --flavor db.small --size 20 --volume-type fast --datastore mariadb --datastore-version 10.11 --database orders --database invoices --user app@10.0.0.7 --user b --password-file - --network n --subnet s --availability-zone z --is-public --allowed-cidr 10.0.0.0/8,192.0.2.7/32", "instance create shop --flavor 1 --wait", "instance create shop --flavor 1 --backup nightly --module licence"},
 	"instance_update":        {"instance update shop --name laden", "instance update shop --is-private --allowed-cidr 10.0.0.0/8 --wait"},
 	"instance_delete":        {"instance delete shop " + oldID, "instance delete shop --wait", "instance delete shop --force"},
 	"instance_restart":       {"instance restart shop", "instance restart shop --wait"},
@@ -103,7 +103,50 @@ var stories = map[string][]string{
 	"limits_list":            {"limits list -f *"},
 	"host_status":            {"host status -f *"},
 	"quota_show":             {"quota show -f *", "quota show other -f value"},
-	"quota_update":           {"quota update other instances -1"},
+	"backup_list": {
+		"backup list -f *", "backup list instance shop", "backup list -i shop --datastore mariadb --all-projects --limit 1 --marker 1",
+	},
+	"backup_show": {"backup show nightly -f *", "backup show " + backupID + " -f *"},
+	"backup_create": {
+		"backup create b -i shop --description d --parent nightly --swift-container box --storage-driver swift",
+		"backup create b -i shop --incremental -f json",
+		"backup create b --restore-from http://x/c/o --restore-datastore-version v-1 --restore-size 1.5",
+	},
+	"backup_delete":          {"backup delete nightly " + backupID},
+	"backup_strategy_list":   {"backup strategy list -f *", "backup strategy list --instance-id " + shopID + " --project-id q"},
+	"backup_strategy_create": {"backup strategy create --swift-container box", "backup strategy create --instance-id " + shopID + " --swift-container box"},
+	"backup_strategy_delete": {"backup strategy delete", "backup strategy delete --instance-id " + shopID + " --project-id q"},
+	"module_list":            {"module list -f *", "module list --datastore mariadb"},
+	"module_show":            {"module show licence -f *"},
+	"module_create": {
+		"module create licence new_relic_license - --description d --datastore mariadb --datastore-version 10.11 --live-update --apply-order 3",
+		"module create licence ping - --auto-apply --all-tenants --hidden --priority-apply --full-access=false",
+	},
+	"module_update": {
+		"module update licence --name l --type ping --file -", "module update licence --hidden=false --live-update=false --all-datastores --all-datastore-versions",
+	},
+	"module_delete":         {"module delete licence"},
+	"module_instances":      {"module instances licence -f *", "module instances licence --include-clustered"},
+	"module_instance-count": {"module instance-count licence -f *"},
+	"module_reapply":        {"module reapply licence", "module reapply licence --md5 a --include-clustered --batch-size 2 --delay 3 --force"},
+	"module_apply":          {"module apply shop licence"},
+	"module_remove":         {"module remove shop licence"},
+	"module_list-instance":  {"module list-instance shop -f *"},
+	"cluster_list":          {"cluster list -f *", "cluster list instances galera -f *"},
+	"cluster_show":          {"cluster show galera -f *"},
+	"cluster_create": {
+		"cluster create galera mariadb 10.11 --instance flavor=db.small,volume=10,volume_type=fast,network=n,availability_zone=z,type=t,related_to=r,module=licence" +
+			" --instance flavor=1,volume=10,name=x --locality affinity --extended-properties num_mongos=1 --configuration g",
+	},
+	"cluster_delete":       {"cluster delete galera"},
+	"cluster_force_delete": {"cluster force delete galera"},
+	"cluster_grow":         {"cluster grow galera --instance flavor=db.small,volume=10"},
+	"cluster_shrink":       {"cluster shrink galera galera-1 " + oldID},
+	"cluster_upgrade":      {"cluster upgrade galera 11.8"},
+	"cluster_restart":      {"cluster restart galera"},
+	"cluster_reset_status": {"cluster reset status galera"},
+	"cluster_modules":      {"cluster modules galera -f *"},
+	"quota_update":         {"quota update other instances -1"},
 }
 
 func TestVerbs(t *testing.T) {
@@ -147,7 +190,7 @@ func tell(t *testing.T, out *strings.Builder, call string) {
 }
 
 func TestEveryVerbHasAStoryAndAnExample(t *testing.T) {
-	tested := map[string]bool{"instance_connect": true} // TestConnect
+	tested := map[string]bool{"instance_connect": true, "module_retrieve": true} // TestConnect, TestRetrieveModules
 	for name := range stories {
 		tested[name] = true
 	}

@@ -203,6 +203,35 @@ func TestWhatIsSealedElsewhereKeepsItsKey(t *testing.T) {
 	}
 }
 
+// TestContentsOfModulesAreSealedAnew: a large module opens after its master key was replaced and dropped.
+func TestContentsOfModulesAreSealedAnew(t *testing.T) {
+	d := newDeployment(t)
+	m := storetest.Module("p", "licence")
+	contents := strings.Repeat("YWJj", 200_000)
+	var err error
+	if m.Contents, err = d.sealer.Seal(t.Context(), trove.ModulePurpose(m.ID), trove.Secret(contents)); err != nil {
+		t.Fatal(err)
+	}
+	before := m.Contents
+	if err := d.store.InTx(t.Context(), func(ctx context.Context, tx store.Tx) error { return tx.InsertModule(ctx, m) }); err != nil {
+		t.Fatal(err)
+	}
+	k := d.keys(t)
+	if r, err := k.RotateMasterKey(t.Context()); err != nil || r.Changed != 1 {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	if _, unlisted, err := k.MasterKeys(t.Context()); err != nil || len(unlisted) > 0 {
+		t.Errorf("sealed in places that nobody listed: %v, %v", unlisted, err)
+	}
+	if m, err = d.store.Module(t.Context(), m.ID); err != nil || m.Contents == before {
+		t.Fatalf("the contents were not sealed anew: %v", err)
+	}
+	got, err := d.sealer.Open(t.Context(), trove.ModulePurpose(m.ID), m.Contents)
+	if err != nil || got.Reveal() != contents {
+		t.Errorf("the contents do not open any more: %v", err)
+	}
+}
+
 // TestATokenHasOneUser lets 20 machines use one token at the same time, each with a key of its own, over the real store.
 func TestATokenHasOneUser(t *testing.T) {
 	d := newDeployment(t)

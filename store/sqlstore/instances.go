@@ -18,7 +18,7 @@ import (
 const (
 	instanceColumns = `i.id, i.project_id, i.name, i.created, i.updated, i.deleted_at, i.task, i.server_status, i.datastore_version_id, i.flavor_id,
 i.volume_size, i.volume_type, i.region, i.availability_zone, i.locality, i.hostname, i.configuration_id, i.replica_of, i.access, i.nics, i.addresses,
-i.fault, i.compute_id, i.volume_id, i.server_id, i.held, i.version, ` + guestColumns
+i.fault, i.compute_id, i.volume_id, i.server_id, i.held, i.version, i.cluster_id, i.shard_id, i.member_type, i.backing_up, ` + guestColumns
 	guestColumns = `COALESCE(g.service, ''), COALESCE(g.seen_at, 0), COALESCE(g.boot_id, ''), COALESCE(g.agent_version, ''), COALESCE(g.volume_used, 0), COALESCE(g.volume_total, 0),
 COALESCE(g.agent_start, 0), COALESCE(g.event_at, 0)`
 	instanceTables = ` FROM instance i LEFT JOIN guest_state g ON g.instance_id = i.id `
@@ -29,16 +29,17 @@ type instanceRow struct {
 	i                                    trove.Instance
 	created, updated, deleted, seen      int64
 	access, nics, addresses, fault, held sql.RawBytes
-	dest                                 [35]any
+	dest                                 [39]any
 }
 
 func newInstanceRow() *instanceRow {
 	r := &instanceRow{}
 	i := &r.i
-	r.dest = [35]any{
+	r.dest = [39]any{
 		&i.ID, &i.ProjectID, &i.Name, &r.created, &r.updated, &r.deleted, &i.Task, (*string)(&i.ServerStatus), &i.DatastoreVersionID, &i.FlavorID,
 		&i.VolumeSize, &i.VolumeType, &i.Region, &i.AvailabilityZone, &i.Locality, &i.Hostname, &i.ConfigurationID, &i.ReplicaOf, &r.access, &r.nics, &r.addresses,
 		&r.fault, &i.ComputeID, &i.VolumeID, &i.ServerID, &r.held, &i.Version,
+		&i.ClusterID, &i.ShardID, &i.MemberType, &i.BackingUp,
 		(*string)(&i.Guest.Service), &r.seen, &i.Guest.BootID, &i.Guest.AgentVersion, &i.Guest.VolumeUsed, &i.Guest.VolumeTotal,
 		&i.Guest.AgentStart, &i.Guest.EventAt,
 	}
@@ -104,6 +105,10 @@ func (r reader) Instances(ctx context.Context, f store.InstanceFilter) ([]trove.
 	if f.ProjectID != "" {
 		q.WriteString(` AND i.project_id = ?`)
 		args = append(args, f.ProjectID)
+	}
+	if f.Cluster != nil {
+		q.WriteString(` AND i.cluster_id = ?`)
+		args = append(args, *f.Cluster)
 	}
 	if f.Name != "" {
 		q.WriteString(` AND i.name = ?`)
@@ -196,7 +201,7 @@ func (t *tx) InsertInstance(ctx context.Context, i trove.Instance) error {
 	args = append(args, i.Version+1, i.ID, i.ProjectID)
 	_, err = t.run.exec(ctx, `INSERT INTO instance (name, created, updated, task, server_status, datastore_version_id, flavor_id, volume_size, volume_type,
 region, availability_zone, locality, hostname, configuration_id, replica_of, access, nics, addresses, fault, compute_id, volume_id, server_id, held,
-version, id, project_id) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`, args...)
+cluster_id, shard_id, member_type, version, id, project_id) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`, args...)
 	if err == nil {
 		_, err = t.run.exec(ctx, `INSERT INTO guest_state (instance_id, service) VALUES (?, ?)`, i.ID, string(trove.ServiceNew))
 	}
@@ -229,7 +234,7 @@ func (t *tx) freeServerID(ctx context.Context) (uint32, error) {
 	}
 }
 
-// instanceArgs returns the values of the columns from name to held.
+// instanceArgs returns the values of the columns from name to member_type.
 func instanceArgs(i trove.Instance) ([]any, error) {
 	access, err1 := encoded(i.Access, !i.Access.IsPublic && len(i.Access.AllowedCIDRs) == 0)
 	nics, err2 := encoded(i.NICs, len(i.NICs) == 0)
@@ -242,7 +247,7 @@ func instanceArgs(i trove.Instance) ([]any, error) {
 	return []any{
 		i.Name, micros(i.Created), micros(i.Updated), int(i.Task), string(i.ServerStatus), i.DatastoreVersionID, i.FlavorID, i.VolumeSize, i.VolumeType,
 		i.Region, i.AvailabilityZone, i.Locality, i.Hostname, i.ConfigurationID, i.ReplicaOf, access, nics, addresses, fault, i.ComputeID, i.VolumeID,
-		i.ServerID, held,
+		i.ServerID, held, i.ClusterID, i.ShardID, i.MemberType,
 	}, nil
 }
 
@@ -262,7 +267,7 @@ func (t *tx) UpdateInstance(ctx context.Context, id string, now time.Time, chang
 	}
 	n, err := t.run.exec(ctx, `UPDATE instance SET name=?, created=?, updated=?, task=?, server_status=?, datastore_version_id=?, flavor_id=?, volume_size=?,
 volume_type=?, region=?, availability_zone=?, locality=?, hostname=?, configuration_id=?, replica_of=?, access=?, nics=?, addresses=?, fault=?, compute_id=?,
-volume_id=?, server_id=?, held=?, version=version+1 WHERE id=? AND version=?`, append(args, id, version)...)
+volume_id=?, server_id=?, held=?, cluster_id=?, shard_id=?, member_type=?, version=version+1 WHERE id=? AND version=?`, append(args, id, version)...)
 	if err == nil && n == 0 {
 		err = errConflict
 	}
@@ -274,7 +279,7 @@ volume_id=?, server_id=?, held=?, version=version+1 WHERE id=? AND version=?`, a
 
 func (t *tx) DeleteInstance(ctx context.Context, id string, now time.Time) error {
 	_, err := t.run.exec(ctx, `UPDATE instance SET deleted=1, deleted_at=?, updated=?, version=version+1 WHERE id=? AND deleted=0`, micros(now), micros(now), id)
-	for _, table := range []string{"guest_state", "guest", "report"} {
+	for _, table := range []string{"guest_state", "guest", "report", "instance_module"} {
 		if err == nil {
 			_, err = t.run.exec(ctx, `DELETE FROM `+table+` WHERE instance_id=?`, id)
 		}

@@ -19,6 +19,9 @@ func (r reader) ManagedInstances(ctx context.Context, f store.ManagedFilter) ([]
 	if f.Deleted != nil {
 		where, args = append(where, `i.deleted = ?`), append(args, flag(*f.Deleted))
 	}
+	if f.Cluster != nil {
+		where, args = append(where, `i.cluster_id = ?`), append(args, *f.Cluster)
+	}
 	q := ``
 	if len(where) > 0 {
 		q = `WHERE ` + strings.Join(where, ` AND `)

@@ -17,7 +17,7 @@ type SealedColumn struct {
 // SealedColumns is the list of all of them: what is sealed in another column is not sealed anew when the master key is replaced, and its old key is
 // not dropped. Who adds a column adds it here.
 func SealedColumns() []SealedColumn {
-	return []SealedColumn{{"operation", "id", "input"}, {"operation", "id", "notes"}}
+	return []SealedColumn{{"operation", "id", "input"}, {"operation", "id", "notes"}, {"module", "id", "contents"}}
 }
 
 // sealedPage is how many rows are read at a time.

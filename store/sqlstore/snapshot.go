@@ -108,7 +108,7 @@ func (t *tx) drop(ctx context.Context, o store.OperationRow, sentence string, no
 	})
 }
 
-// recount sets what each project uses to what its living instances hold.
+// recount sets what each project uses to what its living instances hold and to its living backups.
 func (t *tx) recount(ctx context.Context) error {
 	all, err := t.Instances(ctx, store.InstanceFilter{})
 	if err != nil {
@@ -122,6 +122,19 @@ func (t *tx) recount(ctx context.Context) error {
 		for resource, n := range i.Held {
 			use[i.ProjectID][resource] += n
 		}
+	}
+	err = list(ctx, t.run, func(rows *sql.Rows) error {
+		var project string
+		var n int
+		err := rows.Scan(&project, &n)
+		if use[project] == nil {
+			use[project] = map[string]int{}
+		}
+		use[project][trove.QuotaBackups] += n
+		return err
+	}, `SELECT project_id, COUNT(*) FROM backup WHERE deleted=0 GROUP BY project_id`)
+	if err != nil {
+		return fmt.Errorf("count the backups: %w", err)
 	}
 	if _, err := t.run.exec(ctx, `UPDATE quota SET in_use=0`); err != nil {
 		return fmt.Errorf("count quotas anew: %w", err)

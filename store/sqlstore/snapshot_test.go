@@ -116,6 +116,9 @@ func TestARestoredStoreIsTrueAgain(t *testing.T) {
 		})
 	}
 	change(t, s, func(ctx context.Context, tx store.Tx) error { // what is counted wrongly is put right
+		if err := tx.InsertBackup(ctx, trove.Backup{ID: "b", ProjectID: "p", State: trove.BackupCompleted, Created: now, Updated: now}); err != nil {
+			return err
+		}
 		return tx.TakeQuota(ctx, "p", map[string]int{trove.QuotaInstances: 9, trove.QuotaVolumes: 40})
 	})
 	for again, want := range []int{3, 0} {
@@ -144,7 +147,7 @@ func TestARestoredStoreIsTrueAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, q := range all {
-		if want := map[string]int{trove.QuotaInstances: 4, trove.QuotaVolumes: 20}[q.Resource]; q.InUse != want {
+		if want := map[string]int{trove.QuotaInstances: 4, trove.QuotaVolumes: 20, trove.QuotaBackups: 1}[q.Resource]; q.InUse != want {
 			t.Errorf("%s: %d in use, want %d", q.Resource, q.InUse, want)
 		}
 	}

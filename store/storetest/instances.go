@@ -128,6 +128,7 @@ func testUpdateInstance(t *testing.T, s store.Store) {
 		i.VolumeSize, i.VolumeType, i.Region, i.AvailabilityZone, i.Locality, i.Hostname = 6, "slow", "r", "z", "anti-affinity", "h"
 		i.ConfigurationID, i.ReplicaOf, i.Access, i.NICs, i.Addresses, i.Fault = "", "", trove.Access{}, nil, nil, nil
 		i.ComputeID, i.VolumeID, i.ServerID, i.Held = "c-2", "v-2", 77, nil
+		i.ClusterID, i.ShardID, i.MemberType = "", "", ""
 	}
 	do(t, s, func(ctx context.Context, tx store.Tx) error {
 		return tx.UpdateInstance(ctx, before.ID, now, func(i *trove.Instance) error {

@@ -48,6 +48,9 @@ func testManaged(t *testing.T, s store.Store) {
 	same(t, ids(store.ManagedFilter{Offset: 4}), whole[4:])
 	same(t, ids(store.ManagedFilter{Offset: 9}), []string{})
 	same(t, ids(store.ManagedFilter{ProjectID: "nobody"}), []string{})
+	none, one := "", "c"
+	same(t, ids(store.ManagedFilter{Cluster: &none}), whole)
+	same(t, ids(store.ManagedFilter{Cluster: &one}), []string{})
 
 	found, err := s.DeletedInstance(t.Context(), gone.ID)
 	if err != nil {
