@@ -144,7 +144,13 @@ func TestTrap19ResetTask(t *testing.T) {
 	if rec := w.ask(t, "member", http.MethodPost, "/instances/"+id+"/action", `{"reset_status":{}}`); rec.Code != http.StatusForbidden {
 		t.Errorf("reset_status of a member: %d", rec.Code)
 	}
+	w.change(t, id, func(i *trove.Instance) { i.Task = trove.TaskResizing })
 	w.must(t, http.StatusAccepted, "member", http.MethodPost, "/instances/"+id+"/action", `{"reset_status":{"force_delete":1}}`, nil)
+	w.must(t, http.StatusAccepted, "member", http.MethodDelete, "/instances/"+id, "", nil)
+	building, _ := w.create(t)
+	if rec := w.ask(t, "member", http.MethodDelete, "/instances/"+building, ""); rec.Code != http.StatusUnprocessableEntity {
+		t.Errorf("a delete during BUILD: %d", rec.Code)
+	}
 }
 
 func TestListMgmtInstances(t *testing.T) {

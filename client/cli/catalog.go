@@ -61,7 +61,11 @@ func (a *app) datastoreCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.show([]string{"id", "name", "version", "datastore"}, row{v.ID, v.Name, v.Version, v.Datastore})
+			columns, r := []string{"id", "name", "version", "datastore"}, row{v.ID, v.Name, v.Version, v.Datastore}
+			if v.Active != nil && v.Image != nil { // for administrators
+				columns, r = append(columns, "active", "image"), append(r, *v.Active, *v.Image)
+			}
+			return a.show(columns, r)
 		}),
 	}
 	return group("datastore", "Kinds and versions of databases", list, show, group("version", "Versions of a datastore", versions, version))

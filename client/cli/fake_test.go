@@ -133,7 +133,7 @@ func (f *fakeAPI) gets() {
 	get("/datastores", wire.DatastoreList{Datastores: stores})
 	get("/datastores/mariadb", wire.DatastoreBody{Datastore: stores[0]})
 	version := stores[0].Versions[0]
-	version.Datastore = stores[0].ID
+	version.Datastore, version.Active, version.Image = stores[0].ID, new(true), new("3f0c9a51-6b1d-4c57-8f6f-0d1f0a3c9a51")
 	get("/datastores/mariadb/versions/10.11", wire.DatastoreVersionBody{Version: version})
 	get("/flavors", wire.FlavorList{Flavors: []wire.Flavor{
 		{StrID: "1", Name: "db.tiny", RAM: 512, VCPUs: 1, Disk: 5}, {StrID: "2", Name: "db.small", RAM: 2048, VCPUs: 2, Disk: 10},
