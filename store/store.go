@@ -39,6 +39,8 @@ type Store interface {
 
 // Reader is what can be read, inside a transaction or outside.
 type Reader interface {
+	ConfigurationReader
+
 	// Instance returns a living instance with its guest's state joined.
 	Instance(ctx context.Context, id string) (trove.Instance, error)
 	// Instances returns a page, ordered by id; the cost does not depend on the size of the table.
@@ -97,6 +99,7 @@ type InstanceFilter struct {
 type Tx interface {
 	Reader
 	Operations
+	ConfigurationWriter
 
 	InsertInstance(ctx context.Context, i trove.Instance) error
 	// UpdateInstance reads the instance, lets change alter it and writes every column but id, project and guest state. Updated is
@@ -110,7 +113,7 @@ type Tx interface {
 	PutDatastore(ctx context.Context, d trove.Datastore) error
 	PutDatastoreVersion(ctx context.Context, v trove.DatastoreVersion) error
 	DeleteDatastore(ctx context.Context, id string) error
-	DeleteDatastoreVersion(ctx context.Context, id string) error
+	DeleteDatastoreVersion(ctx context.Context, id string) error // with its parameters
 
 	// TakeQuota adds the amounts to what the project uses, all or none. Beyond a limit it is an OverLimit error with Trove's message
 	// "Quota exceeded for resources: ['instances']." GiveQuota takes them back, never below zero.
