@@ -34,6 +34,7 @@ func FuzzRequest(f *testing.F) {
 		`{"v":1,"id":"5","command":"logs"}`,
 		`{"v":1,"id":"6","command":"set-log","args":{"name":"general","on":true}}`,
 		`{"v":1,"id":"7","command":"publish-log","args":{"name":"error","from":-5,"grant":{"prefix":"../","max_bytes":-1}}}`,
+		`{"v":1,"id":"8","command":"apply-configuration","args":{"revision":-1,"overrides":{"max_things":[{}],"":null}}}`,
 		`{"v":0}`, `{`, `null`, ``, `[]`, "\xff\xfe",
 	} {
 		f.Add([]byte(seed))

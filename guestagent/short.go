@@ -32,6 +32,8 @@ var shortCommands = map[guestapi.Command]shortFunc{
 	guestapi.CmdLogs:           listLogs,
 	guestapi.CmdSetLog:         setLog,
 	guestapi.CmdPublishLog:     publishLog,
+
+	guestapi.CmdApplyConfiguration: needsEngine(applyConfiguration),
 }
 
 // commands is what hello lists.

@@ -46,8 +46,8 @@ type ConfigurationWriter interface {
 	DeleteConfiguration(ctx context.Context, id string) error
 
 	// BeginConfiguration raises the revision of an instance's configuration for an attempt to tell its guest, which nobody else makes before due, and
-	// returns it.
-	BeginConfiguration(ctx context.Context, instance string, due time.Time) (revision int64, err error)
+	// returns it. It is the time in microseconds, or one more than the last: so it is a newer one too after the store was restored from an older copy.
+	BeginConfiguration(ctx context.Context, instance string, now, due time.Time) (revision int64, err error)
 	// EndConfiguration notes that the guest has taken the revision. If another attempt has begun since, which may have told the guest something else,
 	// the guest stays one to be told.
 	EndConfiguration(ctx context.Context, instance string, revision int64) error

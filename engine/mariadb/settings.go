@@ -78,6 +78,9 @@ func (e *Engine) Command(l engine.Layout) (engine.Command, error) {
 	if err != nil {
 		return engine.Command{}, err
 	}
+	if err := p.writeStarted(k.Settings.Overrides); err != nil {
+		return engine.Command{}, err
+	}
 	if err := writeFor(p.config(), config, 0o400, l.UID, l.GID); err != nil {
 		return engine.Command{}, err
 	}
@@ -87,7 +90,7 @@ func (e *Engine) Command(l engine.Layout) (engine.Command, error) {
 	if there, err := exists(p.initFile()); err != nil {
 		return engine.Command{}, err
 	} else if !there {
-		if err := p.writeInit(nil); err != nil {
+		if err := p.writeInit(k.Settings, nil); err != nil {
 			return engine.Command{}, err
 		}
 	}

@@ -151,11 +151,12 @@ func (t *tx) DeleteConfiguration(ctx context.Context, id string) error {
 	return nil
 }
 
-func (t *tx) BeginConfiguration(ctx context.Context, instance string, due time.Time) (int64, error) {
-	n, err := t.run.exec(ctx, `UPDATE instance_configuration SET revision=revision+1, behind=1, due=? WHERE instance_id=?`, micros(due), instance)
+func (t *tx) BeginConfiguration(ctx context.Context, instance string, now, due time.Time) (int64, error) {
+	n, err := t.run.exec(ctx, `UPDATE instance_configuration SET revision=CASE WHEN revision >= ? THEN revision+1 ELSE ? END, behind=1, due=?
+WHERE instance_id=?`, micros(now), micros(now), micros(due), instance)
 	if err == nil && n == 0 {
-		_, err = t.run.exec(ctx, `INSERT INTO instance_configuration (instance_id, revision, applied, behind, due, restart) VALUES (?,1,0,1,?,0)`,
-			instance, micros(due))
+		_, err = t.run.exec(ctx, `INSERT INTO instance_configuration (instance_id, revision, applied, behind, due, restart) VALUES (?,?,0,1,?,0)`,
+			instance, micros(now), micros(due))
 	}
 	var revision int64
 	if err == nil {

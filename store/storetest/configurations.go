@@ -157,35 +157,36 @@ func testInstanceConfiguration(t *testing.T, s store.Store) {
 		}
 		return ids
 	}
-	begin := func(due time.Time, want int64) {
-		t.Helper()
-		do(t, s, func(ctx context.Context, tx store.Tx) error {
-			got, err := tx.BeginConfiguration(ctx, i.ID, due)
-			same(t, got, want)
-			return err
-		})
-	}
 	end := func(revision int64) {
 		t.Helper()
 		do(t, s, func(ctx context.Context, tx store.Tx) error { return tx.EndConfiguration(ctx, i.ID, revision) })
 	}
+	first := Start.UnixMicro()
+	begin := func(due time.Time, want int64) {
+		t.Helper()
+		do(t, s, func(ctx context.Context, tx store.Tx) error {
+			got, err := tx.BeginConfiguration(ctx, i.ID, Start, due)
+			same(t, got, first+want)
+			return err
+		})
+	}
 	same(t, state(), trove.InstanceConfiguration{InstanceID: i.ID})
-	end(1) // nothing was begun
+	end(first) // nothing was begun
 	same(t, state(), trove.InstanceConfiguration{InstanceID: i.ID})
 
 	due := Start.Add(time.Minute)
-	begin(due, 1)
-	same(t, state(), trove.InstanceConfiguration{InstanceID: i.ID, Revision: 1, Due: due})
+	begin(due, 0)
+	same(t, state(), trove.InstanceConfiguration{InstanceID: i.ID, Revision: first, Due: due})
 	same(t, late(Start), nil)
 	same(t, late(due), []string{i.ID})
-	begin(due, 2)
-	end(1) // another attempt has begun since
+	begin(due, 1)
+	end(first) // another attempt has begun since
 	same(t, late(due), []string{i.ID})
-	end(2)
+	end(first + 1)
 	same(t, late(due), nil)
 	do(t, s, func(ctx context.Context, tx store.Tx) error { return tx.SetConfigurationRestart(ctx, i.ID, true) })
-	same(t, state(), trove.InstanceConfiguration{InstanceID: i.ID, Revision: 2, Applied: 2, Due: due, Restart: true})
-	begin(due, 3)
+	same(t, state(), trove.InstanceConfiguration{InstanceID: i.ID, Revision: first + 1, Applied: first + 1, Due: due, Restart: true})
+	begin(due, 2)
 	do(t, s, func(ctx context.Context, tx store.Tx) error { return tx.DeleteInstance(ctx, i.ID, Start) })
 	same(t, late(due), nil)
 }
