@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"strings"
@@ -8,6 +9,7 @@ import (
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/api"
+	"github.com/trove-dbaas/trove/store"
 )
 
 // fuzzBody sends arbitrary bodies to one operation: never a panic, never a 5xx but "not implemented", always a JSON answer.
@@ -42,6 +44,10 @@ func ensureLab(t testing.TB, w *world) {
 	t.Helper()
 	if _, err := w.store.Instance(t.Context(), labID); err != nil {
 		w.addLab(t)
+		inTx(t, w.store, func(ctx context.Context, tx store.Tx) error {
+			return tx.InsertConfiguration(ctx, trove.Configuration{ID: fuzzGroup, ProjectID: project, Name: "g", DatastoreVersionID: versionID("mysql", "5.7.29")})
+		})
+		w.change(t, labID, func(i *trove.Instance) { i.ConfigurationID = fuzzGroup })
 		return
 	}
 	w.finish(t, labID)
@@ -105,6 +111,38 @@ func FuzzOperationAction(f *testing.F) {
 
 func FuzzManageInstance(f *testing.F) {
 	fuzzBody(f, http.MethodPost, "/mgmt/instances/"+labID+"/action", `{"upgrade_agent":{"version":"1.2.3","healthy_seconds":5}}`, `{"upgrade_agent":{}}`)
+}
+
+func FuzzCreateConfiguration(f *testing.F) {
+	fuzzBody(f, http.MethodPost, "/configurations", `{"configuration":{"name":"a","values":{"wait_timeout":1},"datastore":{"type":"mysql","version":"5.7.29"}}}`,
+		`{"configuration":{"name":"a","values":{"max_connect_errors":18446744073709551616,"long_query_time":1e999999999,"sql_mode":null}}}`,
+		`{"configuration":{"name":"a","values":{"CONNECT_TIMEOUT":2,"connect_timeout":3}}}`)
+}
+
+// fuzzGroup is a group that the fixture's instance has, made when it is first asked for.
+const fuzzGroup = "e0000000-0000-4000-8000-000000000001"
+
+func FuzzUpdateConfiguration(f *testing.F) {
+	fuzzBody(f, http.MethodPut, "/configurations/"+fuzzGroup, `{"configuration":{"name":"b","description":"c","values":{"wait_timeout":5}}}`, `{"configuration":{}}`)
+}
+
+func FuzzEditConfiguration(f *testing.F) {
+	fuzzBody(f, http.MethodPatch, "/configurations/"+fuzzGroup, `{"configuration":{"values":{"wait_timeout":6,"performance_schema":true}}}`)
+}
+
+func FuzzCreateParameter(f *testing.F) {
+	fuzzBody(f, http.MethodPost, "/mgmt/datastores/versions/"+versionID("mysql", "8.0.29")+"/parameters",
+		`{"configuration-parameter":{"name":"p","restart_required":1,"data_type":"integer","max_size":"5","min_size":-3}}`,
+		`{"configuration-parameter":{"name":"p","restart_required":0,"data_type":"mystring","max_size":1e300}}`)
+}
+
+func FuzzCreateVersion(f *testing.F) {
+	fuzzBody(f, http.MethodPost, "/mgmt/datastore-versions",
+		`{"version":{"name":"n","datastore_name":"d","datastore_manager":"mysql","active":true,"image":"`+imageID+`","image_tags":["a"],"packages":["b"],"default":true}}`)
+}
+
+func FuzzEditVersion(f *testing.F) {
+	fuzzBody(f, http.MethodPatch, "/mgmt/datastore-versions/"+versionID("mysql", "8.0.29"), `{"active":false,"default":false,"name":"8"}`, `{"datastore_manager":"mariadb"}`)
 }
 
 // FuzzPath sends arbitrary paths and queries.

@@ -185,6 +185,7 @@ func (g *golden) replay(r *record) string {
 	g.handler.ServeHTTP(rec, req)
 	problem := g.compare(r, rec)
 	g.remember(r, rec)
+	g.rememberConfiguration(r, rec)
 	g.behind(r)
 	return problem
 }
@@ -218,7 +219,7 @@ func (g *golden) request(r *record) *http.Request {
 func (g *golden) setState(r *record) {
 	a, b := g.bound["instance_a"], g.bound["instance_b"]
 	gone := r.State == "instance_b deleted"
-	running := strings.Contains(r.State, "in BUILD") || strings.Contains(r.State, "status ") || r.State == "task UPDATING" ||
+	running := afterConfiguration[r.file+"/"+r.Name] || strings.Contains(r.State, "in BUILD") || strings.Contains(r.State, "status ") || r.State == "task UPDATING" ||
 		r.State == "just after reset_status"
 	for _, id := range []string{labID, a, b} {
 		if id == "" || r.file == "limits" {
@@ -242,6 +243,7 @@ func (g *golden) setState(r *record) {
 		return
 	}
 	g.special(r, a, b)
+	g.configurationState(r)
 }
 
 // atRest reports whether an instance is up, was heard of lately, and has no operation.

@@ -36,6 +36,9 @@ func (s *server) createInstance(ctx context.Context, c *call) (any, error) {
 	if err := s.chooseParts(ctx, c, body, &version, &i); err != nil {
 		return nil, err
 	}
+	if i.ConfigurationID, err = s.chooseGroup(ctx, c, lastSegment(body.str("configuration")), version.ID); err != nil {
+		return nil, err
+	}
 	input, err := s.createInput(ctx, c, body, &version, &i)
 	if err != nil {
 		return nil, err
@@ -63,6 +66,11 @@ func (s *server) insert(ctx context.Context, c *call, i trove.Instance, input tr
 		}
 		if err := tx.InsertInstance(ctx, i); err != nil {
 			return err
+		}
+		if i.ConfigurationID != "" { // it may have been deleted since it was looked at
+			if _, err := tx.Configuration(ctx, i.ConfigurationID); err != nil {
+				return noGroup(err, i.ConfigurationID)
+			}
 		}
 		var err error
 		op, err = workflow.Enqueue(ctx, tx, s.cfg.Clock.Now(), workflow.Request{
@@ -146,9 +154,6 @@ func (s *server) refuseUnavailable(ctx context.Context, c *call, body object) er
 	}
 	if body.has("restorePoint") {
 		return trove.Errorf(trove.KindNotFound, "Resource %s cannot be found.", body.obj("restorePoint").str("backupRef"))
-	}
-	if id := lastSegment(body.str("configuration")); id != "" {
-		return trove.Errorf(trove.KindNotFound, "Configuration group id: %s could not be found.", id)
 	}
 	if modules := body.list("modules"); len(modules) > 0 {
 		return trove.Errorf(trove.KindNotFound, "Module with ID %s could not be found.", modules[0].str("id"))

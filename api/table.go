@@ -26,6 +26,8 @@ func Operations() []Operation {
 		{"Root", rootOperations()},
 		{"Logs", logOperations()},
 		{"Datastores", datastoreOperations()},
+		{"Configuration groups", configurationOperations()},
+		{"Datastore versions and parameters", managedVersionOperations()},
 		{"Flavors, limits and quotas", limitOperations()},
 		{"Hosts", hostOperations()},
 		{"Guest agents", agentOperations()},

@@ -1,6 +1,7 @@
 package openapi
 
 import (
+	"encoding/json"
 	"reflect"
 	"strings"
 	"time"
@@ -19,6 +20,7 @@ var special = map[reflect.Type]node{
 	reflect.TypeFor[wire.Nullable](): {"type": []string{"string", "null"}},
 	reflect.TypeFor[wire.Ref]():      {"type": []string{"string", "integer"}},
 	reflect.TypeFor[wire.Size]():     {"type": []string{"integer", "string"}},
+	reflect.TypeFor[json.Number]():   {"type": "number"},
 	reflect.TypeFor[time.Time]():     {"type": "string", "format": "date-time"},
 }
 
