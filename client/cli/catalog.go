@@ -64,7 +64,7 @@ func (a *app) datastoreCmd() *cobra.Command {
 			return a.show([]string{"id", "name", "version", "datastore"}, row{v.ID, v.Name, v.Version, v.Datastore})
 		}),
 	}
-	return group("datastore", "Kinds and versions of databases", list, show, group("version", "Versions of a datastore", versions, version))
+	return group("datastore", "Kinds and versions of databases", list, show, group("version", "Versions of a datastore", versions, version, a.versionCreate(), a.versionSet(), a.versionDelete()))
 }
 
 var flavorColumns = []string{"ID", "Name", "RAM", "vCPUs", "Disk"}

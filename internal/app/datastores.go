@@ -45,19 +45,39 @@ func registerImage(ctx context.Context, st store.Store, m imagelayout.Manifest) 
 		if err != nil {
 			return err
 		}
-		v := trove.DatastoreVersion{ID: derivedID("version", m.Datastore, m.Version), DatastoreID: d.ID}
-		if known, err := tx.DatastoreVersion(ctx, v.ID); err == nil {
-			v = known
+		v := trove.DatastoreVersion{
+			ID: derivedID("version", m.Datastore, m.Version), DatastoreID: d.ID, Name: m.Version, Version: m.Version, Active: true,
+		}
+		known, err := tx.DatastoreVersion(ctx, v.ID)
+		if err == nil {
+			v = known // what administrators have changed since stays: the name, and whether it is active
 		} else if !trove.IsNotFound(err) {
 			return err
 		}
-		v.Name, v.Version, v.Manager, v.ImageID, v.Active, v.Capabilities = m.Version, m.Version, m.Manager, m.ID, true, m.Capabilities
+		v.Manager, v.ImageID, v.Capabilities = m.Manager, m.ID, m.Capabilities
 		if d.DefaultVersionID == "" {
 			d.DefaultVersionID = v.ID
 		}
 		if err := tx.PutDatastore(ctx, d); err != nil {
 			return err
 		}
-		return tx.PutDatastoreVersion(ctx, v)
+		if err := tx.PutDatastoreVersion(ctx, v); err != nil {
+			return err
+		}
+		return loadRules(ctx, tx, v, known.ImageID != m.ID)
 	})
+}
+
+// loadRules loads the rules of the engine's parameters into a version that has none, or whose image is another one. What administrators wrote or removed
+// stays as it is.
+func loadRules(ctx context.Context, tx store.Tx, v trove.DatastoreVersion, again bool) error {
+	e, known := engines()[v.Manager]
+	if !known {
+		return nil
+	}
+	have, err := tx.Parameters(ctx, v.ID, true)
+	if err != nil || (len(have) > 0 && !again) {
+		return err
+	}
+	return tx.ReplaceParameters(ctx, v.ID, trove.MergeParameters(have, e.Parameters))
 }
