@@ -72,7 +72,7 @@ func (c *Configurations) ReconcileOne(ctx context.Context, id string) error {
 	switch kind := trove.KindOf(err); {
 	case err == nil:
 	case kind == trove.KindUnavailable, kind == trove.KindConflict, ctx.Err() != nil:
-		return nil // when it is due again
+		return nil //nolint:nilerr // it is told when it is due again
 	default:
 		return errors.Join(err, c.refused(ctx, id, err))
 	}
