@@ -335,15 +335,24 @@ func (s *server) groupsOf(ctx context.Context, tx store.Tx, c *call, i *trove.In
 	return next, before, sameVersion(&next, i.DatastoreVersionID)
 }
 
+// holdGroup makes sure that a group which an instance gets in this transaction is not deleted by another one at the same time: both write its row.
+func holdGroup(ctx context.Context, tx store.Tx, id string) (trove.Configuration, error) {
+	g, err := tx.Configuration(ctx, id)
+	if err != nil {
+		return g, noGroup(err, id)
+	}
+	return g, tx.UpdateConfiguration(ctx, g, g.Updated)
+}
+
 // writeAttached writes that an instance has a group, or none. Conflict if the group has changed since its values were read.
 func (s *server) writeAttached(ctx context.Context, c *call, g trove.Configuration, group string, all []told) error {
 	return s.cfg.Store.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
 		if group != "" {
-			now, err := tx.Configuration(ctx, group)
+			now, err := holdGroup(ctx, tx, group)
 			if err != nil {
-				return noGroup(err, group)
+				return err
 			}
-			if now.Version != g.Version {
+			if !maps.EqualFunc(now.Values, g.Values, sameValue) {
 				return trove.Errorf(trove.KindConflict, "Configuration group %s was changed by another request just now. Try again.", group)
 			}
 		}

@@ -68,8 +68,8 @@ func (s *server) insert(ctx context.Context, c *call, i trove.Instance, input tr
 			return err
 		}
 		if i.ConfigurationID != "" { // it may have been deleted since it was looked at
-			if _, err := tx.Configuration(ctx, i.ConfigurationID); err != nil {
-				return noGroup(err, i.ConfigurationID)
+			if _, err := holdGroup(ctx, tx, i.ConfigurationID); err != nil {
+				return err
 			}
 		}
 		var err error

@@ -17,8 +17,12 @@ import (
 type Configurations struct{ cfg Config }
 
 const (
-	// tellWithin is how long this try has until the next one may begin.
-	tellWithin = time.Minute
+	// tellWithin is how long this try has until the next one may begin; the call itself has tellTimeout.
+	tellWithin  = time.Minute
+	tellTimeout = 5 * time.Second
+	// tellAgain is when a guest that does not answer is told again, restAgain an instance that is stopped is looked at again.
+	tellAgain = 15 * time.Second
+	restAgain = time.Minute
 	// refusedAgain is how long a database that refuses its configuration is left alone. Only a change of the group, or of the database, helps.
 	refusedAgain = 10 * time.Minute
 	tellAtOnce   = 200 // instances in one round
@@ -53,7 +57,7 @@ type attempt struct {
 	instance  trove.Instance
 	revision  int64
 	overrides map[string]json.RawMessage
-	later     bool // the instance is at work or stopped
+	later     bool // the instance is at work or stopped, or its guest silent
 }
 
 // errChanged says that the store says something else by now.
@@ -68,11 +72,13 @@ func (c *Configurations) ReconcileOne(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	done, err := c.cfg.Guests.ApplyConfiguration(ctx, id, guestapi.ApplyConfigurationArgs{Revision: a.revision, Overrides: a.overrides})
+	call, cancel := context.WithTimeout(ctx, tellTimeout)
+	defer cancel()
+	done, err := c.cfg.Guests.ApplyConfiguration(call, id, guestapi.ApplyConfigurationArgs{Revision: a.revision, Overrides: a.overrides})
 	switch kind := trove.KindOf(err); {
 	case err == nil:
 	case kind == trove.KindUnavailable, kind == trove.KindConflict, ctx.Err() != nil:
-		return nil //nolint:nilerr // it is told when it is due again
+		return c.putOff(ctx, id, tellAgain)
 	default:
 		return errors.Join(err, c.refused(ctx, id, err))
 	}
@@ -93,12 +99,17 @@ func (c *Configurations) begin(ctx context.Context, id string) (a attempt, err e
 		if a.instance, err = tx.Instance(ctx, id); err != nil {
 			return err //nolint:wrapcheck // wrapped below
 		}
-		a.later = !shouldRun(&a.instance) || a.instance.ServerStatus != trove.ServerActive
+		now, wait := c.cfg.Clock.Now(), tellWithin
+		switch i := &a.instance; {
+		case i.Stopped():
+			a.later, wait = true, restAgain
+		case !shouldRun(i), i.ServerStatus != trove.ServerActive, i.Silent(now):
+			a.later, wait = true, tellAgain
+		}
 		if a.overrides, err = Overrides(ctx, tx, &a.instance); err != nil {
 			return err
 		}
-		now := c.cfg.Clock.Now()
-		a.revision, err = tx.BeginConfiguration(ctx, id, now, now.Add(tellWithin))
+		a.revision, err = tx.BeginConfiguration(ctx, id, now, now.Add(wait))
 		return err //nolint:wrapcheck // wrapped below
 	})
 	if err != nil {
@@ -144,15 +155,23 @@ func sameOverrides(a, b map[string]json.RawMessage) bool {
 	return len(a) == len(b)
 }
 
-// refused says so in the instance's timeline, where its owner can read it, and puts the next try off.
-func (c *Configurations) refused(ctx context.Context, id string, cause error) error {
+// putOff leaves the guest alone for a while.
+func (c *Configurations) putOff(ctx context.Context, id string, wait time.Duration) error {
 	now := c.cfg.Clock.Now()
 	err := c.cfg.Store.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
-		_, err := tx.BeginConfiguration(ctx, id, now, now.Add(refusedAgain))
+		_, err := tx.BeginConfiguration(ctx, id, now, now.Add(wait))
 		return err //nolint:wrapcheck // wrapped below
 	})
 	if err != nil {
 		return fmt.Errorf("put off the configuration of %s: %w", id, err)
+	}
+	return nil
+}
+
+// refused says so in the instance's timeline, where its owner can read it.
+func (c *Configurations) refused(ctx context.Context, id string, cause error) error {
+	if err := c.putOff(ctx, id, refusedAgain); err != nil {
+		return err
 	}
 	return say(ctx, c.cfg, id, trove.EventConfigurationRefused, "The database does not take its configuration group: "+trove.MessageOf(cause))
 }

@@ -28,6 +28,7 @@ func (w *world) late(values string) {
 		return err
 	})
 	w.change(func(i *trove.Instance) { i.ConfigurationID = groupID })
+	w.heartbeat()
 }
 
 // candidates returns how many guests are to be told now.
@@ -76,7 +77,7 @@ func TestGuestThatIsAwayIsAskedAgain(t *testing.T) {
 	if n := w.candidates(); n != 0 {
 		t.Error("it is asked again at once")
 	}
-	w.clock.Add(time.Minute)
+	w.clock.Add(15 * time.Second)
 	if n := w.candidates(); n != 1 {
 		t.Error("it is forgotten")
 	}
@@ -85,6 +86,23 @@ func TestGuestThatIsAwayIsAskedAgain(t *testing.T) {
 	w.clock.Add(time.Hour)
 	if n := w.candidates(); n != 0 {
 		t.Error("it is told again and again")
+	}
+}
+
+// TestSilentGuestIsNotAsked: each question would last as long as a guest may take.
+func TestSilentGuestIsNotAsked(t *testing.T) {
+	w := newWorld(t)
+	w.late(`{}`)
+	w.clock.Add(time.Minute)
+	w.reconcileConfiguration(false)
+	if len(w.guests.told) != 0 {
+		t.Error("it was asked")
+	}
+	w.heartbeat()
+	w.clock.Add(15 * time.Second)
+	w.reconcileConfiguration(false)
+	if len(w.guests.told) != 1 {
+		t.Error("it was not told when it was heard of again")
 	}
 }
 
@@ -135,6 +153,7 @@ func TestChangeDuringTheTellingIsToldToo(t *testing.T) {
 	w.reconcileConfiguration(false)
 	w.guests.during = nil
 	w.clock.Add(time.Minute)
+	w.heartbeat()
 	if w.candidates() != 1 {
 		t.Fatal("the guest has an old value, and nobody tells it")
 	}

@@ -79,6 +79,7 @@ func TestGuestThatWasAwayCatchesUp(t *testing.T) {
 	w.must(http.StatusOK, http.MethodPatch, "/configurations/"+group, `{"configuration":{"values":{"wait_timeout":78}}}`)
 	w.wantVariable("away", "wait_timeout", "77")
 	w.startAgent()
+	w.seen()
 	w.until("the guest to be told", func() bool {
 		ids, err := w.configs.Candidates(t.Context())
 		if err != nil {

@@ -236,6 +236,17 @@ func (w *world) long(id string, cmd guestapi.Command, args any) {
 	}
 }
 
+// seen notes that the guest was heard of, as a conductor does.
+func (w *world) seen() {
+	w.t.Helper()
+	err := w.store.InTx(w.t.Context(), func(ctx context.Context, tx store.Tx) error {
+		return tx.RecordReports(ctx, []store.GuestReport{{InstanceID: instanceID, SeenAt: clock.System{}.Now(), BootID: "boot-1", Service: trove.ServiceHealthy}})
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
 func (w *world) until(what string, is func() bool) {
 	w.t.Helper()
 	for deadline := time.Now().Add(patience); !is(); time.Sleep(20 * time.Millisecond) {
