@@ -17,6 +17,7 @@ type DatastoreVersion struct {
 	Version       string // the version number, Name unless given
 	Manager       string // the engine driver in the guest
 	ImageID       string
+	ImageTags     []string
 	Active        bool
 	Packages      []string
 	Capabilities  Capabilities

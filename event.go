@@ -5,30 +5,32 @@ import "time"
 // The kinds of instance events. They are stored and therefore frozen; others may come, and whoever reads a kind that it does not know shows
 // its sentence. A kind of a database's status is EventDatabase and the status.
 const (
-	EventDatabase        = "database."        // + ServiceStatus: the guest says that the database's status changed
-	EventEngineFailed    = "engine.failed"    // the database's process ended by itself; Details are its log's last lines
-	EventEngineDown      = "engine.down"      // the database does not get up: it fails again and again
-	EventEngineBack      = "engine.back"      // and is up again after that
-	EventGuestSilent     = "guest.silent"     // nothing was heard of the guest for a while
-	EventGuestBack       = "guest.back"       // it is heard of again
-	EventAgentRestarted  = "agent.restarted"  // the guest agent started again, the machine did not
-	EventAgentChanged    = "agent.changed"    // another version of the guest agent runs
-	EventAgentRefused    = "agent.refused"    // an upgrade of the guest agent did not come to its end: it was refused, or taken back
-	EventAgentTakenBack  = "agent.taken_back" // the guest says that it went back to an older version because a newer one was not well
-	EventAgentDowngraded = "agent.downgraded" // an older version of the guest agent runs, and nobody asked for that
-	EventMachineStarted  = "machine.started"  // the machine started again
-	EventMachineRevived  = "machine.revived"  // the machine was not running and the control plane started it
-	EventMachineFailed   = "machine.failed"   // the cloud says that the machine cannot run
-	EventVolumeGone      = "volume.gone"      // the data volume is not there any more
-	EventLimitsMended    = "limits.mended"    // somebody changed the machine's limits, and they were put right
-	EventSpaceMended     = "space.mended"     // a part of the volume's reserved space was missing and was reserved again
-	EventVolumeBack      = "volume.back"      // it was found again
-	EventGuestRevoked    = "guest.revoked"    // the guest's key was revoked, the sentence says why
-	EventGuestCopied     = "guest.copied"     // two machines report as the guest of one instance
-	EventTokenReused     = "token.reused"     // somebody used the machine's enrolment token again
-	EventNetworkMended   = "network.mended"   // somebody changed the instance's network on the host, and it was made again
-	EventNetworkRefused  = "network.refused"  // the guest sent what it may not, or more than it may
-	EventTaskDropped     = "task.dropped"     // a task without an operation was cleared
+	EventDatabase             = "database."             // + ServiceStatus: the guest says that the database's status changed
+	EventEngineFailed         = "engine.failed"         // the database's process ended by itself; Details are its log's last lines
+	EventEngineDown           = "engine.down"           // the database does not get up: it fails again and again
+	EventEngineBack           = "engine.back"           // and is up again after that
+	EventGuestSilent          = "guest.silent"          // nothing was heard of the guest for a while
+	EventGuestBack            = "guest.back"            // it is heard of again
+	EventAgentRestarted       = "agent.restarted"       // the guest agent started again, the machine did not
+	EventAgentChanged         = "agent.changed"         // another version of the guest agent runs
+	EventAgentRefused         = "agent.refused"         // an upgrade of the guest agent did not come to its end: it was refused, or taken back
+	EventAgentTakenBack       = "agent.taken_back"      // the guest says that it went back to an older version because a newer one was not well
+	EventAgentDowngraded      = "agent.downgraded"      // an older version of the guest agent runs, and nobody asked for that
+	EventMachineStarted       = "machine.started"       // the machine started again
+	EventMachineRevived       = "machine.revived"       // the machine was not running and the control plane started it
+	EventMachineFailed        = "machine.failed"        // the cloud says that the machine cannot run
+	EventVolumeGone           = "volume.gone"           // the data volume is not there any more
+	EventLimitsMended         = "limits.mended"         // somebody changed the machine's limits, and they were put right
+	EventSpaceMended          = "space.mended"          // a part of the volume's reserved space was missing and was reserved again
+	EventVolumeBack           = "volume.back"           // it was found again
+	EventGuestRevoked         = "guest.revoked"         // the guest's key was revoked, the sentence says why
+	EventGuestCopied          = "guest.copied"          // two machines report as the guest of one instance
+	EventTokenReused          = "token.reused"          // somebody used the machine's enrolment token again
+	EventNetworkMended        = "network.mended"        // somebody changed the instance's network on the host, and it was made again
+	EventNetworkRefused       = "network.refused"       // the guest sent what it may not, or more than it may
+	EventConfigurationRefused = "configuration.refused" // the database refuses what its configuration group says
+
+	EventTaskDropped = "task.dropped" // a task without an operation was cleared
 )
 
 // InstanceEvent is one line of an instance's timeline beside those of its operations: something that happened to it.

@@ -54,6 +54,7 @@ type Guests interface {
 	Logs(ctx context.Context, instance string) ([]guestapi.LogState, error)
 	SetLog(ctx context.Context, instance, log string, on bool) error
 	PublishLog(ctx context.Context, instance string, args guestapi.PublishLogArgs) (guestapi.LogPublished, error)
+	ApplyConfiguration(ctx context.Context, instance string, args guestapi.ApplyConfigurationArgs) (guestapi.ConfigurationApplied, error)
 }
 
 // Grants makes grants for guests; grant.Issuer is it.
@@ -77,6 +78,10 @@ type Config struct {
 	Grants  Grants
 	Wake    func(context.Context) // called after an operation was enqueued; nil: the taskmanager finds it by itself
 
+	// Engines are the engine drivers that the deployment has, by manager: what a new datastore version gets from its driver, and what the defaults of an
+	// instance are.
+	Engines map[string]Engine
+
 	Region           string // "": RegionOne
 	DefaultDatastore string // what a create without a datastore gets; "": it has to name one
 	// PublicEndpoint is scheme, host and port under which clients reach this API ("https://db.example:8779"); links begin with it. "": as Trove
@@ -88,6 +93,14 @@ type Config struct {
 	// this process's own.
 	Rates       map[string]int
 	NoRateLimit bool
+}
+
+// Engine is what the deployment knows of an engine driver.
+type Engine struct {
+	Capabilities trove.Capabilities
+	Parameters   []trove.Parameter
+	// Defaults returns the options that follow from a flavor; nil: the driver does not say.
+	Defaults func(ram, vcpus int) map[string]string
 }
 
 // Defaults.

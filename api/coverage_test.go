@@ -191,6 +191,7 @@ func coverageWorld(t *testing.T, state string) (*world, *strings.Replacer) {
 	w.guests.users[labID] = []trove.User{{Name: "u1", Host: "%", Databases: []string{"db1"}}}
 	w.guests.tls.Cert, _ = serverCertificate(t)
 	w.addFuzzed(t)
+	w.addGroup(t)
 	w.backup(t, trove.Backup{ID: coverageBackup, InstanceID: labID, State: trove.BackupCompleted, DatastoreVersionID: versionID("mysql", "5.7.29")})
 	switch state {
 	case "a member":
@@ -212,7 +213,7 @@ func coverageWorld(t *testing.T, state string) (*world, *strings.Replacer) {
 			return nil
 		})
 	}
-	return w, strings.NewReplacer(labID, "{instance}", absentID, "{id}", coverageBackup, "{backup}", fuzzModule, "{module}", fuzzCluster, "{cluster}", "req-", "")
+	return w, strings.NewReplacer(labID, "{instance}", absentID, "{id}", coverageBackup, "{backup}", fuzzModule, "{module}", fuzzCluster, "{cluster}", fuzzGroup, "{configuration}", "req-", "")
 }
 
 // What cannot be made over the API.
@@ -223,8 +224,8 @@ const (
 
 var placeholders = strings.NewReplacer(
 	"{instance}", labID, "{database}", "db1", "{user}", "u1", "{datastore}", "mysql", "{version}", versionID("mysql", "5.7.29"), "{flavor}", "2", "{alias}", "Mgmt",
-	"{project}", project, "{network}", networkID, "{image}", imageID, "{backup}", coverageBackup, "{configuration}", absentID, "{module}", fuzzModule, "{cluster}", fuzzCluster,
-	"{member}", coverageMember,
+	"{project}", project, "{network}", networkID, "{image}", imageID, "{backup}", coverageBackup, "{configuration}", fuzzGroup, "{module}", fuzzModule, "{cluster}", fuzzCluster,
+	"{member}", coverageMember, "{unused_version}", versionID("postgresql", "12.4"),
 	"{parameter}", "max_connections", "{host}", "h", "{type}", "t", "{key}", "k",
 )
 

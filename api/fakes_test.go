@@ -128,8 +128,12 @@ type fakeGuests struct {
 	mu        sync.Mutex
 	databases map[string][]string
 	users     map[string][]trove.User
-	rename    bool          // UpdateUser changes names and hosts
-	block     chan struct{} // not nil: calls wait for it
+	applied   map[string]guestapi.ApplyConfigurationArgs // the last one, by instance
+	asked     map[string]int                             // how often each was told its configuration
+	refuse    map[string]error                           // what ApplyConfiguration answers, by instance
+	meanwhile func()                                     // called by ApplyConfiguration before it answers
+	rename    bool                                       // UpdateUser changes names and hosts
+	block     chan struct{}                              // not nil: calls wait for it
 	down      bool
 	tls       guestapi.SetTLSArgs // as it is
 	tlsError  error               // of changes of TLS
@@ -137,7 +141,10 @@ type fakeGuests struct {
 }
 
 func newGuests() *fakeGuests {
-	return &fakeGuests{fakeLogs: newFakeLogs(), databases: map[string][]string{}, users: map[string][]trove.User{}, rename: true}
+	return &fakeGuests{
+		fakeLogs: newFakeLogs(), databases: map[string][]string{}, users: map[string][]trove.User{}, rename: true,
+		applied: map[string]guestapi.ApplyConfigurationArgs{}, asked: map[string]int{}, refuse: map[string]error{},
+	}
 }
 
 func (g *fakeGuests) enter(ctx context.Context) (func(), error) {
@@ -370,6 +377,32 @@ func (g *fakeGuests) DisableRoot(ctx context.Context, _ string) error {
 	return err
 }
 
+// ApplyConfiguration does as a guest does. Whatever performance_schema is set to waits for a restart, which never comes.
+func (g *fakeGuests) ApplyConfiguration(ctx context.Context, id string, args guestapi.ApplyConfigurationArgs) (guestapi.ConfigurationApplied, error) {
+	var done guestapi.ConfigurationApplied
+	leave, err := g.enter(ctx)
+	if err != nil {
+		return done, err
+	}
+	defer leave()
+	g.asked[id]++
+	if meanwhile := g.meanwhile; meanwhile != nil {
+		g.meanwhile = nil
+		meanwhile()
+	}
+	if err := g.refuse[id]; err != nil {
+		return done, err
+	}
+	if args.Revision < g.applied[id].Revision {
+		return done, trove.Errorf(trove.KindConflict, "The guest has heard of a newer configuration already.")
+	}
+	g.applied[id] = args
+	if _, static := args.Overrides["performance_schema"]; static {
+		done.Restart = []string{"performance_schema"}
+	}
+	return done, nil
+}
+
 // world is a server with everything around it.
 type world struct {
 	handler http.Handler
@@ -426,7 +459,7 @@ func newWorld(t testing.TB, quotas map[string]int, change func(*api.Config)) *wo
 	w.config = api.Config{
 		Store: st, Auth: fakeAuth{}, Policy: rules, Guests: w.guests, Catalog: newCatalog(), Sealer: fakeSealer{}, Clock: w.clock,
 		Log: slog.New(slog.DiscardHandler), DefaultDatastore: "mysql", MaxVolumeSize: 100, NoRateLimit: true,
-		Wake: func(context.Context) { *w.woken++ }, Objects: w.guests.objects, Grants: w.guests,
+		Wake: func(context.Context) { *w.woken++ }, Objects: w.guests.objects, Grants: w.guests, Engines: fixtureEngines(),
 	}
 	if change != nil {
 		change(&w.config)

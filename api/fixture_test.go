@@ -1,13 +1,17 @@
 package api_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
+	"strconv"
 	"testing"
 	"time"
 
 	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/api"
 	"github.com/trove-dbaas/trove/store"
 	"github.com/trove-dbaas/trove/store/sqlstore"
 )
@@ -43,12 +47,57 @@ func inTx(t testing.TB, st *sqlstore.Store, fn func(ctx context.Context, tx stor
 	}
 }
 
+// fixtureEngines are the drivers of the recording's datastores. A new version begins without parameters, as it does in Trove.
+func fixtureEngines() map[string]api.Engine {
+	all := map[string]api.Engine{}
+	for _, f := range datastoreFixture {
+		all[f.name] = api.Engine{Capabilities: fixtureCapabilities, Defaults: func(ram, vcpus int) map[string]string {
+			return map[string]string{"port": "3306", "innodb_buffer_pool_size": fmt.Sprintf("%dM", ram/4), "thread_cache_size": strconv.Itoa(4 * vcpus)}
+		}}
+	}
+	return all
+}
+
+// recordedRules are the rules that the recording's server had loaded, by datastore.
+func recordedRules() (map[string][]trove.Parameter, error) {
+	data, err := os.ReadFile("testdata/golden/parameters.jsonl")
+	if err != nil {
+		return nil, err
+	}
+	all := map[string][]trove.Parameter{}
+	for line := range bytes.Lines(data) {
+		var r struct {
+			Name     string
+			Response struct {
+				JSON struct {
+					Parameters []trove.Parameter `json:"configuration-parameters"`
+				}
+			}
+		}
+		if err := json.Unmarshal(line, &r); err != nil {
+			continue // not a list
+		}
+		if name, ok := map[string]string{"list-mysql": "mysql", "list-mariadb-by-name": "mariadb", "list-postgresql": "postgresql"}[r.Name]; ok {
+			all[name] = r.Response.JSON.Parameters
+		}
+	}
+	if len(all) != len(datastoreFixture) {
+		return nil, fmt.Errorf("the recording has rules of %d datastores", len(all))
+	}
+	return all, nil
+}
+
+var fixtureCapabilities = trove.Capabilities{
+	Port: 3306, Volume: true, Databases: true, Users: true, Root: true, Replication: true, UserHosts: true,
+	ReservedUsers: []string{"os_admin", "root"}, ReservedDatabases: []string{"mysql", "information_schema", "performance_schema", "sys"},
+	MaxUserName: 16, MaxDatabaseName: 64,
+	CharacterSets: map[string][]string{"utf8": {"utf8_general_ci", "utf8_bin"}, "latin1": {"latin1_swedish_ci"}},
+}
+
 func loadDatastores(st *sqlstore.Store) error {
-	caps := trove.Capabilities{
-		Port: 3306, Volume: true, Databases: true, Users: true, Root: true, Replication: true, UserHosts: true,
-		ReservedUsers: []string{"os_admin", "root"}, ReservedDatabases: []string{"mysql", "information_schema", "performance_schema", "sys"},
-		MaxUserName: 16, MaxDatabaseName: 64,
-		CharacterSets: map[string][]string{"utf8": {"utf8_general_ci", "utf8_bin"}, "latin1": {"latin1_swedish_ci"}},
+	rules, err := recordedRules()
+	if err != nil {
+		return err
 	}
 	return st.InTx(context.Background(), func(ctx context.Context, tx store.Tx) error {
 		for _, d := range datastoreFixture {
@@ -56,12 +105,15 @@ func loadDatastores(st *sqlstore.Store) error {
 			if err := tx.PutDatastore(ctx, ds); err != nil {
 				return err
 			}
-			caps := caps
+			caps := fixtureCapabilities
 			caps.Clusters = d.name == "mariadb"
 			for _, v := range d.versions {
 				err := tx.PutDatastoreVersion(ctx, trove.DatastoreVersion{
 					ID: versionID(d.name, v), DatastoreID: d.id, Name: v, Version: v, Manager: d.name, ImageID: imageID, Active: true, Capabilities: caps,
 				})
+				if err == nil {
+					err = tx.ReplaceParameters(ctx, versionID(d.name, v), rules[d.name])
+				}
 				if err != nil {
 					return err
 				}

@@ -45,6 +45,8 @@ func ensureLab(t testing.TB, w *world) {
 	if _, err := w.store.Instance(t.Context(), labID); err != nil {
 		w.addLab(t)
 		w.addFuzzed(t)
+		w.addGroup(t)
+		w.change(t, labID, func(i *trove.Instance) { i.ConfigurationID = fuzzGroup })
 		return
 	}
 	w.finish(t, labID)
@@ -58,6 +60,13 @@ const (
 	fuzzModule  = "20000000-0000-4000-8000-000000000001"
 	fuzzCluster = "30000000-0000-4000-8000-000000000001"
 )
+
+func (w *world) addGroup(t testing.TB) {
+	t.Helper()
+	inTx(t, w.store, func(ctx context.Context, tx store.Tx) error {
+		return tx.InsertConfiguration(ctx, trove.Configuration{ID: fuzzGroup, ProjectID: project, Name: "g", DatastoreVersionID: versionID("mysql", "5.7.29")})
+	})
+}
 
 func (w *world) addFuzzed(t testing.TB) {
 	t.Helper()
@@ -177,6 +186,38 @@ func FuzzCreateCluster(f *testing.F) {
 func FuzzClusterAction(f *testing.F) {
 	fuzzBody(f, http.MethodPost, "/clusters/"+fuzzCluster, `{"grow":[`+clusterNode+`]}`, `{"shrink":[{"id":"`+labID+`"}]}`, `{"reset-status":{"force_delete":1}}`,
 		`{"upgrade":{"datastore_version":"10.11.6"}}`)
+}
+
+func FuzzCreateConfiguration(f *testing.F) {
+	fuzzBody(f, http.MethodPost, "/configurations", `{"configuration":{"name":"a","values":{"wait_timeout":1},"datastore":{"type":"mysql","version":"5.7.29"}}}`,
+		`{"configuration":{"name":"a","values":{"max_connect_errors":18446744073709551616,"long_query_time":1e999999999,"sql_mode":null}}}`,
+		`{"configuration":{"name":"a","values":{"CONNECT_TIMEOUT":2,"connect_timeout":3}}}`)
+}
+
+// fuzzGroup is a group that the fixture's instance has, made when it is first asked for.
+const fuzzGroup = "e0000000-0000-4000-8000-000000000001"
+
+func FuzzUpdateConfiguration(f *testing.F) {
+	fuzzBody(f, http.MethodPut, "/configurations/"+fuzzGroup, `{"configuration":{"name":"b","description":"c","values":{"wait_timeout":5}}}`, `{"configuration":{}}`)
+}
+
+func FuzzEditConfiguration(f *testing.F) {
+	fuzzBody(f, http.MethodPatch, "/configurations/"+fuzzGroup, `{"configuration":{"values":{"wait_timeout":6,"performance_schema":true}}}`)
+}
+
+func FuzzCreateParameter(f *testing.F) {
+	fuzzBody(f, http.MethodPost, "/mgmt/datastores/versions/"+versionID("mysql", "8.0.29")+"/parameters",
+		`{"configuration-parameter":{"name":"p","restart_required":1,"data_type":"integer","max_size":"5","min_size":-3}}`,
+		`{"configuration-parameter":{"name":"p","restart_required":0,"data_type":"mystring","max_size":1e300}}`)
+}
+
+func FuzzCreateVersion(f *testing.F) {
+	fuzzBody(f, http.MethodPost, "/mgmt/datastore-versions",
+		`{"version":{"name":"n","datastore_name":"d","datastore_manager":"mysql","active":true,"image":"`+imageID+`","image_tags":["a"],"packages":["b"],"default":true}}`)
+}
+
+func FuzzEditVersion(f *testing.F) {
+	fuzzBody(f, http.MethodPatch, "/mgmt/datastore-versions/"+versionID("mysql", "8.0.29"), `{"active":false,"default":false,"name":"8"}`, `{"datastore_manager":"mariadb"}`)
 }
 
 // FuzzPath sends arbitrary paths and queries.

@@ -191,6 +191,7 @@ func (g *golden) replay(r *record) string {
 	g.handler.ServeHTTP(rec, req)
 	problem := g.compare(r, rec)
 	g.remember(r, rec)
+	g.rememberConfiguration(r, rec)
 	g.behind(r)
 	return problem
 }
@@ -227,7 +228,7 @@ var afterMgmtAction = regexp.MustCompile(`^(rebooting|migrating|rebuilding|reset
 func (g *golden) setState(r *record) {
 	a, b := g.bound["instance_a"], g.bound["instance_b"]
 	gone := r.State == "instance_b deleted"
-	running := strings.Contains(r.State, "in BUILD") || strings.Contains(r.State, "status ") || r.State == "task UPDATING" ||
+	running := afterConfiguration[r.file+"/"+r.Name] || strings.Contains(r.State, "in BUILD") || strings.Contains(r.State, "status ") || r.State == "task UPDATING" ||
 		r.State == "just after reset_status" || r.file == "mgmt-instances" && afterMgmtAction.MatchString(r.Name)
 	for _, id := range []string{labID, a, b} {
 		if id == "" || r.file == "limits" || r.file == "clusters" {
@@ -237,7 +238,6 @@ func (g *golden) setState(r *record) {
 		if err != nil || running || g.atRest(&i) {
 			continue // gone; or the state is what the request before it brought about; or nothing is to be done
 		}
-		g.clock.Add(time.Millisecond) // lists are in the order of changes: not at the same time as another one
 		g.finish(g.t, id)
 		if _, err := g.store.Instance(g.t.Context(), id); err != nil {
 			continue
@@ -253,6 +253,7 @@ func (g *golden) setState(r *record) {
 	}
 	g.special(r, a, b)
 	g.specialBackup(r)
+	g.configurationState(r)
 }
 
 // atRest reports whether an instance is up, was heard of lately, and has no operation.
@@ -305,6 +306,11 @@ func (g *golden) special(r *record, a, b string) {
 		}
 	}
 	switch {
+	case r.file == "mgmt-instances" && (r.Name == "list" || r.Name == "list-include-clustered"): // in the order of changes
+		for _, id := range []string{labID, a, b} {
+			g.clock.Add(time.Millisecond)
+			g.change(g.t, id, func(*trove.Instance) {})
+		}
 	case r.State == "database stopped":
 		g.report(g.t, b, trove.ServiceShutdown, g.clock.Now())
 	case strings.HasPrefix(r.State, "instance_b a replica of instance_a"):

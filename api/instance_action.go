@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -277,6 +278,9 @@ func (s *server) updateInstance(ctx context.Context, c *call) (any, error) {
 			others = append(others, key)
 		}
 	}
+	if len(want) == 0 && c.req.Method == http.MethodPut {
+		return nil, s.attach(ctx, c, "") // so gophercloud, and terraform with it, says detach
+	}
 	if len(others) > 1 {
 		return nil, bad("Only one attribute (except 'name') is allowed to update.")
 	}
@@ -304,9 +308,7 @@ func (s *server) updateOther(ctx context.Context, c *call, want object, key stri
 	case "access":
 		return s.updateAccess(ctx, c, want.obj("access"))
 	case "configuration":
-		if id := want.str("configuration"); id != "" {
-			return trove.Errorf(trove.KindNotFound, "Configuration group id: %s could not be found.", id)
-		}
+		return s.attach(ctx, c, want.str("configuration"))
 	case "replica_of", "slave_of":
 		return s.detachInstance(c)
 	case "datastore_version":

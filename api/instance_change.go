@@ -84,6 +84,7 @@ func (s *server) deleteInstance(ctx context.Context, c *call) (any, error) {
 			}
 			again = i.Task == trove.TaskDeleting
 			i.Task = trove.TaskDeleting
+			i.ConfigurationID = "" // so that the group may be deleted at once
 			return nil
 		})
 		if err != nil || again {

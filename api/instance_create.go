@@ -36,6 +36,9 @@ func (s *server) createInstance(ctx context.Context, c *call) (any, error) {
 	if err := s.chooseParts(ctx, c, body, &version, &i); err != nil {
 		return nil, err
 	}
+	if i.ConfigurationID, err = s.chooseGroup(ctx, c, lastSegment(body.str("configuration")), version.ID); err != nil {
+		return nil, err
+	}
 	input, err := s.createInput(ctx, c, body, &version, &i)
 	if err != nil {
 		return nil, err
@@ -66,6 +69,11 @@ func (s *server) insert(ctx context.Context, c *call, i trove.Instance, input tr
 		}
 		if err := tx.InsertInstance(ctx, i); err != nil {
 			return err
+		}
+		if i.ConfigurationID != "" { // it may have been deleted since it was looked at
+			if _, err := holdGroup(ctx, tx, i.ConfigurationID); err != nil {
+				return err
+			}
 		}
 		var err error
 		op, err = workflow.Enqueue(ctx, tx, s.cfg.Clock.Now(), workflow.Request{
@@ -146,9 +154,6 @@ func (s *server) refuseUnavailable(ctx context.Context, c *call, body object) er
 	}
 	if n, _ := whole(body["replica_count"]); n > 1 {
 		return trove.Errorf(trove.KindBadRequest, "Replica count only valid when creating replicas. Cannot create %d instances.", n)
-	}
-	if id := lastSegment(body.str("configuration")); id != "" {
-		return trove.Errorf(trove.KindNotFound, "Configuration group id: %s could not be found.", id)
 	}
 	return nil
 }

@@ -89,6 +89,9 @@ func (s *server) viewInstance(ctx context.Context, c *call, i *trove.Instance, r
 	}
 	if v.detail {
 		addDetail(&out, c, i, &version, known)
+		if err := s.addGroup(ctx, &out); err != nil {
+			return out, err
+		}
 	}
 	if v.usage && out.Volume != nil {
 		addUsage(out.Volume, i, out.Status)

@@ -23,7 +23,7 @@ type matcher struct {
 
 // unbound are the placeholders that stand for any value of a form.
 var unbound = map[string]string{
-	"uuid": `[0-9a-f]{8}-[0-9a-f-]{27}`, "any_instance": `[0-9a-f-]{36}`, "any_backup": `[0-9a-f-]{36}`, "any_module": `[0-9a-f-]{36}`, "hex32": `[0-9a-f]{32}`, "request_id": `req-[0-9a-f-]{36}`,
+	"uuid": `[0-9a-f]{8}-[0-9a-f-]{27}`, "any_configuration": `[0-9a-f-]{36}`, "any_instance": `[0-9a-f-]{36}`, "any_backup": `[0-9a-f-]{36}`, "any_module": `[0-9a-f-]{36}`, "hex32": `[0-9a-f]{32}`, "request_id": `req-[0-9a-f-]{36}`,
 	"time": `\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d`, "time_z": `\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ`, "password": `.*`, "operating_status": `.*`,
 	"server_id": `.*`, "retryAfter": `\d+`, "traceback": `(?s:.*)`, "marker": `[^&]*`, "number": `.*`,
 	"time_fraction": `\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+`,
@@ -46,7 +46,8 @@ func (m *matcher) pattern(text string) string {
 			b.WriteString(form)
 		case bound:
 			b.WriteString(regexp.QuoteMeta(value))
-		case strings.HasPrefix(name, "instance_"), strings.HasPrefix(name, "module"):
+		case strings.HasPrefix(name, "instance_"), strings.HasPrefix(name, "module"), strings.HasPrefix(name, "configuration"), strings.HasPrefix(name, "version_"),
+			name == "datastore_new":
 			b.WriteString(unbound["uuid"])
 		default:
 			b.WriteString(regexp.QuoteMeta(text[at[0]:at[1]]))

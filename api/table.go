@@ -32,6 +32,8 @@ func Operations() []Operation {
 		{"Modules", moduleOperations()},
 		{"Clusters", clusterOperations()},
 		{"Datastores", datastoreOperations()},
+		{"Configuration groups", configurationOperations()},
+		{"Datastore versions and parameters", managedVersionOperations()},
 		{"Flavors, limits and quotas", limitOperations()},
 		{"Management of instances", mgmtOperations()},
 		{"Extensions", extensionOperations()},
@@ -68,12 +70,12 @@ func instanceOperations() []Operation {
 		},
 		{
 			ID: "updateInstance", Method: http.MethodPut, Path: "/instances/{instance}", Rule: "instance:update", Schema: "instance-update.json",
-			Summary: "Rename an instance or change its access rules; rules that are left out stay.",
+			Summary: "Rename an instance, change its access rules, or attach or detach a configuration group (null, or an empty object). Rules that are left out stay.",
 			Success: http.StatusAccepted, handle: (*server).updateInstance,
 		},
 		{
 			ID: "editInstance", Method: http.MethodPatch, Path: "/instances/{instance}", Rule: "instance:update", Schema: "instance-edit.json",
-			Summary: "Rename an instance. Deprecated: use PUT.", Success: http.StatusAccepted, handle: (*server).updateInstance,
+			Summary: "Rename an instance, or attach or detach a configuration group. Deprecated: use PUT.", Success: http.StatusAccepted, handle: (*server).updateInstance,
 		},
 		{
 			ID: "deleteInstance", Method: http.MethodDelete, Path: "/instances/{instance}", Rule: "instance:delete",

@@ -127,6 +127,16 @@ func (c *Client) UpdateInstance(ctx context.Context, id string, change wire.Inst
 	return c.do(ctx, http.MethodPut, instancePath(id), wire.InstanceUpdateBody{Instance: change}, nil)
 }
 
+// AttachConfiguration gives the instance a configuration group. It returns when the database has what the group says.
+func (c *Client) AttachConfiguration(ctx context.Context, id, group string) error {
+	return c.do(ctx, http.MethodPut, instancePath(id), wire.InstanceUpdateBody{Instance: wire.InstanceUpdate{Configuration: wire.SetConfiguration(group)}}, nil)
+}
+
+// DetachConfiguration takes the instance's configuration group.
+func (c *Client) DetachConfiguration(ctx context.Context, id string) error {
+	return c.do(ctx, http.MethodPut, instancePath(id), wire.InstanceUpdateBody{Instance: wire.InstanceUpdate{Configuration: wire.SetConfiguration("")}}, nil)
+}
+
 // DeleteInstance asks for the instance to be removed.
 func (c *Client) DeleteInstance(ctx context.Context, id string) error {
 	return c.do(ctx, http.MethodDelete, instancePath(id), nil, nil)

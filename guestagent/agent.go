@@ -76,6 +76,8 @@ type Agent struct {
 	slots   chan struct{} // short commands that run
 	waiting chan struct{} // short commands that run or wait
 
+	configuring sync.Mutex // held by the command that changes parameters
+
 	mu    sync.Mutex
 	queue []guestapi.Request
 

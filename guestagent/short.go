@@ -36,6 +36,8 @@ var shortCommands = map[guestapi.Command]shortFunc{
 	guestapi.CmdShowTLS:        showTLS,
 	guestapi.CmdSetTLS:         setTLS,
 	guestapi.CmdRollbackTLS:    rollbackTLS,
+
+	guestapi.CmdApplyConfiguration: needsEngine(applyConfiguration),
 }
 
 // commands is what hello lists.

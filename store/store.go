@@ -43,6 +43,7 @@ type Reader interface {
 	Backups
 	Modules
 	Clusters
+	ConfigurationReader
 
 	// Instance returns a living instance with its guest's state joined.
 	Instance(ctx context.Context, id string) (trove.Instance, error)
@@ -106,6 +107,7 @@ type Tx interface {
 	BackupsTx
 	ModulesTx
 	ClustersTx
+	ConfigurationWriter
 
 	InsertInstance(ctx context.Context, i trove.Instance) error
 	// UpdateInstance reads the instance, lets change alter it and writes every column but id, project and guest state. Updated is
@@ -119,7 +121,7 @@ type Tx interface {
 	PutDatastore(ctx context.Context, d trove.Datastore) error
 	PutDatastoreVersion(ctx context.Context, v trove.DatastoreVersion) error
 	DeleteDatastore(ctx context.Context, id string) error
-	DeleteDatastoreVersion(ctx context.Context, id string) error
+	DeleteDatastoreVersion(ctx context.Context, id string) error // with its parameters
 
 	// TakeQuota adds the amounts to what the project uses, all or none. Beyond a limit it is an OverLimit error with Trove's message
 	// "Quota exceeded for resources: ['instances']." GiveQuota takes them back, never below zero.

@@ -106,7 +106,24 @@ func setTask(i *trove.Instance, t trove.Task) {
 type closing struct {
 	what   string     // of the fault, such as "The restart failed"
 	failed trove.Task // the task after a failure
-	change func(ctx context.Context, tx store.Tx, op *workflow.Op, i *trove.Instance, ok bool) error
+	// restarts says that the engine was restarted, or is down, when it went well: no part of its configuration waits for that any more.
+	restarts bool
+	change   func(ctx context.Context, tx store.Tx, op *workflow.Op, i *trove.Instance, ok bool) error
+}
+
+// freeTask returns the task of an instance that is free: none, or the sign that its configuration waits for a restart.
+func (m *Manager) freeTask(ctx context.Context, tx store.Tx, instance string, restarted bool) (trove.Task, error) {
+	c, err := tx.InstanceConfiguration(ctx, instance)
+	if err != nil {
+		return trove.TaskNone, err //nolint:wrapcheck // says of which instance
+	}
+	switch {
+	case !c.Restart:
+		return trove.TaskNone, nil
+	case !restarted:
+		return trove.TaskRestartRequired, nil
+	}
+	return trove.TaskNone, tx.SetConfigurationRestart(ctx, instance, false) //nolint:wrapcheck // says of which instance
 }
 
 // closed makes the Closed function of a definition.
@@ -114,7 +131,11 @@ func (m *Manager) closed(c closing) func(context.Context, store.Tx, *workflow.Op
 	return func(ctx context.Context, tx store.Tx, op *workflow.Op, state trove.OperationState, cause string) error {
 		ok, now := state == trove.OperationDone, m.clock.Now()
 		deleting := false
-		err := tx.UpdateInstance(ctx, op.Target(), now, func(i *trove.Instance) error {
+		free, err := m.freeTask(ctx, tx, op.Target(), ok && c.restarts)
+		if err != nil {
+			return err
+		}
+		err = tx.UpdateInstance(ctx, op.Target(), now, func(i *trove.Instance) error {
 			if c.change != nil {
 				if err := c.change(ctx, tx, op, i, ok); err != nil {
 					return err
@@ -122,11 +143,14 @@ func (m *Manager) closed(c closing) func(context.Context, store.Tx, *workflow.Op
 			}
 			deleting = i.Task == trove.TaskDeleting
 			if ok {
-				setTask(i, trove.TaskNone)
+				setTask(i, free)
 				i.Fault = nil
 				return nil
 			}
-			setTask(i, c.failed)
+			if c.failed != trove.TaskNone {
+				free = c.failed
+			}
+			setTask(i, free)
 			i.Fault = faultOf(c.what, op, cause, now)
 			return nil
 		})

@@ -13,6 +13,7 @@ import (
 	"github.com/trove-dbaas/trove/guestapi"
 	"github.com/trove-dbaas/trove/internal/workflow"
 	"github.com/trove-dbaas/trove/store"
+	"github.com/trove-dbaas/trove/taskmanager/reconcilers"
 	"github.com/trove-dbaas/trove/taskmanager/specs"
 )
 
@@ -213,7 +214,11 @@ func (m *Manager) prepareArgs(ctx context.Context, op *workflow.Op) (guestapi.Pr
 	if err != nil {
 		return guestapi.PrepareArgs{}, fmt.Errorf("read instance %s: %w", op.Target(), err)
 	}
-	args := guestapi.PrepareArgs{ServerID: i.ServerID, RAM: in.Flavor.RAM, VCPUs: in.Flavor.VCPUs, Databases: in.Databases}
+	overrides, err := reconcilers.Overrides(ctx, m.store, &i)
+	if err != nil {
+		return guestapi.PrepareArgs{}, err //nolint:wrapcheck // says which group
+	}
+	args := guestapi.PrepareArgs{ServerID: i.ServerID, RAM: in.Flavor.RAM, VCPUs: in.Flavor.VCPUs, Databases: in.Databases, Overrides: overrides}
 	if in.Sealed == "" {
 		return args, nil
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/trove-dbaas/trove/guestapi"
 	"github.com/trove-dbaas/trove/internal/workflow"
 	"github.com/trove-dbaas/trove/store"
+	"github.com/trove-dbaas/trove/taskmanager/reconcilers"
 )
 
 // resizeFlavor gives the machine and the engine other resources. The engine's settings change while the machine has the larger of
@@ -35,7 +36,7 @@ func (m *Manager) resizeFlavor() *workflow.Definition {
 			},
 			{Name: "ready", Says: "finishing", Do: m.ready, Undo: blame(nil)},
 		},
-		Closed: m.closed(closing{what: "The resize failed", failed: trove.TaskNone, change: resized}),
+		Closed: m.closed(closing{what: "The resize failed", failed: trove.TaskNone, change: resized, restarts: true}),
 	}
 }
 
@@ -74,10 +75,19 @@ func (m *Manager) configure(which func(trove.ResizeFlavorInput) trove.Flavor) fu
 				if err != nil {
 					return nil, fmt.Errorf("read instance %s: %w", op.Target(), err)
 				}
-				return guestapi.ConfigureArgs{ServerID: i.ServerID, RAM: f.RAM, VCPUs: f.VCPUs, Restart: true}, nil
+				return m.configureArgs(ctx, &i, f)
 			},
 		}, nil
 	}
+}
+
+// configureArgs are the settings of an engine that is started or restarted, with what its configuration group says.
+func (m *Manager) configureArgs(ctx context.Context, i *trove.Instance, f trove.Flavor) (guestapi.ConfigureArgs, error) {
+	overrides, err := reconcilers.Overrides(ctx, m.store, i)
+	if err != nil {
+		return guestapi.ConfigureArgs{}, err //nolint:wrapcheck // says which group
+	}
+	return guestapi.ConfigureArgs{ServerID: i.ServerID, RAM: f.RAM, VCPUs: f.VCPUs, Overrides: overrides, Restart: true}, nil
 }
 
 // resizeMachine gives the machine its new flavor.

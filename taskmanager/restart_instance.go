@@ -38,7 +38,7 @@ func restart(context.Context, *workflow.Op) (command, error) {
 
 // restartClosed frees the instance. A status that nobody has overwritten since is settled: serving after a success, unknown after a failure.
 func (m *Manager) restartClosed(ctx context.Context, tx store.Tx, op *workflow.Op, state trove.OperationState, cause string) error {
-	if err := m.closed(closing{what: "The restart failed", failed: trove.TaskNone})(ctx, tx, op, state, cause); err != nil {
+	if err := m.closed(closing{what: "The restart failed", failed: trove.TaskNone, restarts: true})(ctx, tx, op, state, cause); err != nil {
 		return err
 	}
 	if state == trove.OperationDone {

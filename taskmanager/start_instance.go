@@ -134,14 +134,14 @@ func (m *Manager) startEngine(_ context.Context, op *workflow.Op) (command, erro
 			if err != nil {
 				return nil, err
 			}
-			return guestapi.ConfigureArgs{ServerID: i.ServerID, RAM: f.RAM, VCPUs: f.VCPUs, Restart: true}, nil
+			return m.configureArgs(ctx, &i, f)
 		},
 	}, nil
 }
 
 // startClosed writes that the instance runs, or leaves it stopped.
 func (m *Manager) startClosed(ctx context.Context, tx store.Tx, op *workflow.Op, state trove.OperationState, cause string) error {
-	c := closing{what: "The start failed", failed: trove.TaskNone, change: func(_ context.Context, _ store.Tx, op *workflow.Op, i *trove.Instance, ok bool) error {
+	c := closing{what: "The start failed", failed: trove.TaskNone, restarts: true, change: func(_ context.Context, _ store.Tx, op *workflow.Op, i *trove.Instance, ok bool) error {
 		if !ok {
 			return nil
 		}

@@ -123,7 +123,7 @@ func (m *Manager) ifRunning(do workflow.StepFunc) workflow.StepFunc {
 
 // stopClosed writes that the instance is stopped, from which moment nothing is expected of its guest; or leaves it as one that runs.
 func (m *Manager) stopClosed(ctx context.Context, tx store.Tx, op *workflow.Op, state trove.OperationState, cause string) error {
-	c := closing{what: "The stop failed", failed: trove.TaskNone, change: func(_ context.Context, _ store.Tx, _ *workflow.Op, i *trove.Instance, ok bool) error {
+	c := closing{what: "The stop failed", failed: trove.TaskNone, restarts: true, change: func(_ context.Context, _ store.Tx, _ *workflow.Op, i *trove.Instance, ok bool) error {
 		if ok {
 			i.ServerStatus = trove.ServerShutdown
 		}

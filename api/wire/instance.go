@@ -120,6 +120,7 @@ type InstanceCreate struct {
 	RestorePoint     *RestorePoint    `json:"restorePoint,omitempty"`
 	Modules          []ModuleRef      `json:"modules,omitempty"`
 	Access           *AccessRequest   `json:"access,omitempty"`
+	Configuration    string           `json:"configuration,omitempty"` // id of a configuration group
 }
 
 // VolumeCreate is the wanted data volume.
@@ -158,6 +159,14 @@ type InstanceUpdateBody struct {
 type InstanceUpdate struct {
 	Name   *string        `json:"name,omitempty"`
 	Access *AccessRequest `json:"access,omitempty"`
+	// Configuration is the id of the configuration group to attach, or null to detach: SetConfiguration makes it.
+	Configuration *Nullable `json:"configuration,omitempty"`
+}
+
+// SetConfiguration is the configuration group of an InstanceUpdate; "" detaches.
+func SetConfiguration(id string) *Nullable {
+	n := Nullable(id)
+	return &n
 }
 
 // Action is the body of POST /instances/{id}/action: one of the fields is set.

@@ -50,8 +50,7 @@ func AddCommands(root *cobra.Command, env Env) {
 	a := &app{env: env}
 	groups := []*cobra.Command{
 		a.instanceCmd(), a.operationCmd(), a.databaseCmd(), a.userCmd(), a.rootCmd(), a.logCmd(), a.datastoreCmd(), a.flavorCmd(), a.limitsCmd(), a.quotaCmd(), a.hostCmd(),
-		a.agentCmd(), a.mgmtCmd(), a.sslCmd(),
-		a.agentCmd(), a.backupCmd(), a.moduleCmd(), a.clusterCmd(),
+		a.agentCmd(), a.configurationCmd(), a.backupCmd(), a.moduleCmd(), a.clusterCmd(), a.mgmtCmd(), a.sslCmd(),
 	}
 	for _, g := range groups {
 		g.GroupID = "client"

@@ -15,6 +15,7 @@ import (
 
 type createOptions struct {
 	flavor, datastore, version, volumeType, zone string
+	configuration                                string
 	size                                         int
 	databases, users, cidrs                      []string
 	passwordFile, network, subnet                string
@@ -38,6 +39,7 @@ func (a *app) instanceCreate() *cobra.Command {
 	f.StringVar(&o.volumeType, "volume-type", "", "type of the data volume")
 	f.StringVar(&o.datastore, "datastore", "", "datastore (the deployment's default)")
 	f.StringVar(&o.version, "datastore-version", "", "version of the datastore (its default)")
+	f.StringVar(&o.configuration, "configuration", "", "configuration group, by name or id")
 	f.StringSliceVar(&o.databases, "database", nil, "database to make (may be repeated)")
 	f.StringSliceVar(&o.users, "user", nil, "user to make, NAME or NAME@HOST, with all rights on the given databases (may be repeated)")
 	f.StringVar(&o.passwordFile, "password-file", "", "file with the users' password in its first line, - for the standard input")
@@ -71,6 +73,13 @@ func (a *app) create(ctx context.Context, c *client.Client, name string, o creat
 	}
 	if o.datastore != "" || o.version != "" {
 		spec.Datastore = &wire.DatastoreChoice{Type: o.datastore, Version: o.version}
+	}
+	if o.configuration != "" {
+		g, err := c.FindConfiguration(ctx, o.configuration)
+		if err != nil {
+			return err
+		}
+		spec.Configuration = g.ID
 	}
 	if o.network != "" || o.subnet != "" {
 		spec.NICs = []wire.NIC{{NetworkID: o.network, SubnetID: o.subnet}}

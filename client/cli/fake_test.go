@@ -44,6 +44,8 @@ func newFakeAPI() *fakeAPI {
 	for _, pattern := range []string{
 		"PUT /v1.0/p/instances/" + shopID, "DELETE /v1.0/p/instances/{id}", "POST /v1.0/p/instances/" + shopID + "/", "PUT /v1.0/p/instances/" + shopID + "/",
 		"DELETE /v1.0/p/instances/" + shopID + "/", "POST /v1.0/p/mgmt/instances/" + shopID + "/action", "PUT /v1.0/p/mgmt/quotas/{project}",
+		"PUT /v1.0/p/configurations/{id}", "PATCH /v1.0/p/configurations/{id}", "DELETE /v1.0/p/configurations/{id}",
+		"POST /v1.0/p/mgmt/datastore-versions", "PATCH /v1.0/p/mgmt/datastore-versions/{id}", "DELETE /v1.0/p/mgmt/datastore-versions/{id}",
 	} {
 		f.mux.HandleFunc(pattern, change)
 	}
@@ -52,6 +54,9 @@ func newFakeAPI() *fakeAPI {
 		i := shop()
 		i.Status, i.Addresses = "BUILD", nil
 		f.change(w, r, wire.InstanceBody{Instance: i})
+	})
+	f.mux.HandleFunc("POST /v1.0/p/configurations", func(w http.ResponseWriter, r *http.Request) {
+		f.change(w, r, wire.ConfigurationGroupBody{Configuration: busy()})
 	})
 	f.mux.HandleFunc("POST /v1.0/p/instances/"+shopID+"/root", func(w http.ResponseWriter, r *http.Request) {
 		f.change(w, r, wire.RootBody{User: wire.RootUser{Name: "root", Password: "made-by-server"}})
@@ -130,6 +135,16 @@ func (f *fakeAPI) gets() {
 	})
 	f.managed(get)
 	get(at+"/root", wire.RootEnabled{RootEnabled: true})
+	listed := busy()
+	listed.Values, listed.InstanceCount = nil, nil
+	get("/configurations", wire.ConfigurationGroupList{Configurations: []wire.ConfigurationGroup{listed}})
+	get("/configurations/"+groupID, wire.ConfigurationGroupBody{Configuration: busy()})
+	get("/configurations/"+groupID+"/instances", wire.ConfiguredInstanceList{Instances: []wire.ConfiguredInstance{{ID: shopID, Name: "shop"}}})
+	get(at+"/configuration", wire.DefaultConfigurationBody{Instance: wire.DefaultConfiguration{Configuration: map[string]any{"port": 3306, "key_buffer_size": "2M"}}})
+	rule := wire.Parameter{Name: "max_connections", Type: "integer", Min: number("10"), Max: number("100000")}
+	get("/datastores/mariadb/versions/10.11/parameters", wire.ParameterList{Parameters: []wire.Parameter{rule, {Name: "sql_mode", Type: "string"}}})
+	get("/datastores/mariadb/versions/10.11/parameters/max_connections", rule)
+	get("/datastores/versions/v-1/parameters", wire.ParameterList{Parameters: []wire.Parameter{rule}})
 	get("/datastores", wire.DatastoreList{Datastores: stores})
 	get("/datastores/mariadb", wire.DatastoreBody{Datastore: stores[0]})
 	version := stores[0].Versions[0]
@@ -147,6 +162,20 @@ func (f *fakeAPI) gets() {
 		w.WriteHeader(http.StatusNotFound)
 		_, _ = fmt.Fprintf(w, `{"itemNotFound":{"code":404,"message":"%s cannot be found."}}`, r.URL.Path)
 	})
+}
+
+const groupID = "3c0f6d1e-7a52-4f2b-8c1d-5e9a0b7d4f33"
+
+func number(text string) *json.Number {
+	n := json.Number(text)
+	return &n
+}
+
+func busy() wire.ConfigurationGroup {
+	return wire.ConfigurationGroup{
+		ID: groupID, Name: "busy", Values: &map[string]any{"max_connections": 500, "sql_mode": "ANSI"}, Created: wire.Time(epoch), Updated: wire.Time(epoch),
+		InstanceCount: new(1), DatastoreName: "mariadb", DatastoreVersionID: "v-1", DatastoreVersionName: "10.11", DatastoreVersionNumber: "10.11.6",
+	}
 }
 
 func host() wire.Host {

@@ -39,8 +39,8 @@ func golden(t *testing.T, path, got string) {
 var stories = map[string][]string{
 	"instance_list":          {"instance list -f *", "instance list -c name -c STATUS -c size -f *", "instance list --all-projects -f csv", "instance list --project-id p -c name -f value"},
 	"instance_show":          {"instance show shop -f *", "instance show " + oldID + " -f *", "instance show shop -c status -c addresses -f *"},
-	"instance_create":        {"instance create shop --flavor db.small --size 20 --volume-type fast --datastore mariadb --datastore-version 10.11 --database orders --database invoices --user app@10.0.0.7 --user b --password-file - --network n --subnet s --availability-zone z --is-public --allowed-cidr 10.0.0.0/8,192.0.2.7/32", "instance create shop --flavor 1 --wait", "instance create shop --flavor 1 --backup nightly --module licence"},
-	"instance_update":        {"instance update shop --name laden", "instance update shop --is-private --allowed-cidr 10.0.0.0/8 --wait"},
+	"instance_create":        {"instance create shop --flavor db.small --size 20 --volume-type fast --datastore mariadb --datastore-version 10.11 --database orders --database invoices --user app@10.0.0.7 --user b --password-file - --network n --subnet s --availability-zone z --is-public --allowed-cidr 10.0.0.0/8,192.0.2.7/32", "instance create shop --flavor 1 --wait", "instance create shop --flavor 1 --backup nightly --module licence", "instance create shop --flavor 1 --configuration busy -f value"},
+	"instance_update":        {"instance update shop --name laden", "instance update shop --is-private --allowed-cidr 10.0.0.0/8 --wait", "instance update shop --configuration busy", "instance update shop --remove-configuration"},
 	"instance_delete":        {"instance delete shop " + oldID, "instance delete shop --wait", "instance delete shop --force"},
 	"instance_restart":       {"instance restart shop", "instance restart shop --wait"},
 	"instance_reboot":        {"instance reboot shop --wait"},
@@ -138,15 +138,31 @@ var stories = map[string][]string{
 		"cluster create galera mariadb 10.11 --instance flavor=db.small,volume=10,volume_type=fast,network=n,availability_zone=z,type=t,related_to=r,module=licence" +
 			" --instance flavor=1,volume=10,name=x --locality affinity --extended-properties num_mongos=1 --configuration g",
 	},
-	"cluster_delete":       {"cluster delete galera"},
-	"cluster_force_delete": {"cluster force delete galera"},
-	"cluster_grow":         {"cluster grow galera --instance flavor=db.small,volume=10"},
-	"cluster_shrink":       {"cluster shrink galera galera-1 " + oldID},
-	"cluster_upgrade":      {"cluster upgrade galera 11.8"},
-	"cluster_restart":      {"cluster restart galera"},
-	"cluster_reset_status": {"cluster reset status galera"},
-	"cluster_modules":      {"cluster modules galera -f *"},
-	"quota_update":         {"quota update other instances -1"},
+	"cluster_delete":               {"cluster delete galera"},
+	"cluster_force_delete":         {"cluster force delete galera"},
+	"cluster_grow":                 {"cluster grow galera --instance flavor=db.small,volume=10"},
+	"cluster_shrink":               {"cluster shrink galera galera-1 " + oldID},
+	"cluster_upgrade":              {"cluster upgrade galera 11.8"},
+	"cluster_restart":              {"cluster restart galera"},
+	"cluster_reset_status":         {"cluster reset status galera"},
+	"cluster_modules":              {"cluster modules galera -f *"},
+	"quota_update":                 {"quota update other instances -1"},
+	"configuration_list":           {"configuration list -f *"},
+	"configuration_show":           {"configuration show busy -f *", "configuration show " + groupID + " -c values -f value"},
+	"configuration_create":         {`configuration create busy {"max_connections":500} --datastore mariadb --datastore-version 10.11 --datastore-version-number 10.11.6 --description many`, "configuration create busy - --datastore mariadb"},
+	"configuration_set":            {`configuration set busy {"max_connections":400} --name calm --description few`},
+	"configuration_update":         {`configuration update busy {"wait_timeout":60}`},
+	"configuration_delete":         {"configuration delete busy"},
+	"configuration_attach":         {"configuration attach shop busy"},
+	"configuration_detach":         {"configuration detach shop"},
+	"configuration_instances":      {"configuration instances busy -f *"},
+	"configuration_default":        {"configuration default shop -f *"},
+	"configuration_parameter_list": {"configuration parameter list 10.11 --datastore mariadb -f *", "configuration parameter list v-1"},
+	"configuration_parameter_show": {"configuration parameter show 10.11 max_connections --datastore mariadb -f *"},
+	"configuration_parameter_set":  {`configuration parameter set busy {"wait_timeout":60}`},
+	"datastore_version_create":     {"datastore version create 10.11-new maria mariadb image-1 --active false --default true --image-tags a,b --version-number 10.11.9"},
+	"datastore_version_set":        {"datastore version set v-1 --datastore-manager mariadb --image image-2 --image-tags x --version-name new --enable --default", "datastore version set v-1 --disable --non-default"},
+	"datastore_version_delete":     {"datastore version delete v-1"},
 }
 
 func TestVerbs(t *testing.T) {
@@ -174,6 +190,9 @@ func tell(t *testing.T, out *strings.Builder, call string) {
 	api := newFakeAPI()
 	s := newShell(api)
 	s.stdin = "s3cret pass\n"
+	if strings.HasPrefix(call, "configuration") {
+		s.stdin = `{"max_connections": 18446744073709551615}`
+	}
 	err := s.run(t, strings.Fields(call)...)
 	fmt.Fprintf(out, "$ trove %s\n", call)
 	for _, c := range api.asked() {

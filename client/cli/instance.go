@@ -142,6 +142,9 @@ func (a *app) showInstance(i wire.Instance, extra ...any) error {
 	if i.Volume != nil && i.Volume.Used != nil {
 		r[8] = *i.Volume.Used
 	}
+	if i.Configuration != nil {
+		columns, r = append(columns, "configuration"), append(r, i.Configuration.Name)
+	}
 	if i.Fault != nil {
 		columns, r = append(columns, "fault", "fault_date"), append(r, i.Fault.Message, stamp(&i.Fault.Created))
 	}
@@ -269,14 +272,18 @@ func (a *app) instanceResetStatus() *cobra.Command {
 
 func (a *app) instanceUpdate() *cobra.Command {
 	var name string
-	var public, private bool
+	var public, private, remove bool
+	var configuration string
 	var cidrs []string
-	cmd := &cobra.Command{Use: "update INSTANCE", Short: "Change the name or who may reach the instance", Args: cobra.ExactArgs(1)}
+	cmd := &cobra.Command{Use: "update INSTANCE", Short: "Change the name, the configuration group or who may reach the instance", Args: cobra.ExactArgs(1)}
 	cmd.Flags().StringVar(&name, "name", "", "new name")
+	cmd.Flags().StringVar(&configuration, "configuration", "", "configuration group to attach, by name or id")
+	cmd.Flags().BoolVar(&remove, "remove-configuration", false, "detach the configuration group")
 	cmd.Flags().BoolVar(&public, "is-public", false, "reachable from outside")
 	cmd.Flags().BoolVar(&private, "is-private", false, "not reachable from outside")
 	cmd.Flags().StringSliceVar(&cidrs, "allowed-cidr", nil, "address range that may connect (may be repeated)")
 	cmd.MarkFlagsMutuallyExclusive("is-public", "is-private")
+	cmd.MarkFlagsMutuallyExclusive("configuration", "remove-configuration")
 	a.act(cmd, func(ctx context.Context, c *client.Client, i wire.Instance, _ []string) error {
 		var change wire.InstanceUpdate
 		if name != "" {
@@ -291,8 +298,18 @@ func (a *app) instanceUpdate() *cobra.Command {
 				change.Access.AllowedCIDRs = &cidrs
 			}
 		}
+		switch {
+		case remove:
+			change.Configuration = wire.SetConfiguration("")
+		case configuration != "":
+			g, err := c.FindConfiguration(ctx, configuration)
+			if err != nil {
+				return err
+			}
+			change.Configuration = wire.SetConfiguration(g.ID)
+		}
 		if change == (wire.InstanceUpdate{}) {
-			return usagef("Nothing to change: give --name, --is-public, --is-private or --allowed-cidr.")
+			return usagef("Nothing to change: give --name, --configuration, --remove-configuration, --is-public, --is-private or --allowed-cidr.")
 		}
 		return c.UpdateInstance(ctx, i.ID, change)
 	})

@@ -11,18 +11,24 @@ import (
 
 // arguments explains what stands for what in a usage line.
 var arguments = map[string]string{
-	"DATABASE":    "the name of a database",
-	"DATASTORE":   "the name or id of a datastore, see `trove datastore list`",
-	"FLAVOR":      "the name or id of a flavor, see `trove flavor list`",
-	"GIB":         "the new size in GiB",
-	"INSTANCE":    "the name or id of an instance, see `trove instance list`",
-	"LIMIT":       "a whole number, -1 for no limit",
-	"NAME":        "the name of what is meant",
-	"OPERATION":   "the id of an operation, see `trove operation list`",
-	"PROJECT_ID":  "the id of a project",
-	"RESOURCE":    "what is limited, see `trove quota show`",
-	"USER[@HOST]": "a database user, with @HOST if it may not come from everywhere",
-	"VERSION":     "the name or id of a version, see `trove datastore version list`",
+	"CONFIGURATION": "the name or id of a configuration group, see `trove configuration list`",
+	"DATABASE":      "the name of a database",
+	"DATASTORE":     "the name or id of a datastore, see `trove datastore list`",
+	"FLAVOR":        "the name or id of a flavor, see `trove flavor list`",
+	"GIB":           "the new size in GiB",
+	"INSTANCE":      "the name or id of an instance, see `trove instance list`",
+	"IMAGE":         "the id of an image",
+	"LIMIT":         "a whole number, -1 for no limit",
+	"MANAGER":       "the engine driver, such as mariadb",
+	"NAME":          "the name of what is meant",
+	"OPERATION":     "the id of an operation, see `trove operation list`",
+	"PARAMETER":     "the name of a parameter, see `trove configuration parameter list`",
+	"PROJECT_ID":    "the id of a project",
+	"RESOURCE":      "what is limited, see `trove quota show`",
+	"USER[@HOST]":   "a database user, with @HOST if it may not come from everywhere",
+	"VALUES":        "values by parameter, as a JSON object, or - for the standard input",
+	"VERSION_ID":    "the id of a datastore version, see `trove datastore version list`",
+	"VERSION":       "the name or id of a version, see `trove datastore version list`",
 }
 
 // otherWords are what people type who know other programs.

@@ -60,7 +60,7 @@ func TestWrongCalls(t *testing.T) {
 		"flavor list -c color":            "--column: there is no column \"color\"; there are ID, Name, RAM, vCPUs, Disk.",
 		"instance resize volume shop big": "GIB: \"big\" is not a whole number.",
 		"quota update p instances many":   "LIMIT: \"many\" is not a whole number.",
-		"instance update shop":            "Nothing to change: give --name, --is-public, --is-private or --allowed-cidr.",
+		"instance update shop":            "Nothing to change: give --name, --configuration, --remove-configuration, --is-public, --is-private or --allowed-cidr.",
 		"user update shop app":            "Nothing to change: give --name, --host, --password or --password-file.",
 		"instance update shop --is-public --is-private": "instance update: if any flags in the group [is-public is-private] are set none of the others can be; [is-private is-public] were all set; `trove instance update --help` has more.",
 	} {

@@ -27,6 +27,11 @@ type Setup struct {
 	Override string
 	Value    string
 	Read     func(ctx context.Context, l engine.Layout, user string, password trove.Secret) (string, error)
+	// Static is a parameter whose value StaticValue, which is not the default, comes with a start only; "": the engine has none, or is not Configurable.
+	Static      string
+	StaticValue string
+	// Refused are values, by parameter, that Configure accepts and the server does not.
+	Refused map[string]string
 	// LogsWritten says that a log that is on has a file as soon as the server is up.
 	LogsWritten bool
 	// BadOverrides are names or values that Configure must refuse.
@@ -46,7 +51,7 @@ func Run(t *testing.T, newSetup func(t *testing.T) Setup) {
 	t.Helper()
 	for name, part := range map[string]func(t *testing.T, s Setup){
 		"Info": info, "Initialise": initialise, "FirstStart": firstStart, "Databases": databases, "Users": users, "UpdateUser": updateUser,
-		"Grants": grants, "Root": root, "Names": names, "Stopped": stopped, "Restart": restart, "Configure": configure, "Logs": logs,
+		"Grants": grants, "Root": root, "Names": names, "Stopped": stopped, "Restart": restart, "Configure": configure, "Apply": apply, "Logs": logs,
 		"TLS": changeTLS,
 	} {
 		t.Run(name, func(t *testing.T) { part(t, newSetup(t)) })

@@ -27,6 +27,8 @@ type state struct {
 	Root       string           `json:"root,omitempty"` // hash of the password, "" when disabled
 	Logs       []string         `json:"logs,omitempty"` // those that were switched on
 	TLS        tlsState         `json:"tls,omitzero"`
+	// Started are the overrides that the server was started with.
+	Started map[string]json.RawMessage `json:"started,omitempty"`
 }
 
 type user struct {
@@ -141,6 +143,12 @@ func (e *Engine) Command(l engine.Layout) (engine.Command, error) {
 	}
 	if err := os.Chown(dir, l.UID, l.GID); err != nil {
 		return engine.Command{}, fmt.Errorf("make the runtime directory: %w", err)
+	}
+	if s, err := read(l); err == nil { // a server that was not initialised is started as well
+		s.Started = s.Settings.Overrides
+		if err := write(l, s); err != nil {
+			return engine.Command{}, err
+		}
 	}
 	script := e.script
 	if script == "" {

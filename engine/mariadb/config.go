@@ -115,6 +115,9 @@ func overridden(overrides map[string]json.RawMessage) ([]option, error) {
 		if err != nil {
 			return nil, trove.Wrap(trove.KindBadRequest, err, "The value of the parameter %s cannot be used: %v.", name, err)
 		}
+		if err := checkVariable(name, value); err != nil {
+			return nil, err
+		}
 		options = append(options, option{name, value})
 	}
 	slices.SortFunc(options, func(a, b option) int { return strings.Compare(a.name, b.name) })
@@ -178,6 +181,9 @@ func (p place) render(s engine.Settings, logs ...string) ([]byte, error) {
 	b.WriteString("# Written at each start of the server; changes here are lost.\n[mariadbd]\n")
 	for _, part := range [][]option{derived(s), logDefaults(logs), overrides, logOptions(logs), p.fixed(s)} {
 		for _, o := range part {
+			if isVariable(o.name) {
+				continue
+			}
 			fmt.Fprintf(&b, "%s=\"%s\"\n", o.name, valueEscaper.Replace(o.value))
 		}
 	}

@@ -54,6 +54,8 @@ type Engine struct {
 var (
 	_ engine.Engine    = (*Engine)(nil)
 	_ engine.LogSource = (*Engine)(nil)
+
+	_ engine.Configurable = (*Engine)(nil)
 )
 
 // New returns the driver.
@@ -94,6 +96,8 @@ func (p place) keptKey() string      { return filepath.Join(p.stateDir(), "tls.k
 // In the tmpfs. The directory is root's, its files are the engine's to read; only run is the engine's to write.
 func (p place) runtime() string    { return filepath.Join(p.Runtime, "mariadb") }
 func (p place) config() string     { return filepath.Join(p.runtime(), "my.cnf") }
+func (p place) trial() string      { return filepath.Join(p.runtime(), "trial.cnf") }
+func (p place) started() string    { return filepath.Join(p.runtime(), "started.json") } // the overrides that the server was started with
 func (p place) initFile() string   { return filepath.Join(p.runtime(), "init.sql") }
 func (p place) expectFile() string { return filepath.Join(p.runtime(), "expect.json") }
 func (p place) cert() string       { return filepath.Join(p.runtime(), "tls.crt") }

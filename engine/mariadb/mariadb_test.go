@@ -148,7 +148,11 @@ func setup(t testing.TB) enginetest.Setup {
 			var one int
 			return db.QueryRowContext(ctx, "SELECT 1").Scan(&one)
 		},
-		Override: "wait_timeout", Value: "1234", LogsWritten: true,
+		Override: "wait_timeout", Value: "1234", Static: "innodb_sort_buffer_size", StaticValue: "2097152", LogsWritten: true,
+		Refused: map[string]string{
+			"wait_timeout": "0", "sql_mode": `"NONSENSE"`, "max_connections": "1", "innodb_flush_method": `"nonsense"`, "no_such_parameter": "1",
+			"character_set_client": `"latin9000"`, "join_buffer_size": "18446744073709551616", "event_scheduler": `"sometimes"`,
+		},
 		Read: func(ctx context.Context, l engine.Layout, user string, password trove.Secret) (string, error) {
 			db := client(t, l, user, password, "")
 			defer func() { _ = db.Close() }()

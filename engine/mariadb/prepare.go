@@ -29,7 +29,7 @@ type expectedUser struct {
 // Prepare keeps the settings and writes the init file: databases, users and root as statements with hashes, which the server runs before it
 // serves the first connection. What a user gave wrongly is BadRequest and nothing is written. AdminPassword is not used: see the package
 // comment.
-func (e *Engine) Prepare(_ context.Context, l engine.Layout, prep engine.Preparation) error {
+func (e *Engine) Prepare(ctx context.Context, l engine.Layout, prep engine.Preparation) error {
 	p := place{l}
 	want, err := expect(prep)
 	if err != nil {
@@ -67,7 +67,10 @@ func (e *Engine) Prepare(_ context.Context, l engine.Layout, prep engine.Prepara
 	if err := writeFor(p.expectFile(), data, 0o600, os.Geteuid(), os.Getegid()); err != nil {
 		return err
 	}
-	return p.writeInit(statements)
+	if err := p.writeInit(settings, statements); err != nil {
+		return err
+	}
+	return p.try(ctx, settings)
 }
 
 func expect(prep engine.Preparation) (expectation, error) {
@@ -130,9 +133,13 @@ var mending = []string{
 }
 
 // writeInit writes the init file: one statement per line, as the server wants it. It is always there, so that a start never fails for want of it.
-func (p place) writeInit(statements []string) error {
+func (p place) writeInit(settings engine.Settings, statements []string) error {
+	overrides, err := overridden(settings.Overrides)
+	if err != nil {
+		return err
+	}
 	var b strings.Builder
-	for _, s := range append(slices.Clone(mending), statements...) {
+	for _, s := range slices.Concat(mending, setVariables(overrides), statements) {
 		b.WriteString(s)
 		b.WriteString(";\n")
 	}

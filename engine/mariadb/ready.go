@@ -34,7 +34,13 @@ func (e *Engine) Ready(ctx context.Context, l engine.Layout) error {
 	if err != nil {
 		return err
 	}
-	if err := p.writeInit(nil); err != nil {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	k, err := p.readKept()
+	if err != nil {
+		return err
+	}
+	if err := p.writeInit(k.Settings, nil); err != nil {
 		return err
 	}
 	if err := os.Remove(p.expectFile()); err != nil && !errors.Is(err, os.ErrNotExist) {

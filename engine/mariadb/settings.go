@@ -81,6 +81,9 @@ func (e *Engine) Command(l engine.Layout) (engine.Command, error) {
 	if err != nil {
 		return engine.Command{}, err
 	}
+	if err := p.writeStarted(k.Settings.Overrides); err != nil {
+		return engine.Command{}, err
+	}
 	if err := writeFor(p.config(), append(config, k.TLS.lines(p)...), 0o400, l.UID, l.GID); err != nil {
 		return engine.Command{}, err
 	}
@@ -90,7 +93,7 @@ func (e *Engine) Command(l engine.Layout) (engine.Command, error) {
 	if there, err := exists(p.initFile()); err != nil {
 		return engine.Command{}, err
 	} else if !there {
-		if err := p.writeInit(nil); err != nil {
+		if err := p.writeInit(k.Settings, nil); err != nil {
 			return engine.Command{}, err
 		}
 	}

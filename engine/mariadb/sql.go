@@ -24,6 +24,12 @@ const (
 // sessionMode is set in each session, so that the text of our statements means the same under every global sql_mode.
 const sessionMode = "'STRICT_TRANS_TABLES,NO_AUTO_CREATE_USER,NO_ENGINE_SUBSTITUTION'"
 
+// sessionVariables are set in each session too: users may set the global ones, and the agent's statements must not end or wait for ever by them.
+var sessionVariables = map[string]string{
+	"sql_mode": sessionMode, "lock_wait_timeout": "30", "max_statement_time": "0", "autocommit": "1", "sql_safe_updates": "0", "max_join_size": "18446744073709551615",
+	"tmp_memory_table_size": "16777216", "tmp_disk_table_size": "18446744073709551615",
+}
+
 // Numbers of the server's errors.
 const (
 	errDatabaseExists    = 1007
@@ -46,7 +52,8 @@ func (p place) with(ctx context.Context, do func(db *sql.Conn) error) error {
 	config := mysql.NewConfig()
 	config.User, config.Net, config.Addr = rootName, "unix", p.socket()
 	config.Timeout, config.ReadTimeout, config.WriteTimeout = dialTimeout, queryTimeout, queryTimeout
-	config.Params = map[string]string{"sql_mode": sessionMode, "lock_wait_timeout": "30"}
+	config.Params = sessionVariables
+	config.InterpolateParams = true // the server may be told to prepare no statements at all; our own sql_mode makes the escaping safe
 	config.Logger = &mysql.NopLogger{}
 	connector, err := mysql.NewConnector(config)
 	if err != nil {

@@ -321,7 +321,7 @@ func (c *controllers) openAPI(ctx context.Context) error {
 	}
 	handler, err := api.New(api.Config{
 		Store: c.store, Auth: id, Policy: rules, Guests: guestapi.NewClient(c.requests), Catalog: c.catalog, Sealer: c.sealer, Clock: c.clock, Log: c.log,
-		Metrics: c.metrics, Wake: c.wake, Objects: c.objects, Grants: c.grants,
+		Metrics: c.metrics, Wake: c.wake, Objects: c.objects, Grants: c.grants, Engines: engines(),
 		Region: c.cfg.Region, DefaultDatastore: datastore, PublicEndpoint: url, MaxVolumeSize: c.cfg.API.MaxVolumeSize,
 		Rates: rates(c.cfg.API.RateLimit), NoRateLimit: c.cfg.API.RateLimit == 0,
 	})

@@ -45,37 +45,58 @@ func registerImage(ctx context.Context, st store.Store, m imagelayout.Manifest) 
 		if err != nil {
 			return err
 		}
-		v, err := versionOf(ctx, tx, d, m)
+		v, known, err := versionOf(ctx, tx, d, m)
 		if err != nil {
 			return err
 		}
-		// Whether a version that is there is offered is the operator's decision.
-		v.Name, v.Version, v.Manager, v.ImageID, v.Capabilities = m.Version, m.Version, m.Manager, m.ID, m.Capabilities
+		v.Manager, v.ImageID, v.Capabilities = m.Manager, m.ID, m.Capabilities
 		if d.DefaultVersionID == "" {
 			d.DefaultVersionID = v.ID
 		}
 		if err := tx.PutDatastore(ctx, d); err != nil {
 			return err
 		}
-		return tx.PutDatastoreVersion(ctx, v)
+		if err := tx.PutDatastoreVersion(ctx, v); err != nil {
+			return err
+		}
+		return loadRules(ctx, tx, v, known.ImageID != m.ID)
 	})
 }
 
-// versionOf returns the version that an image is of: the one of its name, who ever made it, or a new one.
-func versionOf(ctx context.Context, tx store.Tx, d trove.Datastore, m imagelayout.Manifest) (trove.DatastoreVersion, error) {
-	fresh := trove.DatastoreVersion{ID: derivedID("version", m.Datastore, m.Version), DatastoreID: d.ID, Active: true}
-	known, err := tx.DatastoreVersions(ctx, d.ID)
-	if err != nil {
-		return fresh, err
+// versionOf returns the version that an image is of: the one that was made for it, the one of its name, who ever made it, or a new one; and as it was known, the
+// zero value if it was not. What administrators have changed since stays: the name, and whether it is active.
+func versionOf(ctx context.Context, tx store.Tx, d trove.Datastore, m imagelayout.Manifest) (v, known trove.DatastoreVersion, err error) {
+	fresh := trove.DatastoreVersion{
+		ID: derivedID("version", m.Datastore, m.Version), DatastoreID: d.ID, Name: m.Version, Version: m.Version, Active: true,
 	}
-	found := fresh
-	for _, v := range known {
+	all, err := tx.DatastoreVersions(ctx, d.ID)
+	if err != nil {
+		return fresh, known, err
+	}
+	for _, v := range all {
 		if v.ID == fresh.ID {
-			return v, nil
+			return v, v, nil
 		}
 		if v.Name == m.Version && v.Version == m.Version {
-			found = v
+			known = v
 		}
 	}
-	return found, nil
+	if known.ID != "" {
+		return known, known, nil
+	}
+	return fresh, known, nil
+}
+
+// loadRules loads the rules of the engine's parameters into a version that has none, or whose image is another one. What administrators wrote or removed
+// stays as it is.
+func loadRules(ctx context.Context, tx store.Tx, v trove.DatastoreVersion, again bool) error {
+	e, known := engines()[v.Manager]
+	if !known {
+		return nil
+	}
+	have, err := tx.Parameters(ctx, v.ID, true)
+	if err != nil || (len(have) > 0 && !again) {
+		return err
+	}
+	return tx.ReplaceParameters(ctx, v.ID, trove.MergeParameters(have, e.Parameters))
 }

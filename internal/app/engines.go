@@ -6,6 +6,7 @@ import (
 	"log/slog"
 
 	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/api"
 	"github.com/trove-dbaas/trove/engine"
 	"github.com/trove-dbaas/trove/engine/mariadb"
 	"github.com/trove-dbaas/trove/image"
@@ -13,6 +14,15 @@ import (
 	"github.com/trove-dbaas/trove/internal/config"
 	"github.com/trove-dbaas/trove/internal/imagelayout"
 )
+
+// engines returns what the API gets to know of the engine drivers, by manager.
+func engines() map[string]api.Engine {
+	e := mariadb.New(slog.New(slog.DiscardHandler), clock.System{})
+	return map[string]api.Engine{mariadb.Manager: {
+		Capabilities: e.Info().Capabilities, Parameters: e.Parameters(),
+		Defaults: func(ram, vcpus int) map[string]string { return e.Defaults(engine.Settings{RAM: ram, VCPUs: vcpus}) },
+	}}
+}
 
 // engineInfo returns the facts about an engine, which become data of its datastore versions. Nothing else of an engine is used on this side.
 func engineInfo(manager string) (engine.Info, error) {

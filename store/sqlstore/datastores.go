@@ -39,7 +39,7 @@ ORDER BY CASE WHEN id=? THEN 0 ELSE 1 END LIMIT 1`, idOrName, idOrName, idOrName
 }
 
 const selectVersion = `SELECT v.id, v.datastore_id, COALESCE(d.name, ''), v.name, v.version, v.manager, v.image_id, v.active, v.packages, v.capabilities,
-v.flavor_ids, v.volume_types FROM datastore_version v LEFT JOIN datastore d ON d.id = v.datastore_id `
+v.flavor_ids, v.volume_types, v.image_tags FROM datastore_version v LEFT JOIN datastore d ON d.id = v.datastore_id `
 
 func (r reader) DatastoreVersions(ctx context.Context, datastoreID string) ([]trove.DatastoreVersion, error) {
 	if datastoreID == "" {
@@ -63,14 +63,17 @@ func (r reader) versions(ctx context.Context, query string, args ...any) ([]trov
 	var found []trove.DatastoreVersion
 	err := list(ctx, r.run, func(rows *sql.Rows) error {
 		var v trove.DatastoreVersion
-		var packages, capabilities, flavors, types []byte
+		var packages, capabilities, flavors, types, tags []byte
 		err := rows.Scan(&v.ID, &v.DatastoreID, &v.DatastoreName, &v.Name, &v.Version, &v.Manager, &v.ImageID, &v.Active,
-			&packages, &capabilities, &flavors, &types)
+			&packages, &capabilities, &flavors, &types, &tags)
 		if err != nil {
 			return err
 		}
 		err = errors.Join(json.Unmarshal(packages, &v.Packages), json.Unmarshal(capabilities, &v.Capabilities),
 			json.Unmarshal(flavors, &v.FlavorIDs), json.Unmarshal(types, &v.VolumeTypes))
+		if len(tags) > 0 {
+			err = errors.Join(err, json.Unmarshal(tags, &v.ImageTags))
+		}
 		found = append(found, v)
 		return err
 	}, query, args...)
@@ -94,12 +97,13 @@ func (t *tx) PutDatastoreVersion(ctx context.Context, v trove.DatastoreVersion) 
 	capabilities, err2 := encoded(v.Capabilities, false)
 	flavors, err3 := encoded(v.FlavorIDs, false)
 	types, err4 := encoded(v.VolumeTypes, false)
-	err := errors.Join(err1, err2, err3, err4)
+	tags, err5 := encoded(v.ImageTags, len(v.ImageTags) == 0)
+	err := errors.Join(err1, err2, err3, err4, err5)
 	if err == nil {
 		err = put(ctx, t.run, `UPDATE datastore_version SET datastore_id=?, name=?, version=?, manager=?, image_id=?, active=?, packages=?, capabilities=?,
-flavor_ids=?, volume_types=? WHERE id=?`, `INSERT INTO datastore_version (datastore_id, name, version, manager, image_id, active, packages, capabilities,
-flavor_ids, volume_types, id) VALUES (?,?,?,?,?,?,?,?,?,?,?)`,
-			v.DatastoreID, v.Name, v.Version, v.Manager, v.ImageID, flag(v.Active), packages, capabilities, flavors, types, v.ID)
+flavor_ids=?, volume_types=?, image_tags=? WHERE id=?`, `INSERT INTO datastore_version (datastore_id, name, version, manager, image_id, active, packages,
+capabilities, flavor_ids, volume_types, image_tags, id) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)`,
+			v.DatastoreID, v.Name, v.Version, v.Manager, v.ImageID, flag(v.Active), packages, capabilities, flavors, types, tags, v.ID)
 	}
 	if err != nil {
 		return fmt.Errorf("put datastore version %s: %w", v.ID, err)
@@ -115,7 +119,11 @@ func (t *tx) DeleteDatastore(ctx context.Context, id string) error {
 }
 
 func (t *tx) DeleteDatastoreVersion(ctx context.Context, id string) error {
-	if _, err := t.run.exec(ctx, `DELETE FROM datastore_version WHERE id=?`, id); err != nil {
+	_, err := t.run.exec(ctx, `DELETE FROM datastore_parameter WHERE datastore_version_id=?`, id)
+	if err == nil {
+		_, err = t.run.exec(ctx, `DELETE FROM datastore_version WHERE id=?`, id)
+	}
+	if err != nil {
 		return fmt.Errorf("delete datastore version %s: %w", id, err)
 	}
 	return nil

@@ -2,6 +2,7 @@ package guesttest
 
 import (
 	"context"
+	"strings"
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/bus"
@@ -29,11 +30,41 @@ func (g *guest) command(ctx context.Context, r guestapi.Request) (any, error) {
 		defer g.fleet.mu.Unlock()
 		g.fleet.volumes[g.instance].Credential = c
 		return nil, nil
+	case guestapi.CmdApplyConfiguration:
+		return g.applyConfiguration(r)
 	case guestapi.CmdPrepare, guestapi.CmdRestart, guestapi.CmdConfigure, guestapi.CmdStop, guestapi.CmdGrow,
 		guestapi.CmdUpgradeAgent:
 		return g.start(ctx, r)
 	}
 	return nil, trove.Errorf(trove.KindNotImplemented, "The guest does not know the command %s.", r.Command)
+}
+
+// applyConfiguration keeps the overrides of the newest revision, unless they have one called "invalid". Those whose name begins with "static_" wait for
+// a restart.
+func (g *guest) applyConfiguration(r guestapi.Request) (any, error) {
+	var args guestapi.ApplyConfigurationArgs
+	if err := r.DecodeArgs(&args); err != nil {
+		return nil, err //nolint:wrapcheck // the caller's own mistake
+	}
+	g.fleet.mu.Lock()
+	defer g.fleet.mu.Unlock()
+	v := g.fleet.volumes[g.instance]
+	switch {
+	case !v.Running:
+		return nil, trove.Errorf(trove.KindUnavailable, "The database is not up.")
+	case args.Revision < v.Revision:
+		return nil, trove.Errorf(trove.KindConflict, "The guest has heard of a newer configuration already.")
+	case args.Overrides["invalid"] != nil:
+		return nil, trove.Errorf(trove.KindBadRequest, "The parameter invalid cannot be set.")
+	}
+	v.Revision, v.Settings.Overrides = args.Revision, args.Overrides
+	var done guestapi.ConfigurationApplied
+	for name := range args.Overrides {
+		if strings.HasPrefix(name, "static_") {
+			done.Restart = append(done.Restart, name)
+		}
+	}
+	return done, nil
 }
 
 func (g *guest) status(id string) guestapi.OperationStatus {
@@ -114,12 +145,13 @@ func (g *guest) apply(r guestapi.Request) (func(*Volume), error) {
 		err = r.DecodeArgs(&prepare)
 		return func(v *Volume) {
 			v.Prepared, v.Running = &prepare, true
-			v.Settings = guestapi.ConfigureArgs{ServerID: prepare.ServerID, RAM: prepare.RAM, VCPUs: prepare.VCPUs}
+			v.Settings = guestapi.ConfigureArgs{ServerID: prepare.ServerID, RAM: prepare.RAM, VCPUs: prepare.VCPUs, Overrides: prepare.Overrides}
 		}, err //nolint:wrapcheck // the caller's own mistake
 	case guestapi.CmdConfigure:
 		err = r.DecodeArgs(&configure)
 		return func(v *Volume) {
-			v.Settings = guestapi.ConfigureArgs{ServerID: configure.ServerID, RAM: configure.RAM, VCPUs: configure.VCPUs}
+			v.Settings = configure
+			v.Settings.Restart = false
 			if configure.Restart {
 				v.Running, v.Stopped = true, false
 				g.engineStart++

@@ -39,6 +39,7 @@ type Volume struct {
 	SizeGiB    int
 	Running    bool           // the engine
 	Stopped    bool           // on purpose: it stays down when the machine starts
+	Revision   int64          // of the newest configuration that it heard of
 	Credential bus.Credential // the last that it was handed
 	Agent      string         // version of the agent
 	Runs       map[string]int // how often each command was carried out, by operation id
@@ -221,7 +222,7 @@ func (g *guest) hello() guestapi.Hello {
 	defer g.fleet.mu.Unlock()
 	return guestapi.Hello{
 		BootID: g.bootID, AgentVersion: g.fleet.volumes[g.instance].Agent, Protocol: guestapi.Version, Engine: "fake",
-		Commands: []guestapi.Command{guestapi.CmdPrepare, guestapi.CmdUpgradeAgent}, Prepared: g.fleet.volumes[g.instance].Prepared != nil,
+		Commands: []guestapi.Command{guestapi.CmdPrepare, guestapi.CmdUpgradeAgent, guestapi.CmdApplyConfiguration}, Prepared: g.fleet.volumes[g.instance].Prepared != nil,
 	}
 }
 

@@ -1,5 +1,6 @@
 // Package reconcilers repairs what no operation looks at: machines that are gone or do not run though they should, wishes to delete that have no
-// operation, tasks that nothing works on, volumes that are lost, databases that do not get up, guests that are silent or whose credential gets old, and things in the cloud that nobody owns.
+// operation, tasks that nothing works on, volumes that are lost, databases that do not get up, guests that are silent, whose credential gets old or that have not heard of a change of their
+// configuration, and things in the cloud that nobody owns.
 //
 // Each is level-triggered: it compares what is with what should be, one instance at a time (ReconcileOne), and may be called any number of
 // times, by several processes too. None remembers anything but when it first saw something, and what it repaired lately. The loop only chooses whom to call.
@@ -30,6 +31,8 @@ type Guests interface {
 	Ping(ctx context.Context, instance string) (guestapi.Hello, error)
 	// RenewIdentity gives the guest a new credential for its key.
 	RenewIdentity(ctx context.Context, instance string, credential bus.Credential) error
+	// ApplyConfiguration makes overrides hold in the running database.
+	ApplyConfiguration(ctx context.Context, instance string, args guestapi.ApplyConfigurationArgs) (guestapi.ConfigurationApplied, error)
 }
 
 // Config is what the reconcilers work with.
@@ -76,6 +79,8 @@ type Loop struct {
 	Engines     *Engines
 	Credentials *Credentials // nil without an issuer
 	Leftovers   *Leftovers
+
+	Configurations *Configurations
 }
 
 type named struct {
@@ -98,6 +103,7 @@ func New(c Config) (*Loop, error) {
 	}
 	l := &Loop{
 		cfg: c, Machines: newMachines(c), Deletes: &Deletes{c}, Stuck: &Stuck{c}, Silence: newSilence(c), Engines: newEngines(c), Leftovers: newLeftovers(c),
+		Configurations: &Configurations{c},
 		runs: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "trove_reconcile_total", Help: "Instances that a reconciler had to look at, by reconciler and outcome.",
 		}, []string{"reconciler", "outcome"}),
@@ -154,7 +160,21 @@ func (l *Loop) Once(ctx context.Context) error {
 		}
 		marker = list[len(list)-1].ID
 	}
+	if err := l.configurations(ctx); err != nil {
+		return err
+	}
 	return l.leftovers(ctx)
+}
+
+func (l *Loop) configurations(ctx context.Context) error {
+	ids, err := l.Configurations.Candidates(ctx)
+	if err != nil {
+		return err
+	}
+	for _, id := range ids {
+		l.one(ctx, "configurations", id, l.Configurations.ReconcileOne)
+	}
+	return ctx.Err()
 }
 
 func (l *Loop) instance(ctx context.Context, i *trove.Instance) {

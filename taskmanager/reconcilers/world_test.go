@@ -40,6 +40,21 @@ type guests struct {
 	pings    int
 	handed   []bus.Credential
 	refusing bool
+
+	told   []guestapi.ApplyConfigurationArgs
+	answer guestapi.ConfigurationApplied
+	tell   error  // what ApplyConfiguration answers
+	during func() // called by it before it answers
+}
+
+func (g *guests) ApplyConfiguration(_ context.Context, _ string, args guestapi.ApplyConfigurationArgs) (guestapi.ConfigurationApplied, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.told = append(g.told, args)
+	if g.during != nil {
+		g.during()
+	}
+	return g.answer, g.tell
 }
 
 func (g *guests) Ping(context.Context, string) (guestapi.Hello, error) {

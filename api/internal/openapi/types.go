@@ -1,6 +1,7 @@
 package openapi
 
 import (
+	"encoding/json"
 	"reflect"
 	"strings"
 	"time"
@@ -20,6 +21,7 @@ var special = map[reflect.Type]node{
 	reflect.TypeFor[wire.Ref]():         {"type": []string{"string", "integer"}},
 	reflect.TypeFor[wire.Size]():        {"type": []string{"integer", "string"}},
 	reflect.TypeFor[wire.PreciseTime](): {"type": "string", "description": "UTC, without zone, with microseconds: 2026-01-02T03:04:05.000000"},
+	reflect.TypeFor[json.Number]():      {"type": "number"},
 	reflect.TypeFor[time.Time]():        {"type": "string", "format": "date-time"},
 }
 
