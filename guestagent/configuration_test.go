@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/engine"
 	"github.com/trove-dbaas/trove/engine/fake"
 	"github.com/trove-dbaas/trove/guestapi"
 )
@@ -72,9 +73,12 @@ func TestConfigurationThatIsRefusedChangesNothing(t *testing.T) {
 	g.wantThings("5")
 }
 
+// unconfigurable is an engine without parameters of its users.
+type unconfigurable struct{ engine.Engine }
+
 func TestEngineWithoutParameters(t *testing.T) {
 	g := newGuest(t)
-	g.cfg.Engine = plain{g.fake}
+	g.cfg.Engine = unconfigurable{g.fake}
 	g.prepared()
 	if _, fail := ask[any](g, guestapi.CmdApplyConfiguration, "a", applied(1, "5")); fail == nil || fail.Kind != trove.KindNotImplemented {
 		t.Errorf("it was answered with %+v", fail)

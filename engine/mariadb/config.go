@@ -144,6 +144,17 @@ func checkOption(name string) error {
 	return nil
 }
 
+// checkMemory refuses a buffer pool that the machine has no memory for: the kernel would end the server again and again.
+func checkMemory(ram int, overrides []option) error {
+	for _, o := range overrides {
+		n, ok := size(o.value)
+		if o.name == "innodb_buffer_pool_size" && ok && ram > 0 && n > uint64(ram)<<20 {
+			return trove.Errorf(trove.KindBadRequest, "The value of the parameter %s is more than the %d MiB of memory that the instance has.", o.name, ram)
+		}
+	}
+	return nil
+}
+
 // optionValue turns a JSON string, number or boolean into the text of a value.
 func optionValue(raw json.RawMessage) (string, error) {
 	dec := json.NewDecoder(bytes.NewReader(raw))
@@ -174,6 +185,9 @@ var valueEscaper = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
 // render writes my.cnf, with the logs of these names switched on. Values are quoted: a # or a space in one is part of it.
 func (p place) render(s engine.Settings, logs ...string) ([]byte, error) {
 	overrides, err := overridden(s.Overrides)
+	if err == nil {
+		err = checkMemory(s.RAM, overrides)
+	}
 	if err != nil {
 		return nil, err
 	}

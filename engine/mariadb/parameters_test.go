@@ -212,6 +212,18 @@ func TestAppliesAreTogetherOrNot(t *testing.T) {
 	}
 }
 
+func TestBufferPoolBeyondTheMemoryIsRefused(t *testing.T) {
+	for value, want := range map[string]trove.Kind{"536870912": 0, "536870913": trove.KindBadRequest, `"513M"`: trove.KindBadRequest} {
+		s := setup(t)
+		err := s.Engine.Configure(t.Context(), s.Layout, engine.Settings{
+			RAM: 512, Overrides: map[string]json.RawMessage{"innodb_buffer_pool_size": json.RawMessage(value)},
+		})
+		if (err != nil) != (want != 0) || err != nil && trove.KindOf(err) != want {
+			t.Errorf("%s: %v", value, err)
+		}
+	}
+}
+
 // TestAgentIsNotBoundByGlobalVariables sets what would end the agent's own statements.
 func TestAgentIsNotBoundByGlobalVariables(t *testing.T) {
 	s := prepared(t, engine.Preparation{})
