@@ -51,8 +51,9 @@ var (
 
 type fakeAuth struct{}
 
-func (fakeAuth) Authenticate(_ context.Context, token trove.Secret) (identity.Caller, error) {
-	c, ok := tokens[token.Reveal()]
+func (fakeAuth) Authenticate(_ context.Context, t identity.Tokens) (identity.Caller, error) {
+	c, ok := tokens[t.User.Reveal()]
+	c.Token = t.User
 	if !ok {
 		return c, trove.Errorf(trove.KindUnauthorized, "the token is not valid")
 	}

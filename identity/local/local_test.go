@@ -13,6 +13,7 @@ import (
 	"time"
 
 	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/identity"
 	"github.com/trove-dbaas/trove/identity/local"
 	"github.com/trove-dbaas/trove/internal/clock"
 	"github.com/trove-dbaas/trove/store/sqlstore"
@@ -97,7 +98,7 @@ func TestLogin(t *testing.T) {
 	if a.status != http.StatusCreated || a.token == "" {
 		t.Fatalf("status %d, token %q", a.status, a.token)
 	}
-	c, err := f.service.Authenticate(t.Context(), trove.Secret(a.token))
+	c, err := f.service.Authenticate(t.Context(), identity.Tokens{User: trove.Secret(a.token)})
 	if err != nil || c.UserName != "anna" || c.ProjectID != f.project || !slices.Equal(c.Roles, []string{"member"}) {
 		t.Fatalf("caller %+v, %v", c, err)
 	}
@@ -134,11 +135,11 @@ func TestTokenLife(t *testing.T) {
 	f := newFixture(t)
 	token := f.call(http.MethodPost, "/identity/v3/auth/tokens", passwordAuth("anna", string(password), blue)).token
 	f.clock.Add(local.TokenLife - time.Second)
-	if _, err := f.service.Authenticate(t.Context(), trove.Secret(token)); err != nil {
+	if _, err := f.service.Authenticate(t.Context(), identity.Tokens{User: trove.Secret(token)}); err != nil {
 		t.Fatalf("a second before its end: %v", err)
 	}
 	f.clock.Add(time.Second)
-	if _, err := f.service.Authenticate(t.Context(), trove.Secret(token)); trove.KindOf(err) != trove.KindUnauthorized {
+	if _, err := f.service.Authenticate(t.Context(), identity.Tokens{User: trove.Secret(token)}); trove.KindOf(err) != trove.KindUnauthorized {
 		t.Fatalf("after its end: %v", err)
 	}
 }
@@ -152,7 +153,7 @@ func TestRevocationIsImmediate(t *testing.T) {
 	if a := f.call(http.MethodDelete, "/identity/v3/auth/tokens", "", "X-Auth-Token", token, "X-Subject-Token", token); a.status != http.StatusNoContent {
 		t.Fatalf("revoke: %d", a.status)
 	}
-	if _, err := f.service.Authenticate(t.Context(), trove.Secret(token)); trove.KindOf(err) != trove.KindUnauthorized {
+	if _, err := f.service.Authenticate(t.Context(), identity.Tokens{User: trove.Secret(token)}); trove.KindOf(err) != trove.KindUnauthorized {
 		t.Fatalf("a revoked token: %v", err)
 	}
 }
@@ -184,7 +185,7 @@ func jsonOf(t *testing.T, v any) string {
 func TestRescopeWithToken(t *testing.T) {
 	f := newFixture(t)
 	unscoped := f.call(http.MethodPost, "/identity/v3/auth/tokens", passwordAuth("anna", string(password), "")).token
-	c, err := f.service.Authenticate(t.Context(), trove.Secret(unscoped))
+	c, err := f.service.Authenticate(t.Context(), identity.Tokens{User: trove.Secret(unscoped)})
 	if err != nil || c.ProjectID != "" {
 		t.Fatalf("unscoped: %+v, %v", c, err)
 	}
