@@ -48,6 +48,37 @@ func tokenize(text string) []string {
 	return tokens
 }
 
+// parseList reads a rule in the old form of policy.json: alternatives, each a check or a list of checks that must all hold. No alternatives at all, as
+// an empty rule, are always; alternatives that are all empty are never, as in oslo.policy.
+func parseList(alternatives []any) (check, error) {
+	if len(alternatives) == 0 {
+		return constant(true), nil
+	}
+	var or anyOf
+	for _, a := range alternatives {
+		items, several := a.([]any)
+		if !several {
+			items = []any{a}
+		}
+		var and all
+		for _, item := range items {
+			text, ok := item.(string)
+			if !ok || len(strings.Fields(text)) != 1 {
+				return nil, fmt.Errorf("in a list of checks stands %v, which is no single check", item)
+			}
+			c, err := parse(text)
+			if err != nil {
+				return nil, err
+			}
+			and = append(and, c)
+		}
+		if len(and) > 0 {
+			or = append(or, and)
+		}
+	}
+	return or, nil
+}
+
 type parser struct {
 	tokens []string
 	pos    int
@@ -142,7 +173,8 @@ func parseCheck(token string) (check, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, known := attributes[kind]; known {
+	_, known := attributes[kind]
+	if _, list := lists[kind]; known || list {
 		return attribute{kind, v}, nil
 	}
 	switch kind {
