@@ -14,6 +14,7 @@ import (
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/identity"
+	"github.com/trove-dbaas/trove/identity/identitytest"
 	"github.com/trove-dbaas/trove/identity/local"
 	"github.com/trove-dbaas/trove/internal/clock"
 	"github.com/trove-dbaas/trove/store/sqlstore"
@@ -220,4 +221,29 @@ func TestEnsureAccountChangesThePassword(t *testing.T) {
 	if a := f.call(http.MethodPost, "/identity/v3/auth/tokens", passwordAuth("anna", "another", blue)); a.status != 201 {
 		t.Errorf("the new password: %d", a.status)
 	}
+}
+
+func TestSuite(t *testing.T) {
+	identitytest.Run(t, func(t *testing.T) identitytest.Service {
+		f := newFixture(t)
+		for user, roles := range map[string][]string{"anna": {"member", "reader"}, "root": {"admin"}} {
+			if _, _, err := f.service.EnsureAccount(t.Context(), user, password, "blue", roles...); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return identitytest.Service{
+			Authenticator: f.service, Advance: f.clock.Add, CacheTime: local.CacheTime, Life: local.TokenLife,
+			Issue: func(t *testing.T, user string) trove.Secret {
+				t.Helper()
+				return trove.Secret(f.call(http.MethodPost, "/identity/v3/auth/tokens", passwordAuth(user, string(password), blue)).token)
+			},
+			Revoke: func(t *testing.T, token trove.Secret) {
+				t.Helper()
+				a := f.call(http.MethodDelete, "/identity/v3/auth/tokens", "", "X-Auth-Token", token.Reveal(), "X-Subject-Token", token.Reveal())
+				if a.status != http.StatusNoContent {
+					t.Fatalf("revoke: %d", a.status)
+				}
+			},
+		}
+	})
 }
