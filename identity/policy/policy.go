@@ -154,5 +154,8 @@ func (e *Enforcer) allows(rule string, c identity.Caller, target map[string]stri
 	return r.ok(&q)
 }
 
+// Defaults returns the rules that apply where no file says otherwise: Trove's, and those of our extensions.
+func Defaults() map[string]string { return maps.Clone(defaults) }
+
 // Rules returns the names of all rules, ordered.
 func (e *Enforcer) Rules() []string { return slices.Sorted(maps.Keys(e.rules)) }
