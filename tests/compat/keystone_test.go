@@ -388,7 +388,7 @@ func testExpired(t *testing.T, k *realKeystone) {
 		t.Fatal(err)
 	}
 	time.Sleep(life + time.Second)
-	service, nobody := short.issue(t, "nova"), short.issue(t, "otto")
+	service, nobody := k.issue(t, "nova"), k.issue(t, "otto") // of the other process: they must live as long as this takes
 	for what, token := range map[string]trove.Secret{"known": known, "unknown": unknown} {
 		for name, c := range map[string]struct {
 			service trove.Secret
