@@ -305,7 +305,9 @@ func TestMetrics(t *testing.T) {
 	f.mustKnow(t, "asked", token)
 	f.mustKnow(t, "known", token)
 	f.must(t, "asked", "none", trove.KindUnauthorized)
-	f.fake.set(func() { f.fake.answer = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) } })
+	f.fake.set(func() {
+		f.fake.answer = func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) }
+	})
 	f.must(t, "asked", "other", trove.KindUnavailable)
 	families, err := reg.Gather()
 	if err != nil {

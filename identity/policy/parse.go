@@ -165,7 +165,7 @@ func (p *parser) term(depth int) (check, error) {
 // parseCheck reads kind:value. A kind that is not known is an error: oslo.policy takes it as the name of some credential, and a misspelt
 // rule then silently denies, or with "not" before it allows.
 func parseCheck(token string) (check, error) {
-	kind, value, ok := splitCheck(token)
+	kind, value, ok := strings.Cut(token, ":") // a literal has no colon: oslo.policy cuts there too
 	if !ok {
 		return nil, fmt.Errorf("%q is no check: it has no colon", token)
 	}
@@ -192,16 +192,4 @@ func parseCheck(token string) (check, error) {
 		return literal{kind[1 : n-1], v}, nil
 	}
 	return nil, fmt.Errorf("%q: checks of kind %q are not known", token, kind)
-}
-
-// splitCheck splits at the first colon that is not inside quotes.
-func splitCheck(token string) (kind, value string, ok bool) {
-	if token[0] == '\'' || token[0] == '"' {
-		if end := strings.IndexByte(token[1:], token[0]); end >= 0 {
-			kind = token[:end+2]
-			value, ok = strings.CutPrefix(token[end+2:], ":")
-			return kind, value, ok
-		}
-	}
-	return strings.Cut(token, ":")
 }

@@ -91,7 +91,7 @@ var checks = []string{
 	"is_admin_project:True", "is_admin_project:False", "project_id:%(tenant)s", "project_id:p1", "tenant:%(tenant)s", "project:%(instance.project.id)s",
 	"user_id:%(user_id)s", "user:u1", "user_domain_id:d1", "project_domain_id:%(missing)s", "domain_id:None", "domain_id:%(none)s", "system_scope:all",
 	"system:all", "roles:member", "roles:Member", "roles:%(role)s", "True:%(is_public)s", "False:%(is_public)s", "None:%(none)s", "'p1':%(tenant)s",
-	"\"p2\":%(instance.project.id)s", "'':%(empty)s", "'x%%y':x%%y", "project_id:p%%1", "user_name:an%(missing)s", "project_name:blue", "'a:b':a:b",
+	"\"p2\":%(instance.project.id)s", "'':%(empty)s", "'x%%y':x%%y", "project_id:p%%1", "user_name:an%(missing)s", "project_name:blue",
 	"'u1':%(user_id)s", "user_id:prefix-%(tenant)s",
 }
 
@@ -261,11 +261,11 @@ func TestWhatDoesNotLoadIsDeniedThere(t *testing.T) {
 		}
 	}
 	for n, answer := range askOracle(t, all) {
-		if answer != any(false) {
-			t.Errorf("%v: oslo.policy says %v, so that it means something", all[n].Rules["asked"], answer)
+		if answer == any(true) { // false, or what it raised, which is a 500 of the service
+			t.Errorf("%v: oslo.policy allows it", all[n].Rules["asked"])
 		}
 	}
-	for _, rule := range []string{"nobody:knows", "not nobody:knows", "http://127.0.0.1/x", "https://127.0.0.1/x", "project_id:%(tenant)d", "project_id:100%"} {
+	for _, rule := range []string{"nobody:knows", "not nobody:knows", "http://127.0.0.1/x", "https://127.0.0.1/x", "project_id:%(tenant)d", "project_id:100%", "'a:b':a:b"} {
 		if _, err := enforcerOf(t, oracleRules(rule)); err == nil {
 			t.Errorf("%q loads", rule)
 		} else if !strings.Contains(err.Error(), `"asked"`) {
