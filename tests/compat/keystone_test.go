@@ -74,7 +74,7 @@ func (k *realKeystone) letReadersBe() {
 	if err != nil {
 		k.t.Fatal(err)
 	}
-	defer db.Close()
+	defer func() { _ = db.Close() }()
 	if _, err := db.ExecContext(k.t.Context(), "PRAGMA journal_mode = WAL"); err != nil {
 		k.t.Fatal(err)
 	}
@@ -95,7 +95,7 @@ func freeAddress(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
+	defer func() { _ = l.Close() }()
 	return l.Addr().String()
 }
 
@@ -137,7 +137,7 @@ func (k *realKeystone) start() {
 		k.t.Fatal(err)
 	}
 	defer log.Close()
-	k.server = exec.Command(python, "keystone/serve.py", host, port) //nolint:noctx // it is stopped by its pid
+	k.server = exec.Command(python, "keystone/serve.py", host, port)
 	k.server.Env, k.server.Stderr = environment(k.dir, "OS_KEYSTONE_CONFIG_FILES="+k.config), log
 	out, err := k.server.StdoutPipe()
 	if err == nil {
