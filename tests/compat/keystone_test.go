@@ -234,7 +234,7 @@ func (k *realKeystone) driver(t *testing.T, change func(*keystone.Config)) *keys
 	t.Helper()
 	cfg := keystone.Config{
 		AuthURL: k.url(), Username: "trove", Password: func() (trove.Secret, error) { return password, nil }, Project: "service", Region: "RegionOne",
-		ServiceRoles: []string{"service"}, Timeout: 5 * time.Second, Clock: clock.System{}, Log: slog.New(slog.DiscardHandler),
+		ServiceRoles: []string{"service"}, Timeout: 30 * time.Second, Clock: clock.System{}, Log: slog.New(slog.DiscardHandler),
 	}
 	if change != nil {
 		change(&cfg)
@@ -288,7 +288,7 @@ func TestRealKeystone(t *testing.T) {
 	var made struct{ Projects map[string]string }
 	k.client.do(t, map[string]string{"do": "setup", "url": k.url(), "password": password.Reveal(), "api": "http://" + listener.Addr().String()}, &made)
 
-	const cacheTime = 3 * time.Second
+	const cacheTime = 5 * time.Second
 	serveAPI(t, listener, k.driver(t, func(c *keystone.Config) { c.CacheTime = cacheTime }))
 	a := &caller{t: t, base: "http://" + listener.Addr().String() + "/v1.0/", cacheTime: cacheTime}
 
@@ -380,7 +380,7 @@ func testClient(t *testing.T, k *realKeystone, a *caller, projectIDs map[string]
 
 // The tokens of this Keystone live some seconds, the service user's own too.
 func testExpired(t *testing.T, k *realKeystone) {
-	const life = 4 * time.Second
+	const life = 8 * time.Second
 	short := k.another(life)
 	d := short.driver(t, nil)
 	known, unknown := short.issue(t, "anna"), short.issue(t, "anna")
