@@ -8,6 +8,7 @@ require (
 	github.com/go-sql-driver/mysql v1.10.1
 	github.com/google/go-cmp v0.7.0
 	github.com/google/nftables v0.3.0
+	github.com/gophercloud/gophercloud/v2 v2.15.0
 	github.com/jedib0t/go-pretty/v6 v6.8.3
 	github.com/moby/profiles/seccomp v0.2.4
 	github.com/nats-io/jwt/v2 v2.8.3

@@ -26,7 +26,7 @@ func (s *server) listFlavors(ctx context.Context, c *call) (any, error) {
 }
 
 func (s *server) flavors(ctx context.Context, c *call, only []string) (any, error) {
-	all, err := s.cfg.Catalog.Flavors(ctx)
+	all, err := s.cfg.Catalog.Flavors(ctx, c.rights())
 	if err != nil {
 		return nil, fmt.Errorf("list the flavors: %w", err)
 	}
@@ -41,7 +41,7 @@ func (s *server) flavors(ctx context.Context, c *call, only []string) (any, erro
 
 func (s *server) showFlavor(ctx context.Context, c *call) (any, error) {
 	id := c.params.get("flavor")
-	f, err := s.cfg.Catalog.Flavor(ctx, id)
+	f, err := s.cfg.Catalog.Flavor(ctx, c.rights(), id)
 	if trove.IsNotFound(err) {
 		return nil, trove.Errorf(trove.KindNotFound, "Resource %s cannot be found.", id)
 	}
@@ -191,7 +191,7 @@ func (s *server) listVersionVolumeTypes(ctx context.Context, c *call) (any, erro
 	if err != nil {
 		return nil, err
 	}
-	types, err := s.cfg.Catalog.VolumeTypes(ctx)
+	types, err := s.cfg.Catalog.VolumeTypes(ctx, c.rights())
 	if err != nil {
 		return nil, fmt.Errorf("list the volume types: %w", err)
 	}

@@ -183,7 +183,7 @@ func (s *server) checkNodes(ctx context.Context, c *call, nodes []object, versio
 	var first trove.Instance
 	total := map[string]int{}
 	for n, node := range nodes {
-		flavor, err := s.chooseFlavor(ctx, node.ref("flavorRef"), true, version)
+		flavor, err := s.chooseFlavor(ctx, c, node.ref("flavorRef"), true, version)
 		if err != nil {
 			return err
 		}
@@ -191,7 +191,7 @@ func (s *server) checkNodes(ctx context.Context, c *call, nodes []object, versio
 		if version.Capabilities.Volume && !node.has("volume") {
 			return bad("A volume size is required for each instance in the cluster.")
 		}
-		if i.VolumeSize, i.VolumeType, err = s.chooseVolume(ctx, node, version); err != nil {
+		if i.VolumeSize, i.VolumeType, err = s.chooseVolume(ctx, c, node, version); err != nil {
 			return err
 		}
 		if i.NICs, err = s.chooseNICs(ctx, c, node.list("nics")); err != nil {

@@ -12,6 +12,7 @@ import (
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/api/wire"
+	"github.com/trove-dbaas/trove/cloud"
 	"github.com/trove-dbaas/trove/store"
 )
 
@@ -266,7 +267,7 @@ func (s *server) showDefaults(ctx context.Context, c *call) (any, error) {
 	if e.Defaults == nil {
 		return nil, unsupported("configuration", version.DatastoreName)
 	}
-	f, err := s.cfg.Catalog.Flavor(ctx, c.instance.FlavorID)
+	f, err := s.cfg.Catalog.Flavor(ctx, cloud.AsService(), c.instance.FlavorID)
 	if err != nil && !trove.IsNotFound(err) {
 		return nil, fmt.Errorf("read the flavor: %w", err)
 	}

@@ -51,8 +51,9 @@ var (
 
 type fakeAuth struct{}
 
-func (fakeAuth) Authenticate(_ context.Context, token trove.Secret) (identity.Caller, error) {
-	c, ok := tokens[token.Reveal()]
+func (fakeAuth) Authenticate(_ context.Context, t identity.Tokens) (identity.Caller, error) {
+	c, ok := tokens[t.User.Reveal()]
+	c.Token = t.User
 	if !ok {
 		return c, trove.Errorf(trove.KindUnauthorized, "the token is not valid")
 	}
@@ -88,9 +89,11 @@ func newCatalog() *fakeCatalog {
 	}}
 }
 
-func (c *fakeCatalog) Flavors(context.Context) ([]trove.Flavor, error) { return c.flavors, nil }
+func (c *fakeCatalog) Flavors(context.Context, cloud.Rights) ([]trove.Flavor, error) {
+	return c.flavors, nil
+}
 
-func (c *fakeCatalog) Flavor(_ context.Context, id string) (trove.Flavor, error) {
+func (c *fakeCatalog) Flavor(_ context.Context, _ cloud.Rights, id string) (trove.Flavor, error) {
 	for _, f := range c.flavors {
 		if f.ID == id {
 			return f, nil
@@ -99,12 +102,12 @@ func (c *fakeCatalog) Flavor(_ context.Context, id string) (trove.Flavor, error)
 	return trove.Flavor{}, trove.Errorf(trove.KindNotFound, "no such flavor")
 }
 
-func (*fakeCatalog) VolumeTypes(context.Context) ([]cloud.VolumeType, error) {
+func (*fakeCatalog) VolumeTypes(context.Context, cloud.Rights) ([]cloud.VolumeType, error) {
 	return []cloud.VolumeType{{ID: "lab", Name: "lab", Description: "lab", IsPublic: true}}, nil
 }
 
-func (*fakeCatalog) TenantNetworks(_ context.Context, p string) ([]cloud.TenantNetwork, error) {
-	if p != project {
+func (*fakeCatalog) TenantNetworks(_ context.Context, by cloud.Rights) ([]cloud.TenantNetwork, error) {
+	if by.Project != project {
 		return nil, nil
 	}
 	return []cloud.TenantNetwork{{ID: networkID, Name: "net", Subnets: []cloud.Subnet{{ID: subnetID, CIDR: "10.0.0.0/24"}}}}, nil

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/cloud"
 	"github.com/trove-dbaas/trove/store"
 )
 
@@ -119,12 +120,12 @@ func (s *server) resizeFlavor(ctx context.Context, c *call, ref string) error {
 	if err != nil {
 		return err
 	}
-	flavor, err := s.chooseFlavor(ctx, ref, true, &version)
+	flavor, err := s.chooseFlavor(ctx, c, ref, true, &version)
 	if err != nil {
 		return err
 	}
-	old, err := s.cfg.Catalog.Flavor(ctx, c.instance.FlavorID)
-	if trove.IsNotFound(err) { // the catalogue may lose a flavor that instances have
+	old, err := s.cfg.Catalog.Flavor(ctx, cloud.AsService(), c.instance.FlavorID) // the instance has it, whoever may see it
+	if trove.IsNotFound(err) {                                                    // the catalogue may lose a flavor that instances have
 		old, err = trove.Flavor{ID: c.instance.FlavorID, Name: c.instance.FlavorID, RAM: c.instance.Held[trove.QuotaRAM], VCPUs: 1}, nil
 	}
 	if err != nil {

@@ -80,12 +80,12 @@ func (s *server) findVersion(ctx context.Context, ds trove.Datastore, ref, numbe
 }
 
 // chooseFlavor finds a flavor by id or URL.
-func (s *server) chooseFlavor(ctx context.Context, ref string, given bool, version *trove.DatastoreVersion) (trove.Flavor, error) {
+func (s *server) chooseFlavor(ctx context.Context, c *call, ref string, given bool, version *trove.DatastoreVersion) (trove.Flavor, error) {
 	id := lastSegment(ref)
 	if !given {
 		id = "None"
 	}
-	f, err := s.cfg.Catalog.Flavor(ctx, id)
+	f, err := s.cfg.Catalog.Flavor(ctx, c.rights(), id)
 	if err != nil {
 		return f, asBadRequest(fmt.Errorf("read the flavor: %w", err), "Resource %s cannot be found.", id)
 	}
@@ -98,7 +98,7 @@ func (s *server) chooseFlavor(ctx context.Context, ref string, given bool, versi
 // chooseParts fills in volume, access and networks.
 func (s *server) chooseParts(ctx context.Context, c *call, body object, version *trove.DatastoreVersion, i *trove.Instance) error {
 	var err error
-	if i.VolumeSize, i.VolumeType, err = s.chooseVolume(ctx, body, version); err != nil {
+	if i.VolumeSize, i.VolumeType, err = s.chooseVolume(ctx, c, body, version); err != nil {
 		return err
 	}
 	if i.Access, err = changeAccess(trove.Access{}, body.obj("access")); err != nil {
@@ -111,7 +111,7 @@ func (s *server) chooseParts(ctx context.Context, c *call, body object, version 
 	return err
 }
 
-func (s *server) chooseVolume(ctx context.Context, body object, version *trove.DatastoreVersion) (size int, kind string, err error) {
+func (s *server) chooseVolume(ctx context.Context, c *call, body object, version *trove.DatastoreVersion) (size int, kind string, err error) {
 	volume := body.obj("volume")
 	if !version.Capabilities.Volume {
 		if volume != nil {
@@ -129,7 +129,7 @@ func (s *server) chooseVolume(ctx context.Context, body object, version *trove.D
 	if kind == "" {
 		return size, "", nil
 	}
-	types, err := s.cfg.Catalog.VolumeTypes(ctx)
+	types, err := s.cfg.Catalog.VolumeTypes(ctx, c.rights())
 	if err != nil {
 		return 0, "", fmt.Errorf("read the volume types: %w", err)
 	}
@@ -205,7 +205,7 @@ func (s *server) chooseNICs(ctx context.Context, c *call, want []object) ([]trov
 	if len(want) == 0 {
 		return nil, nil
 	}
-	networks, err := s.cfg.Catalog.TenantNetworks(ctx, c.project)
+	networks, err := s.cfg.Catalog.TenantNetworks(ctx, c.rights())
 	if err != nil {
 		return nil, fmt.Errorf("read the networks: %w", err)
 	}

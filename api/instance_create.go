@@ -23,7 +23,7 @@ func (s *server) createInstance(ctx context.Context, c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	flavor, err := s.chooseFlavor(ctx, body.ref("flavorRef"), body.has("flavorRef"), &version)
+	flavor, err := s.chooseFlavor(ctx, c, body.ref("flavorRef"), body.has("flavorRef"), &version)
 	if err != nil {
 		return nil, err
 	}

@@ -86,7 +86,7 @@ func TestHealth(t *testing.T) {
 // unavailable is an identity that cannot be asked now.
 type unavailable struct{ fakeAuth }
 
-func (unavailable) Authenticate(context.Context, trove.Secret) (identity.Caller, error) {
+func (unavailable) Authenticate(context.Context, identity.Tokens) (identity.Caller, error) {
 	return identity.Caller{}, trove.Errorf(trove.KindUnavailable, "The identity service does not answer.")
 }
 

@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/cloud"
 	"github.com/trove-dbaas/trove/identity"
 )
 
@@ -68,6 +69,9 @@ type call struct {
 	instance trove.Instance
 	params   params
 }
+
+// rights are what the catalogue is read with for what the request names.
+func (c *call) rights() cloud.Rights { return cloud.Rights{Project: c.project, Token: c.caller.Token} }
 
 // Enforcer decides what a caller may do. The error is Forbidden with Trove's text. package identity/policy has one.
 type Enforcer interface {

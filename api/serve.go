@@ -116,12 +116,12 @@ func (s *server) serveProject(ctx context.Context, w *recorder, r *http.Request,
 		w.WriteHeader(http.StatusOK)
 		return nil
 	}
-	token := r.Header.Get(wire.HeaderToken)
-	if token == "" {
+	tokens := takeTokens(r.Header)
+	if tokens.User == "" {
 		s.writeUnauthenticated(ctx, w)
 		return nil
 	}
-	caller, err := s.cfg.Auth.Authenticate(ctx, trove.Secret(token))
+	caller, err := s.cfg.Auth.Authenticate(ctx, tokens)
 	if err != nil {
 		if trove.KindOf(err) != trove.KindUnauthorized {
 			return fmt.Errorf("authenticate: %w", err)

@@ -140,13 +140,14 @@ type Names interface {
 	RemoveName(ctx context.Context, instance string) error
 }
 
-// Catalog is what users can choose from. It reads only; trove-api uses this part alone.
+// Catalog is what users can choose from. It reads only; trove-api uses this part alone. What the rights do not let see is not there: lists leave it
+// out, and a thing is NotFound. A token that the cloud does not take any more is Unauthorized.
 type Catalog interface {
-	Flavors(ctx context.Context) ([]trove.Flavor, error)
-	Flavor(ctx context.Context, id string) (trove.Flavor, error) // NotFound
-	VolumeTypes(ctx context.Context) ([]VolumeType, error)
-	// TenantNetworks returns the networks that the project may attach to.
-	TenantNetworks(ctx context.Context, project string) ([]TenantNetwork, error)
+	Flavors(ctx context.Context, by Rights) ([]trove.Flavor, error)
+	Flavor(ctx context.Context, by Rights, id string) (trove.Flavor, error) // NotFound
+	VolumeTypes(ctx context.Context, by Rights) ([]VolumeType, error)
+	// TenantNetworks returns the networks that the project of the rights may attach to.
+	TenantNetworks(ctx context.Context, by Rights) ([]TenantNetwork, error)
 	// ImageExists reports whether an image can be used, NotFound with a sentence if not.
 	ImageExists(ctx context.Context, id string) error
 }

@@ -7,6 +7,7 @@ import (
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/bus"
+	"github.com/trove-dbaas/trove/cloud"
 	"github.com/trove-dbaas/trove/guestapi"
 	"github.com/trove-dbaas/trove/internal/workflow"
 	"github.com/trove-dbaas/trove/store"
@@ -110,7 +111,7 @@ func (m *Manager) bootAgain(ctx context.Context, w specs.Wish) ([]byte, error) {
 
 // flavorOf returns the instance's flavor. The catalogue may have lost it while the instance was stopped; then it is what is held of the quota.
 func (m *Manager) flavorOf(ctx context.Context, i *trove.Instance) (trove.Flavor, error) {
-	f, err := m.cloud.Flavor(ctx, i.FlavorID)
+	f, err := m.cloud.Flavor(ctx, cloud.AsService(), i.FlavorID)
 	if trove.IsNotFound(err) {
 		return trove.Flavor{ID: i.FlavorID, Name: i.FlavorID, RAM: i.Held[trove.QuotaRAM], VCPUs: 1}, nil
 	}

@@ -141,6 +141,7 @@ type Fault struct {
 // The headers of the API.
 const (
 	HeaderToken     = "X-Auth-Token"           //nolint:gosec // the name of a header
+	HeaderService   = "X-Service-Token"        //nolint:gosec // the name of a header
 	HeaderRequestID = "X-Openstack-Request-Id" // in: taken over if it has the form req-<uuid>; out: always
 	HeaderOperation = "X-Trove-Operation"      // out: the id of the operation that the call began; an extension
 )

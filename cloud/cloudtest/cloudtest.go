@@ -159,7 +159,7 @@ func (s *suite) machineSpec(id string) cloud.MachineSpec {
 
 func (s *suite) flavors() []trove.Flavor {
 	s.Helper()
-	all, err := s.Provider.Flavors(s.Context())
+	all, err := s.Provider.Flavors(s.Context(), cloud.AsService())
 	s.must(err, "Flavors")
 	if len(all) < 2 {
 		s.Fatalf("Flavors: %v, want at least two", all)

@@ -22,23 +22,23 @@ func (s *suite) catalog() {
 			s.Errorf("flavor %+v: want a unique id, memory and cores", f)
 		}
 		seen[f.ID] = true
-		got, err := s.Provider.Flavor(ctx, f.ID)
+		got, err := s.Provider.Flavor(ctx, cloud.AsService(), f.ID)
 		s.must(err, "Flavor")
 		if diff := cmp.Diff(f, got); diff != "" {
 			s.Errorf("Flavor and Flavors differ (-list +one):\n%s", diff)
 		}
 	}
-	_, err := s.Provider.Flavor(ctx, "no-such-flavor")
+	_, err := s.Provider.Flavor(ctx, cloud.AsService(), "no-such-flavor")
 	s.gone(err, "Flavor of an unknown id")
 
-	types, err := s.Provider.VolumeTypes(ctx)
+	types, err := s.Provider.VolumeTypes(ctx, cloud.AsService())
 	s.must(err, "VolumeTypes")
 	for _, v := range types {
 		if v.ID == "" || v.Name == "" {
 			s.Errorf("volume type %+v: want id and name", v)
 		}
 	}
-	networks, err := s.Provider.TenantNetworks(ctx, project)
+	networks, err := s.Provider.TenantNetworks(ctx, cloud.Rights{Project: project})
 	s.must(err, "TenantNetworks")
 	for _, n := range networks {
 		if n.ID == "" || len(n.Subnets) == 0 {

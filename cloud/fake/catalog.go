@@ -29,17 +29,17 @@ func (c *Cloud) RemoveName(ctx context.Context, instance string) error {
 }
 
 // Flavors is cloud.Catalog.Flavors.
-func (c *Cloud) Flavors(ctx context.Context) ([]trove.Flavor, error) {
+func (c *Cloud) Flavors(ctx context.Context, by cloud.Rights) ([]trove.Flavor, error) {
 	return call(ctx, c, "Flavors", nil, func() ([]trove.Flavor, after, error) {
-		return slices.Clone(c.opt.Flavors), nil, nil
+		return visible(c.state, by, c.opt.Flavors, func(f trove.Flavor) string { return f.ID }), nil, nil
 	})
 }
 
 // Flavor is cloud.Catalog.Flavor.
-func (c *Cloud) Flavor(ctx context.Context, id string) (trove.Flavor, error) {
+func (c *Cloud) Flavor(ctx context.Context, by cloud.Rights, id string) (trove.Flavor, error) {
 	return call(ctx, c, "Flavor", nil, func() (trove.Flavor, after, error) {
 		for _, f := range c.opt.Flavors {
-			if f.ID == id {
+			if f.ID == id && !c.hidden[hiding{id, by.Token}] {
 				return f, nil, nil
 			}
 		}
@@ -48,21 +48,32 @@ func (c *Cloud) Flavor(ctx context.Context, id string) (trove.Flavor, error) {
 }
 
 // VolumeTypes is cloud.Catalog.VolumeTypes.
-func (c *Cloud) VolumeTypes(ctx context.Context) ([]cloud.VolumeType, error) {
+func (c *Cloud) VolumeTypes(ctx context.Context, by cloud.Rights) ([]cloud.VolumeType, error) {
 	return call(ctx, c, "VolumeTypes", nil, func() ([]cloud.VolumeType, after, error) {
-		return slices.Clone(c.opt.VolumeTypes), nil, nil
+		return visible(c.state, by, c.opt.VolumeTypes, func(v cloud.VolumeType) string { return v.ID }), nil, nil
 	})
 }
 
-// TenantNetworks is cloud.Catalog.TenantNetworks; every project has all of them.
-func (c *Cloud) TenantNetworks(ctx context.Context, _ string) ([]cloud.TenantNetwork, error) {
+// TenantNetworks is cloud.Catalog.TenantNetworks; every project has all of them, but for what is hidden.
+func (c *Cloud) TenantNetworks(ctx context.Context, by cloud.Rights) ([]cloud.TenantNetwork, error) {
 	return call(ctx, c, "TenantNetworks", nil, func() ([]cloud.TenantNetwork, after, error) {
-		all := slices.Clone(c.opt.Networks)
+		all := visible(c.state, by, c.opt.Networks, func(n cloud.TenantNetwork) string { return n.ID })
 		for i := range all {
 			all[i].Subnets = slices.Clone(all[i].Subnets)
 		}
 		return all, nil, nil
 	})
+}
+
+// visible returns those of a list that are not hidden from the bearer of the rights' token. The caller holds the lock.
+func visible[T any](s *state, by cloud.Rights, all []T, id func(T) string) []T {
+	var seen []T
+	for _, thing := range all {
+		if !s.hidden[hiding{id(thing), by.Token}] {
+			seen = append(seen, thing)
+		}
+	}
+	return seen
 }
 
 // ImageExists is cloud.Catalog.ImageExists.

@@ -55,6 +55,13 @@ type state struct {
 	loseNext map[string]int
 	delay    map[string]time.Duration
 	calls    []string
+	hidden   map[hiding]bool
+}
+
+// hiding is a thing of the catalogue and the token whose bearer does not see it.
+type hiding struct {
+	id    string
+	token trove.Secret
 }
 
 type machine struct {
@@ -104,6 +111,7 @@ func New(opt Options) *Cloud {
 		failAll:  map[string]error{},
 		loseNext: map[string]int{},
 		delay:    map[string]time.Duration{},
+		hidden:   map[hiding]bool{},
 	}}
 }
 

@@ -110,12 +110,12 @@ func TestFailNextFailsInOrderAndDoesNothing(t *testing.T) {
 	}
 	c.FailAlways(fake.AnyOp, one)
 	for range 2 {
-		if _, err := c.Flavors(t.Context()); !errors.Is(err, one) {
+		if _, err := c.Flavors(t.Context(), cloud.AsService()); !errors.Is(err, one) {
 			t.Errorf("error %v, want %v", err, one)
 		}
 	}
 	c.FailAlways(fake.AnyOp, nil)
-	if _, err := c.Flavors(t.Context()); err != nil {
+	if _, err := c.Flavors(t.Context(), cloud.AsService()); err != nil {
 		t.Error(err)
 	}
 }
@@ -157,12 +157,12 @@ func TestDelayWaitsAndEndsWithTheContext(t *testing.T) {
 		c := fake.New(fake.Options{})
 		c.Delay("Flavors", time.Minute)
 		begin := time.Now()
-		if _, err := c.Flavors(t.Context()); err != nil || time.Since(begin) != time.Minute {
+		if _, err := c.Flavors(t.Context(), cloud.AsService()); err != nil || time.Since(begin) != time.Minute {
 			t.Errorf("error %v after %v, want none after a minute", err, time.Since(begin))
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := c.Flavors(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := c.Flavors(ctx, cloud.AsService()); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("error %v, want the deadline", err)
 		}
 	})

@@ -92,6 +92,13 @@ func (c *Cloud) AddImage(id string) {
 	c.opt.Images = append(c.opt.Images, id)
 }
 
+// Hide has the network, flavor or volume type not be there for the bearer of a token, as a cloud does with what is another project's.
+func (c *Cloud) Hide(id string, from trove.Secret) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.hidden[hiding{id, from}] = true
+}
+
 // CrashMachine ends the instance's machine as if it had ended by itself: it is stopped, with the reason.
 func (c *Cloud) CrashMachine(instance, reason string) {
 	c.breakMachine(instance, cloud.MachineStopped, reason)

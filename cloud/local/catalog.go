@@ -12,13 +12,13 @@ import (
 // volumeType is the only kind of volume here.
 const volumeType = "default"
 
-// Flavors is cloud.Catalog.Flavors.
-func (p *Provider) Flavors(context.Context) ([]trove.Flavor, error) {
+// Flavors is cloud.Catalog.Flavors. Everybody may see everything here.
+func (p *Provider) Flavors(context.Context, cloud.Rights) ([]trove.Flavor, error) {
 	return slices.Clone(p.config.Flavors), nil
 }
 
 // Flavor is cloud.Catalog.Flavor.
-func (p *Provider) Flavor(_ context.Context, id string) (trove.Flavor, error) {
+func (p *Provider) Flavor(_ context.Context, _ cloud.Rights, id string) (trove.Flavor, error) {
 	for _, f := range p.config.Flavors {
 		if f.ID == id {
 			return f, nil
@@ -28,7 +28,7 @@ func (p *Provider) Flavor(_ context.Context, id string) (trove.Flavor, error) {
 }
 
 // VolumeTypes is cloud.Catalog.VolumeTypes.
-func (p *Provider) VolumeTypes(context.Context) ([]cloud.VolumeType, error) {
+func (p *Provider) VolumeTypes(context.Context, cloud.Rights) ([]cloud.VolumeType, error) {
 	return []cloud.VolumeType{{
 		ID: volumeType, Name: volumeType, Description: "a file of this machine with a file system of its own", IsPublic: true,
 	}}, nil

@@ -174,7 +174,7 @@ func (p *Provider) Networks(ctx context.Context) ([]cloud.Network, error) {
 }
 
 // TenantNetworks is cloud.Catalog.TenantNetworks: every project sees the same one.
-func (p *Provider) TenantNetworks(context.Context, string) ([]cloud.TenantNetwork, error) {
+func (p *Provider) TenantNetworks(context.Context, cloud.Rights) ([]cloud.TenantNetwork, error) {
 	return []cloud.TenantNetwork{{
 		ID: p.networkID(), Name: "local",
 		Subnets: []cloud.Subnet{{ID: p.subnetID(), CIDR: p.config.Net.TenantSubnet().String()}},

@@ -45,18 +45,18 @@ func OpenCatalog(c Config, tenant func() (netip.Prefix, error)) (*Catalog, error
 }
 
 // Flavors is cloud.Catalog.Flavors.
-func (c *Catalog) Flavors(ctx context.Context) ([]trove.Flavor, error) {
-	return c.provider.Flavors(ctx)
+func (c *Catalog) Flavors(ctx context.Context, by cloud.Rights) ([]trove.Flavor, error) {
+	return c.provider.Flavors(ctx, by)
 }
 
 // Flavor is cloud.Catalog.Flavor.
-func (c *Catalog) Flavor(ctx context.Context, id string) (trove.Flavor, error) {
-	return c.provider.Flavor(ctx, id)
+func (c *Catalog) Flavor(ctx context.Context, by cloud.Rights, id string) (trove.Flavor, error) {
+	return c.provider.Flavor(ctx, by, id)
 }
 
 // VolumeTypes is cloud.Catalog.VolumeTypes.
-func (c *Catalog) VolumeTypes(ctx context.Context) ([]cloud.VolumeType, error) {
-	return c.provider.VolumeTypes(ctx)
+func (c *Catalog) VolumeTypes(ctx context.Context, by cloud.Rights) ([]cloud.VolumeType, error) {
+	return c.provider.VolumeTypes(ctx, by)
 }
 
 // ImageExists is cloud.Catalog.ImageExists.
@@ -68,7 +68,7 @@ func (c *Catalog) ImageExists(ctx context.Context, id string) error {
 func (c *Catalog) PublicAccess(ctx context.Context) error { return c.provider.PublicAccess(ctx) }
 
 // TenantNetworks is cloud.Catalog.TenantNetworks.
-func (c *Catalog) TenantNetworks(context.Context, string) ([]cloud.TenantNetwork, error) {
+func (c *Catalog) TenantNetworks(context.Context, cloud.Rights) ([]cloud.TenantNetwork, error) {
 	subnet, err := c.tenant()
 	if err != nil {
 		return nil, err

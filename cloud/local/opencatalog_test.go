@@ -26,11 +26,11 @@ func TestACatalogTellsAndMakesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.TenantNetworks(t.Context(), "p"); !errors.Is(err, unknown) {
+	if _, err := c.TenantNetworks(t.Context(), cloud.Rights{Project: "p"}); !errors.Is(err, unknown) {
 		t.Errorf("TenantNetworks before there is a network: %v", err)
 	}
 	tenant = netip.MustParsePrefix("10.1.0.0/20")
-	networks, err := c.TenantNetworks(t.Context(), "p")
+	networks, err := c.TenantNetworks(t.Context(), cloud.Rights{Project: "p"})
 	if err != nil || len(networks) != 1 || !trove.ValidID(networks[0].ID) || len(networks[0].Subnets) != 1 {
 		t.Fatalf("TenantNetworks: %+v, %v", networks, err)
 	}
@@ -38,20 +38,20 @@ func TestACatalogTellsAndMakesNothing(t *testing.T) {
 	if diff := cmp.Diff(want, networks[0].Subnets); diff != "" {
 		t.Error(diff)
 	}
-	flavors, err := c.Flavors(t.Context())
+	flavors, err := c.Flavors(t.Context(), cloud.AsService())
 	if diff := cmp.Diff(local.DefaultFlavors(), flavors); diff != "" || err != nil {
 		t.Errorf("Flavors: %v\n%s", err, diff)
 	}
-	if f, err := c.Flavor(t.Context(), "2"); err != nil || f.Name != "db.small" {
+	if f, err := c.Flavor(t.Context(), cloud.AsService(), "2"); err != nil || f.Name != "db.small" {
 		t.Errorf("Flavor: %+v, %v", f, err)
 	}
-	if _, err := c.Flavor(t.Context(), "none"); !trove.IsNotFound(err) {
+	if _, err := c.Flavor(t.Context(), cloud.AsService(), "none"); !trove.IsNotFound(err) {
 		t.Errorf("Flavor of an unknown id: %v", err)
 	}
 	if err := c.ImageExists(t.Context(), trove.NewID()); !trove.IsNotFound(err) {
 		t.Errorf("ImageExists: %v", err)
 	}
-	if types, err := c.VolumeTypes(t.Context()); err != nil || len(types) != 1 {
+	if types, err := c.VolumeTypes(t.Context(), cloud.AsService()); err != nil || len(types) != 1 {
 		t.Errorf("VolumeTypes: %+v, %v", types, err)
 	}
 	if entries, err := os.ReadDir(state); err != nil || len(entries) > 0 {

@@ -117,7 +117,7 @@ func devRun(ctx context.Context, o stateOptions, readyFD int) (err error) {
 	}
 	ready := func(url string) {
 		tellReady()
-		fmt.Fprintf(os.Stderr, "the API answers on %s; `. %s/openrc`\n", url, c.State)
+		fmt.Fprintf(os.Stderr, "the API answers on %s; %s\n", url, howToLogIn(c))
 	}
 	if readyFD > 0 {
 		pipe := os.NewFile(uintptr(readyFD), "ready")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -10,6 +11,7 @@ import (
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/client/cli"
 	"github.com/trove-dbaas/trove/internal/app"
+	"github.com/trove-dbaas/trove/internal/config"
 )
 
 const serveHelp = `Run one or more controllers of the service in the foreground until SIGINT or SIGTERM; databases go on. Together api, taskmanager and
@@ -56,6 +58,14 @@ func serve(ctx context.Context, o stateOptions, name string, names []string) err
 			fmt.Fprintln(os.Stderr, "it runs from", c.State)
 			return
 		}
-		fmt.Fprintf(os.Stderr, "the API answers on %s; `. %s/openrc`\n", url, c.State)
+		fmt.Fprintf(os.Stderr, "the API answers on %s; %s\n", url, howToLogIn(c))
 	})
+}
+
+// howToLogIn says what a user of the API does first.
+func howToLogIn(c config.Config) string {
+	if c.Identity.Driver == config.IdentityKeystone {
+		return "clients log in at " + cmp.Or(c.Identity.PublicAuthURL, c.Identity.AuthURL)
+	}
+	return fmt.Sprintf("`. %s/openrc`", c.State)
 }

@@ -146,7 +146,7 @@ func (s *Service) createToken(w http.ResponseWriter, r *http.Request) {
 		fail(w, err)
 		return
 	}
-	c, err := s.Authenticate(r.Context(), secret)
+	c, err := s.authenticate(r.Context(), secret)
 	if err != nil {
 		fail(w, err)
 		return
@@ -173,7 +173,7 @@ func (s *Service) checkIdentity(ctx context.Context, req authRequest) (string, e
 		}
 		return u.ID, nil
 	case id.Token != nil:
-		c, err := s.Authenticate(ctx, id.Token.ID)
+		c, err := s.authenticate(ctx, id.Token.ID)
 		return c.UserID, err
 	}
 	return "", trove.Errorf(trove.KindBadRequest, "auth.identity.methods: the local identity service knows \"password\" and \"token\".")
@@ -219,7 +219,7 @@ func (s *Service) catalog(r *http.Request, project string) []object {
 // authed wraps a handler that needs a valid X-Auth-Token.
 func (s *Service) authed(h func(http.ResponseWriter, *http.Request, identity.Caller)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		c, err := s.Authenticate(r.Context(), trove.Secret(r.Header.Get("X-Auth-Token")))
+		c, err := s.authenticate(r.Context(), trove.Secret(r.Header.Get("X-Auth-Token")))
 		if err != nil {
 			fail(w, err)
 			return
@@ -246,7 +246,7 @@ func (s *Service) showToken(w http.ResponseWriter, r *http.Request, c identity.C
 		fail(w, err)
 		return
 	}
-	owner, err := s.Authenticate(r.Context(), subject)
+	owner, err := s.authenticate(r.Context(), subject)
 	if err != nil {
 		fail(w, trove.Errorf(trove.KindNotFound, "The token is not valid."))
 		return

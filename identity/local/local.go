@@ -122,8 +122,22 @@ func tokenHash(token trove.Secret) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// Authenticate returns who the token belongs to; see identity.Authenticator.
-func (s *Service) Authenticate(ctx context.Context, token trove.Secret) (identity.Caller, error) {
+// Authenticate returns who the token belongs to; see identity.Authenticator. No service is trusted here: a service token must be valid, and vouches for
+// nothing.
+func (s *Service) Authenticate(ctx context.Context, t identity.Tokens) (identity.Caller, error) {
+	var service identity.Caller
+	if t.Service != "" {
+		var err error
+		if service, err = s.authenticate(ctx, t.Service); err != nil {
+			return identity.Caller{}, err
+		}
+	}
+	c, err := s.authenticate(ctx, t.User)
+	c.ServiceRoles = service.Roles
+	return c, err
+}
+
+func (s *Service) authenticate(ctx context.Context, token trove.Secret) (identity.Caller, error) {
 	if token == "" {
 		return identity.Caller{}, errUnauthorized()
 	}
@@ -163,7 +177,7 @@ func (s *Service) lookUp(ctx context.Context, hash string, now time.Time) (ident
 	if err != nil {
 		return identity.Caller{}, unavailable(err)
 	}
-	c := identity.Caller{UserID: u.ID, UserName: u.Name, DomainID: DomainID, Expires: t.Expires}
+	c := identity.Caller{UserID: u.ID, UserName: u.Name, UserDomainID: DomainID, Expires: t.Expires, IsAdminProject: true}
 	if t.ProjectID == "" {
 		return c, nil
 	}
@@ -171,7 +185,7 @@ func (s *Service) lookUp(ctx context.Context, hash string, now time.Time) (ident
 	if err != nil {
 		return identity.Caller{}, err
 	}
-	c.ProjectID, c.ProjectName, c.Roles = p.ID, p.Name, roles
+	c.ProjectID, c.ProjectName, c.ProjectDomainID, c.Roles = p.ID, p.Name, DomainID, roles
 	return c, nil
 }
 

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/identity"
+	"github.com/trove-dbaas/trove/identity/identitytest"
 	"github.com/trove-dbaas/trove/identity/local"
 	"github.com/trove-dbaas/trove/internal/clock"
 	"github.com/trove-dbaas/trove/store/sqlstore"
@@ -97,7 +99,7 @@ func TestLogin(t *testing.T) {
 	if a.status != http.StatusCreated || a.token == "" {
 		t.Fatalf("status %d, token %q", a.status, a.token)
 	}
-	c, err := f.service.Authenticate(t.Context(), trove.Secret(a.token))
+	c, err := f.service.Authenticate(t.Context(), identity.Tokens{User: trove.Secret(a.token)})
 	if err != nil || c.UserName != "anna" || c.ProjectID != f.project || !slices.Equal(c.Roles, []string{"member"}) {
 		t.Fatalf("caller %+v, %v", c, err)
 	}
@@ -134,11 +136,11 @@ func TestTokenLife(t *testing.T) {
 	f := newFixture(t)
 	token := f.call(http.MethodPost, "/identity/v3/auth/tokens", passwordAuth("anna", string(password), blue)).token
 	f.clock.Add(local.TokenLife - time.Second)
-	if _, err := f.service.Authenticate(t.Context(), trove.Secret(token)); err != nil {
+	if _, err := f.service.Authenticate(t.Context(), identity.Tokens{User: trove.Secret(token)}); err != nil {
 		t.Fatalf("a second before its end: %v", err)
 	}
 	f.clock.Add(time.Second)
-	if _, err := f.service.Authenticate(t.Context(), trove.Secret(token)); trove.KindOf(err) != trove.KindUnauthorized {
+	if _, err := f.service.Authenticate(t.Context(), identity.Tokens{User: trove.Secret(token)}); trove.KindOf(err) != trove.KindUnauthorized {
 		t.Fatalf("after its end: %v", err)
 	}
 }
@@ -152,7 +154,7 @@ func TestRevocationIsImmediate(t *testing.T) {
 	if a := f.call(http.MethodDelete, "/identity/v3/auth/tokens", "", "X-Auth-Token", token, "X-Subject-Token", token); a.status != http.StatusNoContent {
 		t.Fatalf("revoke: %d", a.status)
 	}
-	if _, err := f.service.Authenticate(t.Context(), trove.Secret(token)); trove.KindOf(err) != trove.KindUnauthorized {
+	if _, err := f.service.Authenticate(t.Context(), identity.Tokens{User: trove.Secret(token)}); trove.KindOf(err) != trove.KindUnauthorized {
 		t.Fatalf("a revoked token: %v", err)
 	}
 }
@@ -184,7 +186,7 @@ func jsonOf(t *testing.T, v any) string {
 func TestRescopeWithToken(t *testing.T) {
 	f := newFixture(t)
 	unscoped := f.call(http.MethodPost, "/identity/v3/auth/tokens", passwordAuth("anna", string(password), "")).token
-	c, err := f.service.Authenticate(t.Context(), trove.Secret(unscoped))
+	c, err := f.service.Authenticate(t.Context(), identity.Tokens{User: trove.Secret(unscoped)})
 	if err != nil || c.ProjectID != "" {
 		t.Fatalf("unscoped: %+v, %v", c, err)
 	}
@@ -219,4 +221,29 @@ func TestEnsureAccountChangesThePassword(t *testing.T) {
 	if a := f.call(http.MethodPost, "/identity/v3/auth/tokens", passwordAuth("anna", "another", blue)); a.status != 201 {
 		t.Errorf("the new password: %d", a.status)
 	}
+}
+
+func TestSuite(t *testing.T) {
+	identitytest.Run(t, func(t *testing.T) identitytest.Service {
+		f := newFixture(t)
+		for user, roles := range map[string][]string{"anna": {"member", "reader"}, "root": {"admin"}} {
+			if _, _, err := f.service.EnsureAccount(t.Context(), user, password, "blue", roles...); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return identitytest.Service{
+			Authenticator: f.service, Advance: f.clock.Add, CacheTime: local.CacheTime, Life: local.TokenLife,
+			Issue: func(t *testing.T, user string) trove.Secret {
+				t.Helper()
+				return trove.Secret(f.call(http.MethodPost, "/identity/v3/auth/tokens", passwordAuth(user, string(password), blue)).token)
+			},
+			Revoke: func(t *testing.T, token trove.Secret) {
+				t.Helper()
+				a := f.call(http.MethodDelete, "/identity/v3/auth/tokens", "", "X-Auth-Token", token.Reveal(), "X-Subject-Token", token.Reveal())
+				if a.status != http.StatusNoContent {
+					t.Fatalf("revoke: %d", a.status)
+				}
+			},
+		}
+	})
 }

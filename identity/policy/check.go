@@ -69,7 +69,7 @@ func (r role) ok(q *query) bool {
 }
 func (role) references() []string { return nil }
 
-// attribute compares something of the caller with a text.
+// attribute compares something of the caller with a text. Of a list one that is equal is enough.
 type attribute struct {
 	name  string
 	value template
@@ -80,21 +80,46 @@ func (a attribute) ok(q *query) bool {
 	if !found {
 		return false
 	}
+	if list, ok := lists[a.name]; ok {
+		return slices.Contains(list(q), want)
+	}
 	return attributes[a.name](q) == want
 }
 func (attribute) references() []string { return nil }
 
-// attributes are the credentials that rules may name, each the text that oslo.policy compares. One that the caller does not have is Python's None.
+// attributes are the credentials that rules may name, each the text that oslo.policy compares: those of oslo.context under all of their names.
+// One that the caller does not have is Python's None.
 var attributes = map[string]func(q *query) string{
 	"is_admin":          func(q *query) string { return pythonBool(q.admin) },
+	"is_admin_project":  func(q *query) string { return pythonBool(q.caller.IsAdminProject) },
+	"system_scope":      systemScope,
+	"system":            systemScope,
 	"project_id":        func(q *query) string { return pythonText(q.caller.ProjectID) },
+	"project":           func(q *query) string { return pythonText(q.caller.ProjectID) },
 	"tenant":            func(q *query) string { return pythonText(q.caller.ProjectID) },
 	"project_name":      func(q *query) string { return pythonText(q.caller.ProjectName) },
 	"user_id":           func(q *query) string { return pythonText(q.caller.UserID) },
 	"user":              func(q *query) string { return pythonText(q.caller.UserID) },
 	"user_name":         func(q *query) string { return pythonText(q.caller.UserName) },
-	"user_domain_id":    func(q *query) string { return pythonText(q.caller.DomainID) },
-	"project_domain_id": func(q *query) string { return pythonText(q.caller.DomainID) },
+	"domain_id":         func(q *query) string { return pythonText(q.caller.DomainID) },
+	"domain":            func(q *query) string { return pythonText(q.caller.DomainID) },
+	"user_domain_id":    func(q *query) string { return pythonText(q.caller.UserDomainID) },
+	"user_domain":       func(q *query) string { return pythonText(q.caller.UserDomainID) },
+	"project_domain_id": func(q *query) string { return pythonText(q.caller.ProjectDomainID) },
+	"project_domain":    func(q *query) string { return pythonText(q.caller.ProjectDomainID) },
+}
+
+// lists are the credentials of which there are several. Unlike role:, they compare with regard to case, as oslo.policy does.
+var lists = map[string]func(q *query) []string{
+	"roles":         func(q *query) []string { return q.caller.Roles },
+	"service_roles": func(q *query) []string { return q.caller.ServiceRoles },
+}
+
+func systemScope(q *query) string {
+	if q.caller.System {
+		return "all"
+	}
+	return pythonText("")
 }
 
 // literal compares a text of the rule itself with something of the target.

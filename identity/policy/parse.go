@@ -48,6 +48,37 @@ func tokenize(text string) []string {
 	return tokens
 }
 
+// parseList reads a rule in the old form of policy.json: alternatives, each a check or a list of checks that must all hold. No alternatives at all, as
+// an empty rule, are always; alternatives that are all empty are never, as in oslo.policy.
+func parseList(alternatives []any) (check, error) {
+	if len(alternatives) == 0 {
+		return constant(true), nil
+	}
+	var or anyOf
+	for _, a := range alternatives {
+		items, several := a.([]any)
+		if !several {
+			items = []any{a}
+		}
+		var and all
+		for _, item := range items {
+			text, ok := item.(string)
+			if !ok || len(strings.Fields(text)) != 1 {
+				return nil, fmt.Errorf("in a list of checks stands %v, which is no single check", item)
+			}
+			c, err := parse(text)
+			if err != nil {
+				return nil, err
+			}
+			and = append(and, c)
+		}
+		if len(and) > 0 {
+			or = append(or, and)
+		}
+	}
+	return or, nil
+}
+
 type parser struct {
 	tokens []string
 	pos    int
@@ -134,7 +165,7 @@ func (p *parser) term(depth int) (check, error) {
 // parseCheck reads kind:value. A kind that is not known is an error: oslo.policy takes it as the name of some credential, and a misspelt
 // rule then silently denies, or with "not" before it allows.
 func parseCheck(token string) (check, error) {
-	kind, value, ok := splitCheck(token)
+	kind, value, ok := strings.Cut(token, ":") // a literal has no colon: oslo.policy cuts there too
 	if !ok {
 		return nil, fmt.Errorf("%q is no check: it has no colon", token)
 	}
@@ -142,7 +173,8 @@ func parseCheck(token string) (check, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, known := attributes[kind]; known {
+	_, known := attributes[kind]
+	if _, list := lists[kind]; known || list {
 		return attribute{kind, v}, nil
 	}
 	switch kind {
@@ -160,16 +192,4 @@ func parseCheck(token string) (check, error) {
 		return literal{kind[1 : n-1], v}, nil
 	}
 	return nil, fmt.Errorf("%q: checks of kind %q are not known", token, kind)
-}
-
-// splitCheck splits at the first colon that is not inside quotes.
-func splitCheck(token string) (kind, value string, ok bool) {
-	if token[0] == '\'' || token[0] == '"' {
-		if end := strings.IndexByte(token[1:], token[0]); end >= 0 {
-			kind = token[:end+2]
-			value, ok = strings.CutPrefix(token[end+2:], ":")
-			return kind, value, ok
-		}
-	}
-	return strings.Cut(token, ":")
 }

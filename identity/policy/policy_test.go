@@ -12,7 +12,7 @@ import (
 )
 
 var (
-	member   = identity.Caller{UserID: "u1", ProjectID: "p1", Roles: []string{"member"}}
+	member   = identity.Caller{UserID: "u1", ProjectID: "p1", Roles: []string{"member"}, IsAdminProject: true}
 	stranger = identity.Caller{UserID: "u2", ProjectID: "p2", Roles: []string{"member"}}
 	admin    = identity.Caller{UserID: "u3", ProjectID: "p3", Roles: []string{"Admin"}}
 )
@@ -69,6 +69,10 @@ func TestGrammar(t *testing.T) {
 		{"is_admin:False", true},
 		{"user_id:u1 AND role:MEMBER", true},
 		{"project_domain_id:None", true},
+		{"roles:member", true},
+		{"roles:Member", false},
+		{"is_admin_project:True and system_scope:None", true},
+		{"service_roles:service", false},
 	} {
 		e, err := policy.New(map[string]string{"r": c.rule})
 		if strings.HasPrefix(c.rule, "ROLE") {
@@ -120,6 +124,52 @@ func TestLoad(t *testing.T) {
 	}
 	if _, err := policy.Load(path); err == nil {
 		t.Error("a list was taken for a policy file")
+	}
+}
+
+// Operators who never converted their policy.json keep it: oslo.policy reads it where there is no policy.yaml, lists of checks included.
+func TestPolicyJSON(t *testing.T) {
+	dir := t.TempDir()
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, "policy.json"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("{\n\t\"instance:create\": \"role:creator\",\n\t\"instance:delete\": [[\"role:admin\"], [\"role:member\", \"project_id:%(tenant)s\"]],\n" +
+		"\t\"instance:show\": [], \"instance:index\": [[]], \"instance:detail\": [\"role:none\", \"role:member\"]\n}")
+	e, err := policy.Load(filepath.Join(dir, "policy.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for rule, want := range map[string]bool{
+		"instance:create": false, "instance:delete": true, "instance:show": true, "instance:index": false, "instance:detail": true, "instance:update": true,
+	} {
+		if got := e.Enforce(rule, member, map[string]string{"tenant": "p1"}) == nil; got != want {
+			t.Errorf("%s allows %v, want %v", rule, got, want)
+		}
+	}
+	if e.Enforce("instance:delete", member, map[string]string{"tenant": "p2"}) == nil {
+		t.Error("of a list in a list one check was enough")
+	}
+	if err := os.WriteFile(filepath.Join(dir, "policy.yaml"), []byte("instance:create: '@'\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if e, err = policy.Load(filepath.Join(dir, "policy.yaml")); err != nil || e.Enforce("instance:create", stranger, nil) != nil {
+		t.Errorf("beside a policy.yaml the policy.json counts: %v", err)
+	}
+	for _, bad := range []string{`{"r": [["role:a role:b"]]}`, `{"r": [[1]]}`, `{"r": null}`, `{"r": {"a": 1}}`, `{"r": [["nonsense"]]}`, `{`, `[]`} {
+		write(bad)
+		if _, err := policy.Load(filepath.Join(dir, "policy.json")); err == nil || !strings.Contains(err.Error(), "policy.json") {
+			t.Errorf("%s: %v", bad, err)
+		}
+	}
+}
+
+// A rule file that is there but cannot be read must not leave the defaults in force: they may allow more.
+func TestFilesThatCannotBeRead(t *testing.T) {
+	if _, err := policy.Load(t.TempDir()); err == nil {
+		t.Error("a folder was taken for no file")
 	}
 }
 

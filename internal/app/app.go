@@ -30,7 +30,6 @@ import (
 	"github.com/trove-dbaas/trove/conductor"
 	"github.com/trove-dbaas/trove/gateway/grant"
 	"github.com/trove-dbaas/trove/guestapi"
-	identitylocal "github.com/trove-dbaas/trove/identity/local"
 	"github.com/trove-dbaas/trove/identity/policy"
 	"github.com/trove-dbaas/trove/internal/clock"
 	"github.com/trove-dbaas/trove/internal/config"
@@ -307,8 +306,8 @@ func (c *controllers) openAPI(ctx context.Context) error {
 	if url == "" {
 		url = "http://" + c.cfg.API.Listen
 	}
-	id := identitylocal.New(identitylocal.Config{Repository: c.store, Clock: c.clock, Log: c.log, PublicURL: c.cfg.API.PublicURL, Region: c.cfg.Region})
-	if err := ensureAccounts(ctx, c.state, id, c.runs.Name != "", url, c.cfg.Region, binDir()); err != nil {
+	id, logins, err := c.openIdentity(ctx, url)
+	if err != nil {
 		return err
 	}
 	rules, err := policy.Load(c.policyFile())
@@ -330,8 +329,10 @@ func (c *controllers) openAPI(ctx context.Context) error {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/", handler)
-	mux.Handle("/identity", id)
-	mux.Handle("/identity/", id)
+	if logins != nil {
+		mux.Handle("/identity", logins)
+		mux.Handle("/identity/", logins)
+	}
 	c.handleMetrics(mux)
 	c.handler = mux
 	return nil

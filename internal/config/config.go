@@ -33,6 +33,7 @@ type Config struct {
 	Workers Workers `yaml:"workers"`
 
 	Recovery Recovery `yaml:"recovery"`
+	Identity Identity `yaml:"identity"`
 }
 
 // API configures trove-api.
@@ -148,6 +149,7 @@ func Default() Config {
 		Log:      Log{Format: "text", Level: "info"},
 		Workers:  Workers{Operations: 8},
 		Recovery: Recovery{Interval: 24 * time.Hour, Keep: 14},
+		Identity: defaultIdentity(),
 	}
 }
 
@@ -267,8 +269,10 @@ func (c Config) Check() error {
 	if c.Workers.Operations < 1 {
 		return fmt.Errorf("workers.operations: %d is less than 1", c.Workers.Operations)
 	}
-	if err := c.Recovery.check(); err != nil {
-		return err
+	for _, err := range []error{c.Recovery.check(), c.Identity.check()} {
+		if err != nil {
+			return err
+		}
 	}
 	return c.checkFlavors()
 }

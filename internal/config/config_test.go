@@ -29,6 +29,9 @@ func TestFileThenEnvironment(t *testing.T) {
 	}
 }
 
+// keystone is a configuration that a test makes wrong by a line below it.
+const keystone = "identity:\n  driver: keystone\n"
+
 func TestErrorsNameTheKey(t *testing.T) {
 	for _, c := range []struct{ text, env, want string }{
 		{"api:\n  lisen: x\n", "", `did you mean "listen"?`},
@@ -48,6 +51,17 @@ func TestErrorsNameTheKey(t *testing.T) {
 		{"metrics:\n  listen: 0.0.0.0:9100\n", "", "metrics.listen"},
 		{"", "TROVE_METRICS_LISTEN=9100", "metrics.listen"},
 		{"local:\n  flavors: [{id: '1', name: a, ram: 512, vcpus: 1}, {id: '1', name: b, ram: 512, vcpus: 1}]\n", "", "local.flavors"},
+		{"identity:\n  driver: ldap\n", "", "identity.driver"},
+		{"", "TROVE_IDENTITY_DRIVER=keystone", "identity.auth_url"},
+		{keystone + "  auth_url: keystone:5000\n", "", "identity.auth_url"},
+		{keystone + "  public_auth_url: keystone:5000\n", "TROVE_IDENTITY_AUTH_URL=http://keystone:5000/v3", "identity.public_auth_url"},
+		{keystone + "  username: ''\n", "TROVE_IDENTITY_AUTH_URL=http://keystone:5000/v3", "identity.username"},
+		{keystone + "  password_file: ''\n", "TROVE_IDENTITY_AUTH_URL=http://keystone:5000/v3", "identity.password_file"},
+		{keystone + "  project: ''\n", "TROVE_IDENTITY_AUTH_URL=http://keystone:5000/v3", "identity.project"},
+		{keystone + "  interface: private\n", "TROVE_IDENTITY_AUTH_URL=http://keystone:5000/v3", "identity.interface"},
+		{keystone + "  cache_time: 2h\n", "TROVE_IDENTITY_AUTH_URL=http://keystone:5000/v3", "identity.cache_time"},
+		{keystone + "  cache_size: 0\n", "TROVE_IDENTITY_AUTH_URL=http://keystone:5000/v3", "identity.cache_size"},
+		{keystone + "  timeout: 10ms\n", "TROVE_IDENTITY_AUTH_URL=http://keystone:5000/v3", "identity.timeout"},
 	} {
 		_, err := load(t, c.text, c.env)
 		if err == nil || !strings.Contains(err.Error(), c.want) {

@@ -195,7 +195,7 @@ func (m *Machines) revive(ctx context.Context, w specs.Wish, gone bool) error {
 	if err := m.down(ctx, id); err != nil {
 		return err
 	}
-	f, err := m.cfg.Cloud.Flavor(ctx, w.Instance.FlavorID)
+	f, err := m.cfg.Cloud.Flavor(ctx, cloud.AsService(), w.Instance.FlavorID)
 	if err != nil {
 		return fmt.Errorf("find flavor %s: %w", w.Instance.FlavorID, err)
 	}

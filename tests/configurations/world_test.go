@@ -53,7 +53,7 @@ var flavor = trove.Flavor{ID: "1", Name: "db.tiny", RAM: 512, VCPUs: 1}
 
 type auth struct{}
 
-func (auth) Authenticate(context.Context, trove.Secret) (identity.Caller, error) {
+func (auth) Authenticate(context.Context, identity.Tokens) (identity.Caller, error) {
 	return identity.Caller{UserID: "u", ProjectID: project, Roles: []string{"member"}}, nil
 }
 func (auth) AuthURL() string { return "http://identity.example/v3" }
