@@ -4,11 +4,20 @@
 source "$(dirname "$0")/lib.sh"
 
 run_packages=(runc mmdebstrap xfsprogs nftables mariadb-client)
-test_packages=(openssl mariadb-server-core python3-troveclient python3-openstackclient wrk hyperfine curl jq systemd)
+test_packages=(openssl postgresql mariadb-server-core python3-troveclient python3-openstackclient wrk hyperfine curl jq systemd)
 
 packages=("${run_packages[@]}")
 [ "${1:-run}" = test ] && packages+=("${test_packages[@]}")
 [ "${1:-run}" = vm ] && packages=(mmdebstrap qemu-system-x86 e2fsprogs)
+
+# Only the programs are wanted: the package would otherwise start a server of its own.
+case " ${packages[*]} " in *" postgresql "*)
+	if [ ! -e /etc/postgresql-common ] && [ "$(id -u)" = 0 ]; then
+		mkdir -p /etc/postgresql-common/createcluster.d
+		echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.d/no-main-cluster.conf
+	fi
+	;;
+esac
 
 missing=()
 for p in "${packages[@]}"; do

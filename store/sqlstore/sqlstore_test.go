@@ -20,11 +20,12 @@ import (
 	"github.com/trove-dbaas/trove/store"
 	"github.com/trove-dbaas/trove/store/sqlstore"
 	"github.com/trove-dbaas/trove/store/storetest"
+	"github.com/trove-dbaas/trove/tests/dbserver"
 )
 
 func open(tb testing.TB, cfg sqlstore.Config) *sqlstore.Store {
 	tb.Helper()
-	if cfg.Path == "" {
+	if cfg.Path == "" && cfg.Server == nil {
 		cfg.Path = filepath.Join(tb.TempDir(), "store.db")
 	}
 	cfg.NoSync = true
@@ -40,8 +41,22 @@ func open(tb testing.TB, cfg sqlstore.Config) *sqlstore.Store {
 	return s
 }
 
+func TestMain(m *testing.M) {
+	m.Run()
+	dbserver.StopShared()
+}
+
 func TestConformance(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) store.Store { return open(t, sqlstore.Config{}) })
+}
+
+func TestConformanceOfServers(t *testing.T) {
+	for _, kind := range dbserver.Kinds {
+		t.Run(kind, func(t *testing.T) {
+			server := dbserver.Shared(t, kind)
+			storetest.Run(t, func(t *testing.T) store.Store { return open(t, sqlstore.Config{Server: server.Database(t)}) })
+		})
+	}
 }
 
 var start = time.Date(2026, 7, 8, 9, 10, 11, 12_000, time.UTC)
