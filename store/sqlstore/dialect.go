@@ -17,8 +17,10 @@ type dialect struct {
 	name     string
 	goose    goose.Dialect
 	begin    string
-	numbered bool // placeholders are $1, $2 instead of ?
-	inside   bool // the database runs in this process: no statement can hang, and no connection is lost
+	control  []any         // what the driver wants with BEGIN, COMMIT and ROLLBACK
+	numbered bool          // placeholders are $1, $2 instead of ?
+	atMost   time.Duration // for a transaction with its repetitions, or a read
+	inside   bool          // the database runs in this process: no statement can hang, and no connection is lost
 	// conflict reports whether the transaction met another one and has to run again.
 	conflict func(error) bool
 	// duplicate returns what was in the way of a new row, "" if that was not the fault. Between looking for a row and inserting it another transaction
@@ -91,7 +93,7 @@ func (d *dialect) limit(ctx context.Context) (context.Context, context.CancelFun
 	if d.inside {
 		return ctx, func() {}
 	}
-	return context.WithTimeoutCause(ctx, transactionLimit, errTooSlow)
+	return context.WithTimeoutCause(ctx, d.atMost, errTooSlow)
 }
 
 // explain gives the errors that are no fault of the caller or of this program a kind and a sentence.

@@ -15,7 +15,7 @@ import (
 
 func mariadbDialect() *dialect {
 	return &dialect{
-		name: dialectMariaDB, goose: goose.DialectMySQL, begin: "START TRANSACTION",
+		name: dialectMariaDB, goose: goose.DialectMySQL, begin: "START TRANSACTION", atMost: transactionLimit,
 		// A wait for a row that took too long, a deadlock (also the certification of a Galera cluster that failed), a row that changed since it was read.
 		conflict: mariadbCodes(1205, 1213, 1020), duplicate: mariadbDuplicate, full: mariadbCodes(1021, 1114),
 		lost: mariadbLost, slow: mariadbCodes(1969, 3024),

@@ -18,7 +18,8 @@ import (
 
 func postgresDialect() *dialect {
 	return &dialect{
-		name: dialectPostgreSQL, goose: goose.DialectPostgres, begin: "BEGIN", numbered: true,
+		name: dialectPostgreSQL, goose: goose.DialectPostgres, begin: "BEGIN", numbered: true, atMost: transactionLimit,
+		control: []any{pgx.QueryExecModeSimpleProtocol}, // one message each, nothing to prepare
 		// Serialization, deadlock, and a row that another transaction held for longer than lockLimit.
 		conflict: pgCodes("40001", "40P01", "55P03"), duplicate: pgDuplicate, full: pgCodes("53100"),
 		lost: pgLost, slow: pgCodes("57014"),

@@ -208,7 +208,7 @@ func (w *writer) control(ctx context.Context, text string) error {
 		_, err := w.exec(ctx, text)
 		return err
 	}
-	_, err := w.conn.ExecContext(ctx, text)
+	_, err := w.conn.ExecContext(ctx, text, w.dialect.control...)
 	return err //nolint:wrapcheck // the caller says what it was doing
 }
 
@@ -360,7 +360,7 @@ func (p *pooled) query(ctx context.Context, query string, args ...any) (rows *sq
 		if err != nil {
 			return err
 		}
-		rows, err = st.QueryContext(ctx, args...) //nolint:rowserrcheck // list does it
+		rows, err = st.QueryContext(ctx, args...) //nolint:rowserrcheck,sqlclosecheck // list does both
 		return err
 	})
 	return rows, err
