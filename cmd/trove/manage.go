@@ -26,7 +26,7 @@ type manageOptions struct {
 func manageCommand() *cobra.Command {
 	var o manageOptions
 	c := &cobra.Command{
-		Use: "manage", Short: "Keys, certificates, exports and restores of the service (root)", Long: manageHelp, Args: cobra.NoArgs,
+		Use: "manage", Short: "Keys, certificates, store, exports and restores of the service (root)", Long: manageHelp, Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	o.flags(c)
@@ -37,7 +37,7 @@ func manageCommand() *cobra.Command {
 	key.PersistentFlags().StringVar(&o.master, "master-key", "", "file of the master key, where systemd hands it over to the service")
 	guest := &cobra.Command{Use: "guest", Short: "Guests that the service does not trust any more", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
 	guest.AddCommand(guestClearCommand(&o))
-	c.AddCommand(ca, key, guest, exportCommand(&o.stateOptions), restoreCommand(&o.stateOptions), recoveryKeyCommand())
+	c.AddCommand(ca, key, guest, databaseCommand(&o.stateOptions), exportCommand(&o.stateOptions), restoreCommand(&o.stateOptions), recoveryKeyCommand())
 	return c
 }
 

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/internal/clock"
 	"github.com/trove-dbaas/trove/store"
 	"github.com/trove-dbaas/trove/store/sqlstore"
 	"github.com/trove-dbaas/trove/store/storetest"
@@ -28,6 +29,13 @@ func pair(ctx context.Context, s *sqlstore.Store, id string) error {
 		}
 		return tx.PutDatastore(ctx, trove.Datastore{ID: id + "-b", Name: id + "-b"})
 	})
+}
+
+func pause(t *testing.T, d time.Duration) {
+	t.Helper()
+	if err := clock.Sleep(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // TestServerKilledInTheMiddleOfTransactions kills the server (SIGKILL, all of its processes) twice while two processes write, and starts it again: what was
@@ -56,14 +64,14 @@ func TestServerKilledInTheMiddleOfTransactions(t *testing.T) {
 				})
 			}
 			for range 2 {
-				time.Sleep(400 * time.Millisecond)
+				pause(t, 400*time.Millisecond)
 				server.Signal(syscall.SIGKILL)
-				time.Sleep(200 * time.Millisecond)
+				pause(t, 200*time.Millisecond)
 				if err := server.Restart(); err != nil {
 					t.Fatal(err)
 				}
 			}
-			time.Sleep(300 * time.Millisecond)
+			pause(t, 300*time.Millisecond)
 			stop()
 			wg.Wait()
 			there := map[string]bool{}
@@ -214,12 +222,12 @@ func newCutter(t *testing.T, to string) *cutter {
 }
 
 func (c *cutter) carry(in net.Conn) {
-	defer in.Close() //nolint:errcheck // it may be closed
+	defer in.Close()
 	out, err := net.Dial("tcp", c.to)
 	if err != nil {
 		return
 	}
-	defer out.Close() //nolint:errcheck // it may be closed
+	defer out.Close()
 	go func() { _, _ = io.Copy(in, out) }()
 	buf := make([]byte, 64<<10)
 	for {
@@ -243,7 +251,7 @@ func (c *cutter) carry(in net.Conn) {
 			}
 		}
 		if cut {
-			time.Sleep(300 * time.Millisecond) // the server does what it was told
+			_ = clock.Sleep(context.Background(), 300*time.Millisecond) // the server does what it was told
 			return
 		}
 	}

@@ -67,18 +67,22 @@ func ParseURL(text string) (*Server, error) {
 	if err != nil {
 		return nil, errors.New("it is not a URL")
 	}
+	query, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		return nil, errors.New("it is not a URL")
+	}
 	if s.User, err = url.PathUnescape(user); err != nil || s.User == "" {
 		return nil, errors.New("it names no user: postgresql://user@host/database")
 	}
 	if s.Database = strings.TrimPrefix(u.Path, "/"); s.Database == "" || strings.Contains(s.Database, "/") {
 		return nil, errors.New("it names no database: postgresql://user@host/database")
 	}
-	for key := range u.Query() {
+	for key := range query {
 		if key != "socket" {
 			return nil, fmt.Errorf("it has the parameter %q; there is only socket", key)
 		}
 	}
-	s.Socket = u.Query().Get("socket")
+	s.Socket = query.Get("socket")
 	if (s.Socket == "") == (hosts == "") || s.Socket != "" && !filepath.IsAbs(s.Socket) {
 		return nil, errors.New("it needs either hosts or the absolute path of a socket")
 	}

@@ -147,60 +147,66 @@ func TestTwoProcessesOnOneFile(t *testing.T) {
 }
 
 func TestReadersShareNothing(t *testing.T) {
-	s := open(t, sqlstore.Config{})
-	i := storetest.Instance("p")
-	if err := s.InTx(t.Context(), func(ctx context.Context, tx store.Tx) error { return tx.InsertInstance(ctx, i) }); err != nil {
-		t.Fatal(err)
-	}
-	read := func() trove.Instance {
-		t.Helper()
-		got, err := s.Instance(t.Context(), i.ID)
-		if err != nil {
+	everywhere(t, func(t *testing.T, open func() *sqlstore.Store) {
+		s := open()
+		i := storetest.Instance("p")
+		if err := s.InTx(t.Context(), func(ctx context.Context, tx store.Tx) error { return tx.InsertInstance(ctx, i) }); err != nil {
 			t.Fatal(err)
 		}
-		return got
-	}
-	want := read()
-	for range 2 { // the first is decoded, the second comes from the cache
-		got := read()
-		got.Held["x"], got.Fault.Message, got.NICs[0].NetworkID, got.Addresses[0].Address, got.Access.AllowedCIDRs[0] = 1, "x", "x", "x", "x"
-	}
-	if d := cmp.Diff(want, read()); d != "" {
-		t.Errorf("a reader changed what others read: %s", d)
-	}
+		read := func() trove.Instance {
+			t.Helper()
+			got, err := s.Instance(t.Context(), i.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return got
+		}
+		want := read()
+		for range 2 { // the first is decoded, the second comes from the cache
+			got := read()
+			got.Held["x"], got.Fault.Message, got.NICs[0].NetworkID, got.Addresses[0].Address, got.Access.AllowedCIDRs[0] = 1, "x", "x", "x", "x"
+		}
+		if d := cmp.Diff(want, read()); d != "" {
+			t.Errorf("a reader changed what others read: %s", d)
+		}
+	})
 }
 
 func TestAFailedStatementSpoilsTheTransaction(t *testing.T) {
-	s := open(t, sqlstore.Config{})
-	i, other := storetest.Instance("p"), storetest.Instance("p")
-	err := s.InTx(t.Context(), func(ctx context.Context, tx store.Tx) error {
-		if err := tx.InsertInstance(ctx, i); err != nil {
-			return err
+	everywhere(t, func(t *testing.T, open func() *sqlstore.Store) {
+		s := open()
+		i, other := storetest.Instance("p"), storetest.Instance("p")
+		err := s.InTx(t.Context(), func(ctx context.Context, tx store.Tx) error {
+			if err := tx.InsertInstance(ctx, i); err != nil {
+				return err
+			}
+			if err := tx.InsertInstance(ctx, i); err == nil {
+				t.Error("the same id went in twice")
+			}
+			if err := tx.InsertInstance(ctx, other); err == nil {
+				t.Error("a failed transaction goes on")
+			}
+			return nil
+		})
+		if err == nil {
+			t.Error("a failed transaction was committed")
 		}
-		if err := tx.InsertInstance(ctx, i); err == nil {
-			t.Error("the same id went in twice")
+		if _, err := s.Instance(t.Context(), i.ID); !trove.IsNotFound(err) {
+			t.Errorf("half a transaction is there: %v", err)
 		}
-		if err := tx.InsertInstance(ctx, other); err == nil {
-			t.Error("a failed transaction goes on")
-		}
-		return nil
 	})
-	if err == nil {
-		t.Error("a failed transaction was committed")
-	}
-	if _, err := s.Instance(t.Context(), i.ID); !trove.IsNotFound(err) {
-		t.Errorf("half a transaction is there: %v", err)
-	}
 }
 
 func TestInTxInsideInTxIsAnError(t *testing.T) {
-	s := open(t, sqlstore.Config{})
-	err := s.InTx(t.Context(), func(ctx context.Context, _ store.Tx) error {
-		return s.InTx(ctx, func(context.Context, store.Tx) error { return nil })
+	everywhere(t, func(t *testing.T, open func() *sqlstore.Store) {
+		s := open()
+		err := s.InTx(t.Context(), func(ctx context.Context, _ store.Tx) error {
+			return s.InTx(ctx, func(context.Context, store.Tx) error { return nil })
+		})
+		if err == nil {
+			t.Error("it was not refused")
+		}
 	})
-	if err == nil {
-		t.Error("it was not refused")
-	}
 }
 
 func TestWaitingForTheWriterEndsWithTheContext(t *testing.T) {

@@ -47,6 +47,7 @@ const (
 // Options say how a server runs.
 type Options struct {
 	Sync bool     // wait for the disk
+	TLS  bool     // with a certificate for 127.0.0.1 that CA signed: itself
 	Args []string // more arguments
 }
 
@@ -177,6 +178,11 @@ func start(kind string, o Options) (_ *Server, err error) {
 	}
 	if err != nil {
 		return nil, err
+	}
+	if o.TLS {
+		if err := s.useTLS(); err != nil {
+			return nil, err
+		}
 	}
 	if err := s.boot(); err != nil {
 		return nil, err
