@@ -147,7 +147,23 @@ func attributes() *syscall.SysProcAttr {
 	return a
 }
 
-func start(kind string, o Options) (_ *Server, err error) {
+func start(kind string, o Options) (*Server, error) {
+	s, err := prepare(kind, o)
+	if err != nil {
+		return nil, err
+	}
+	if err = s.boot(); err == nil {
+		err = s.makeAccount()
+	}
+	if err != nil {
+		s.remove()
+		return nil, err
+	}
+	return s, nil
+}
+
+// prepare makes the files of a server that does not run yet.
+func prepare(kind string, o Options) (_ *Server, err error) {
 	s := &Server{Kind: kind, opts: o}
 	if s.dir, err = os.MkdirTemp("", "trove-"+kind+"-"); err != nil {
 		return nil, err
@@ -184,10 +200,7 @@ func start(kind string, o Options) (_ *Server, err error) {
 			return nil, err
 		}
 	}
-	if err := s.boot(); err != nil {
-		return nil, err
-	}
-	return s, s.makeAccount()
+	return s, nil
 }
 
 func freePort() (int, error) {
