@@ -190,7 +190,10 @@ func (s *server) resetStatus(ctx context.Context, c *call) (any, error) {
 		if err != nil {
 			return err
 		}
-		return tx.CancelOperation(ctx, open.ID, now)
+		if err = tx.CancelOperation(ctx, open.ID, now); trove.IsNotFound(err) {
+			return nil // it ended between the two statements
+		}
+		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("reset status: %w", err)
