@@ -264,6 +264,13 @@ func (c *cutter) arm(word string, after bool) {
 	c.word, c.after, c.cuts = []byte(word), after, 0
 }
 
+// count returns how many connections were cut since then.
+func (c *cutter) count() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.cuts
+}
+
 // TestConnectionLostAtEachPlace: before COMMIT all of it runs again; with COMMIT nobody knows, and nothing is done twice.
 func TestConnectionLostAtEachPlace(t *testing.T) {
 	for _, c := range []struct {
@@ -297,8 +304,8 @@ func TestConnectionLostAtEachPlace(t *testing.T) {
 				if c.unknown && (trove.KindOf(err) != trove.KindUnavailable || !strings.Contains(trove.MessageOf(err), "Look before")) {
 					t.Errorf("the error says %q", trove.MessageOf(err))
 				}
-				if way.cuts != 1 {
-					t.Errorf("%d connections were cut", way.cuts)
+				if n := way.count(); n != 1 {
+					t.Errorf("%d connections were cut", n)
 				}
 				if all, err := direct.Datastores(t.Context()); (len(all) == 1) != c.there || err != nil {
 					t.Errorf("%d rows, %v", len(all), err)
