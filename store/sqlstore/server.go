@@ -193,6 +193,8 @@ func (s *Server) dialect() (*dialect, error) {
 	return nil, fmt.Errorf("sqlstore: there is no driver %q", s.Driver)
 }
 
+func (s *Server) conns() int { return cmp.Or(s.Conns, 8) }
+
 // purpose is what the connections of a pool are for.
 type purpose int
 
@@ -216,9 +218,12 @@ func (s *Server) open(ctx context.Context, why purpose, connected func()) (*sql.
 		return nil, err
 	}
 	db := sql.OpenDB(noticing{c, connected})
-	n := cmp.Or(s.Conns, 8)
-	db.SetMaxOpenConns(n)
+	n := s.conns()
 	db.SetMaxIdleConns(n)
+	if why == forWriting {
+		n *= 2 // those that are being closed must not keep new ones away
+	}
+	db.SetMaxOpenConns(n)
 	if err := db.PingContext(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("connect to the store %s at %s: %w", s.Database, cmp.Or(s.Socket, strings.Join(s.Hosts, ", ")), err), db.Close())
 	}

@@ -82,7 +82,7 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	}
 	conns, patience := 1, time.Duration(0)
 	if cfg.Server != nil {
-		conns, patience = write.Stats().MaxOpenConnections, cmp.Or(cfg.Server.Patience, 5*time.Second)
+		conns, patience = cfg.Server.conns(), cmp.Or(cfg.Server.Patience, 5*time.Second)
 	}
 	s := &Store{
 		dialect: d, readers: read, writers: newWriters(d, write, conns), quotas: DefaultQuotas(), log: cfg.Log, patience: patience,

@@ -3,6 +3,7 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"sync"
@@ -98,10 +99,12 @@ type writers struct {
 	db      *sql.DB
 	free    chan *writer
 	closed  sync.Once
+	closing sync.WaitGroup // connections that are being closed
 }
 
 type writer struct {
 	dialect *dialect
+	closing *sync.WaitGroup
 	conn    *sql.Conn // nil: to be opened
 	stmts   map[string]*sql.Stmt
 	failed  error // the first error of the running transaction
@@ -110,7 +113,7 @@ type writer struct {
 func newWriters(d *dialect, db *sql.DB, n int) *writers {
 	ws := &writers{dialect: d, db: db, free: make(chan *writer, n)}
 	for range n {
-		ws.free <- &writer{dialect: d}
+		ws.free <- &writer{dialect: d, closing: &ws.closing}
 	}
 	return ws
 }
@@ -120,6 +123,7 @@ func (ws *writers) close() {
 		for range cap(ws.free) {
 			(<-ws.free).drop()
 		}
+		ws.closing.Wait()
 		close(ws.free)
 	})
 }
@@ -246,11 +250,23 @@ func (w *writer) drop() {
 	if w.conn == nil {
 		return
 	}
-	for _, st := range w.stmts {
-		st.Close() //nolint:errcheck // the connection goes with it
+	conn, stmts := w.conn, w.stmts
+	w.conn, w.stmts = nil, nil
+	end := func() {
+		for _, st := range stmts {
+			st.Close() //nolint:errcheck // the connection goes with it
+		}
+		conn.Close() //nolint:errcheck // it was of no use any more
 	}
-	w.conn.Close() //nolint:errcheck // it was of no use any more
-	w.conn = nil
+	if w.dialect.inside {
+		end()
+		return
+	}
+	// Nobody waits for it: a server that has become mute is told goodbye for seconds.
+	w.closing.Go(func() {
+		_ = conn.Raw(func(any) error { return driver.ErrBadConn }) // else the pool would hand it out again
+		end()
+	})
 }
 
 func (w *writer) prepare(ctx context.Context, query string) (statement, error) {

@@ -398,10 +398,25 @@ func (s *Server) Signal(sig syscall.Signal) {
 	}
 	for _, p := range append(children(pid), pid) {
 		_ = syscall.Kill(p, sig)
+		for n := 0; sig == syscall.SIGSTOP && n < 500 && !stopped(p); n++ {
+			time.Sleep(2 * time.Millisecond) // its threads stop one after another
+		}
 	}
 	if sig == syscall.SIGKILL {
 		<-exited
 	}
+}
+
+// stopped reports whether all threads of a process stand still.
+func stopped(pid int) bool {
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	for _, t := range threads {
+		data, _ := os.ReadFile(t)
+		if _, rest, found := strings.Cut(string(data), ") "); found && !strings.HasPrefix(rest, "T") {
+			return false
+		}
+	}
+	return true
 }
 
 // children returns the processes that a process has started itself.
