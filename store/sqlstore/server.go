@@ -248,7 +248,7 @@ func (n noticing) Connect(ctx context.Context) (driver.Conn, error) {
 }
 
 var goneErrors = []error{
-	driver.ErrBadConn, sql.ErrConnDone, io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, syscall.ECONNRESET, syscall.ECONNREFUSED, syscall.EPIPE, syscall.ENOENT,
+	driver.ErrBadConn, sql.ErrConnDone, io.EOF, io.ErrUnexpectedEOF, net.ErrClosed, syscall.ECONNRESET, syscall.ECONNREFUSED, syscall.EPIPE,
 }
 
 // gone reports the errors that say of every driver that the connection has gone.
