@@ -214,7 +214,10 @@ func resetInstance(ctx context.Context, tx store.Tx, id string, now time.Time, d
 	if err != nil {
 		return err
 	}
-	return tx.CancelOperation(ctx, open.ID, now)
+	if err = tx.CancelOperation(ctx, open.ID, now); trove.IsNotFound(err) {
+		return nil // it ended between the two statements
+	}
+	return err
 }
 
 func doubtInstance(ctx context.Context, tx store.Tx, id string, now time.Time) error {

@@ -91,10 +91,10 @@ func (s *server) deleteInstance(ctx context.Context, c *call) (any, error) {
 			return err
 		}
 		open, err := tx.OpenOperation(ctx, c.instance.ID)
-		switch {
-		case err == nil:
-			return tx.CancelOperation(ctx, open.ID, now)
-		case !trove.IsNotFound(err):
+		if err == nil {
+			err = tx.CancelOperation(ctx, open.ID, now)
+		}
+		if !trove.IsNotFound(err) { // there was none, or it ended between the two statements
 			return err
 		}
 		op, err = workflow.Enqueue(ctx, tx, now, workflow.Request{

@@ -118,7 +118,7 @@ func checkStatus(s OperationStatus) (OperationStatus, error) {
 		return OperationStatus{}, invalid(what, "state")
 	case s.Percent < 0 || s.Percent > 100:
 		return OperationStatus{}, invalid(what, "percent")
-	case len(s.Result) > maxResult:
+	case len(s.Result) > maxResult || !utf8.Valid(s.Result): // what is no text the store would refuse, and with it what other guests say
 		return OperationStatus{}, invalid(what, "result")
 	}
 	s.Sentence = CleanText(s.Sentence)

@@ -82,6 +82,9 @@ func TestParseOperationStatusLimits(t *testing.T) {
 			t.Errorf("%s: %v, want bad request", name, err)
 		}
 	}
+	if _, err := guestapi.ParseOperationStatus([]byte(`{"id":"a","state":"done","result":"` + "\xff" + `"}`)); trove.KindOf(err) != trove.KindBadRequest {
+		t.Errorf("a result that is no text: %v, want bad request", err)
+	}
 	failed, err := guestapi.ParseOperationStatus([]byte(`{"id":"a","state":"failed","error":{"kind":2,"message":"a\u0000b\u001b[31m"}}`))
 	if err != nil || failed.Error.Kind != trove.KindInternal || failed.Error.Message != "ab[31m" {
 		t.Errorf("failure: %+v, %v", failed.Error, err)

@@ -8,7 +8,7 @@ mkdir -p docs/evidence
 	echo "Command: \`scripts/bench-packages.sh\`. Commit $(git rev-parse --short HEAD), $(date -u +%F), $(nproc) cores, kernel $(uname -r)."
 	echo
 	echo '```'
-	go test -run '^$' -bench 'DurableStep|Enqueue|InstancesPage|Create|Heartbeat|EnsureInstance|List|Request|FirstStart' -count 3 -benchtime 500ms \
+	go test -run '^$' -bench 'StoreAccept|StoreRead|DurableStep|Enqueue|InstancesPage|Create|Heartbeat|EnsureInstance|List|Request|FirstStart' -count 3 -benchtime 500ms \
 		./store/sqlstore ./internal/workflow ./taskmanager ./conductor ./api ./cloud/local/hostnet ./bus/natsbus/... ./cloud/local ./engine/mariadb
 	echo '```'
 } | tee var/bench-packages.md

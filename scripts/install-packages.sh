@@ -4,7 +4,7 @@
 source "$(dirname "$0")/lib.sh"
 
 run_packages=(runc mmdebstrap xfsprogs nftables mariadb-client)
-test_packages=(openssl mariadb-server-core python3-troveclient python3-openstackclient python3-keystone python3-oslo.policy wrk hyperfine curl jq systemd)
+test_packages=(openssl postgresql mariadb-server python3-troveclient python3-openstackclient python3-keystone python3-oslo.policy wrk hyperfine curl jq systemd)
 
 packages=("${run_packages[@]}")
 [ "${1:-run}" = test ] && packages+=("${test_packages[@]}")
@@ -18,7 +18,18 @@ done
 need_root
 say "installing ${missing[*]}"
 log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+made=$log
+trap 'rm -f $made' EXIT
+# Only the programs of database servers are wanted: their packages would otherwise start servers of their own.
+if [ ! -e /etc/postgresql-common ]; then
+	mkdir -p /etc/postgresql-common/createcluster.d
+	echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.d/no-main-cluster.conf
+fi
+if [ ! -e /usr/sbin/policy-rc.d ]; then
+	printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+	chmod 755 /usr/sbin/policy-rc.d
+	made="$made /usr/sbin/policy-rc.d"
+fi
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -q >"$log" 2>&1 || {
 	tail -5 "$log" >&2

@@ -23,8 +23,6 @@ func (e *exitError) Error() string { return "exit code " + strconv.Itoa(e.code) 
 // storeCommands are the counterparts of trove-manage and trove-status.
 func storeCommands(o *stateOptions) []*cobra.Command {
 	help := func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
-	db := &cobra.Command{Use: "db", Short: "The schema of the store", Args: cobra.NoArgs, RunE: help}
-	db.AddCommand(dbSyncCommand(o), dbVersionCommand(o))
 	datastore := &cobra.Command{Use: "datastore", Short: "Datastores: kinds of databases", Args: cobra.NoArgs, RunE: help}
 	datastore.AddCommand(datastoreUpdateCommand(o))
 	version := &cobra.Command{Use: "datastore-version", Short: "Versions of datastores, and what they allow", Args: cobra.NoArgs, RunE: help}
@@ -32,7 +30,7 @@ func storeCommands(o *stateOptions) []*cobra.Command {
 		associationCommand(o, app.FlavorAssociation, "flavor", "FLAVOR-IDS"), associationCommand(o, app.VolumeTypeAssociation, "volume-type", "VOLUME-TYPE-IDS"))
 	quota := &cobra.Command{Use: "quota", Short: "Quotas of projects", Args: cobra.NoArgs, RunE: help}
 	quota.AddCommand(quotaUpdateCommand(o))
-	return []*cobra.Command{db, datastore, version, quota, statusCommand(o), importCommand(o)}
+	return []*cobra.Command{databaseCommand(o), datastore, version, quota, statusCommand(o), importCommand(o)}
 }
 
 // withAdmin runs f with the store of the state directory.
@@ -46,53 +44,6 @@ func withAdmin(ctx context.Context, o *stateOptions, f func(a *app.Admin) error)
 		return err
 	}
 	return errors.Join(f(a), a.Close())
-}
-
-func dbSyncCommand(o *stateOptions) *cobra.Command {
-	return &cobra.Command{
-		Use: "sync", Short: "Make the store, or bring its schema up to date", Args: cobra.NoArgs, Example: "  trove manage db sync",
-		Long: "Make the store, or bring its schema up to date. The service does the same when it starts; here it can be done before, and by whoever may.",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, state, err := o.config()
-			if err != nil {
-				return err
-			}
-			if err := state.Make(); err != nil {
-				return err
-			}
-			before, known, err := app.StoreSchema(cmd.Context(), c)
-			if err != nil {
-				return err
-			}
-			if err := withAdmin(cmd.Context(), o, func(*app.Admin) error { return nil }); err != nil {
-				return err
-			}
-			if before == known {
-				fmt.Fprintf(os.Stdout, "the store has schema %d already\n", known)
-			} else {
-				fmt.Fprintf(os.Stdout, "the store had schema %d and has %d\n", before, known)
-			}
-			return nil
-		},
-	}
-}
-
-func dbVersionCommand(o *stateOptions) *cobra.Command {
-	return &cobra.Command{
-		Use: "version", Short: "Show which schema the store has, and change nothing", Args: cobra.NoArgs, Example: "  trove manage db version",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, _, err := o.config()
-			if err != nil {
-				return err
-			}
-			at, known, err := app.StoreSchema(cmd.Context(), c)
-			if err != nil {
-				return err
-			}
-			fmt.Fprintf(os.Stdout, "schema: %d\nknown: %d\n", at, known)
-			return nil
-		},
-	}
 }
 
 func datastoreUpdateCommand(o *stateOptions) *cobra.Command {

@@ -23,20 +23,15 @@ type Admin struct {
 
 // OpenAdmin opens the store of a state directory, and brings its schema up to date.
 func OpenAdmin(ctx context.Context, cfg config.Config) (*Admin, error) {
-	st, err := sqlstore.Open(ctx, storeConfig(cfg))
+	c, err := storeConfig(cfg)
+	if err != nil {
+		return nil, err
+	}
+	st, err := sqlstore.Open(ctx, c)
 	if err != nil {
 		return nil, err
 	}
 	return &Admin{cfg: cfg, store: st}, nil
-}
-
-func storeConfig(cfg config.Config) sqlstore.Config {
-	return sqlstore.Config{Path: StateDir(cfg.State).Path("store.db")}
-}
-
-// StoreSchema says which version the store's schema has, 0 for no store, and which one this program makes of it. It changes nothing.
-func StoreSchema(ctx context.Context, cfg config.Config) (at, known int64, err error) {
-	return sqlstore.Schema(ctx, storeConfig(cfg))
 }
 
 // Close closes the store.
@@ -248,10 +243,11 @@ func (l CheckLevel) String() string { return [...]string{"Success", "Warning", "
 
 // UpgradeCheck looks whether the service can be upgraded now, as trove-status upgrade check does. It changes nothing.
 func UpgradeCheck(ctx context.Context, cfg config.Config) ([]CheckResult, error) {
-	at, known, err := StoreSchema(ctx, cfg)
+	found, err := StoreSchema(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
+	at, known := found.At, found.Known
 	schema := CheckResult{Check: "Store schema", Detail: fmt.Sprintf("The store has schema %d, this program makes %d.", at, known)}
 	switch {
 	case at == 0:

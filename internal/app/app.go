@@ -208,12 +208,9 @@ func (c *controllers) closing(f func() error) { c.closers = append(c.closers, f)
 // open opens the drivers and makes the services, from the bottom up.
 func (c *controllers) open(ctx context.Context) (err error) {
 	c.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	if c.store, err = sqlstore.Open(ctx, sqlstore.Config{
-		Path: c.state.Path("store.db"), Quotas: quotas(c.cfg.Quota), Log: c.log, Metrics: c.metrics,
-	}); err != nil {
+	if err := c.openState(ctx); err != nil {
 		return err
 	}
-	c.closing(c.store.Close)
 	if c.runs.API || c.runs.Taskmanager {
 		if err := c.openShared(); err != nil {
 			return err
@@ -254,6 +251,23 @@ func (c *controllers) open(ctx context.Context) (err error) {
 	return nil
 }
 
+// openState opens the store.
+func (c *controllers) openState(ctx context.Context) error {
+	if err := oneStore(c.cfg); err != nil {
+		return err
+	}
+	state, err := storeConfig(c.cfg)
+	if err != nil {
+		return err
+	}
+	state.Quotas, state.Log, state.Metrics = quotas(c.cfg.Quota), c.log, c.metrics
+	if c.store, err = sqlstore.Open(ctx, state); err != nil {
+		return err
+	}
+	c.closing(c.store.Close)
+	return nil
+}
+
 // openShared opens what the API and the taskmanager both need.
 func (c *controllers) openShared() (err error) {
 	if c.sealer, err = secretsfile.Open(c.state.MasterKey()); err != nil {
@@ -268,7 +282,7 @@ func (c *controllers) openTaskmanager(ctx context.Context) (err error) {
 		Agents: agents{Releases(c.cfg), c.grants}, Clock: c.clock, Log: c.log, Metrics: c.metrics, Workers: c.cfg.Workers.Operations,
 		Hold:           func() bool { return recovery.Held(c.cfg.State) },
 		CredentialLife: c.cfg.Bus.CredentialLife,
-		Alone:          true, // the lock on the state directory says so
+		Alone:          c.cfg.Store.URL == "", // the lock on the state directory says so; a server's database may have other taskmanagers elsewhere
 	}); err != nil {
 		return err
 	}

@@ -21,7 +21,6 @@ import (
 	"github.com/trove-dbaas/trove/internal/config"
 	"github.com/trove-dbaas/trove/internal/recovery"
 	"github.com/trove-dbaas/trove/store"
-	"github.com/trove-dbaas/trove/store/sqlstore"
 )
 
 // network is the host's network in the words of the local cloud.
@@ -195,11 +194,10 @@ func (c *controllers) probeOnce(ctx context.Context, lc local.Config) error {
 
 // Instances returns the living instances of a state directory, whether the service runs or not. One that was never started has none.
 func Instances(ctx context.Context, cfg config.Config) ([]trove.Instance, error) {
-	path := StateDir(cfg.State).Path("store.db")
-	if _, err := os.Stat(path); os.IsNotExist(err) {
+	if cfg.Store.URL == "" && !exists(StateDir(cfg.State).storeFile()) {
 		return nil, nil
 	}
-	st, err := sqlstore.Open(ctx, sqlstore.Config{Path: path})
+	st, err := openStore(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}

@@ -57,7 +57,7 @@ func Export(ctx context.Context, cfg config.Config, req ExportRequest) (string, 
 		}
 		path = filepath.Join(cfg.Recovery.ExportDir, "trove-"+m.ID()+exportSuffix)
 	}
-	if _, err := os.Stat(s.Path("store.db")); err != nil {
+	if _, err := os.Stat(s.storeFile()); err != nil && cfg.Store.URL == "" {
 		return "", m, trove.Wrap(trove.KindNotFound, err, "There is no deployment under %s.", cfg.State)
 	}
 	unlock, err := s.lockExport(ctx)
@@ -118,7 +118,11 @@ func (s StateDir) contents(ctx context.Context, cfg config.Config, m *recovery.M
 		}
 	}()
 	snapshot := filepath.Join(tmp, "store.db")
-	if err := sqlstore.Snapshot(ctx, s.Path("store.db"), snapshot); err != nil {
+	source, err := storeConfig(cfg)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := sqlstore.Export(ctx, source, snapshot); err != nil {
 		return nil, nil, err
 	}
 	if err := describe(ctx, cfg, filepath.Join(tmp, "read.db"), snapshot, m); err != nil {

@@ -29,7 +29,7 @@ type Keys struct {
 // OpenKeys opens the keys and the store of a state directory. A service that runs from it goes on. Master is the file of the master key where
 // systemd hands it over; "": it is in the state directory.
 func OpenKeys(ctx context.Context, cfg config.Config, master string) (*Keys, error) {
-	st, err := sqlstore.Open(ctx, sqlstore.Config{Path: StateDir(cfg.State).Path("store.db")})
+	st, err := openStore(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}

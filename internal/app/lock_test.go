@@ -15,6 +15,7 @@ import (
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/internal/app"
+	"github.com/trove-dbaas/trove/tests/dbserver"
 )
 
 // holderVariable makes this test binary a process that holds locks: the state directory, then the components.
@@ -26,6 +27,7 @@ func TestMain(m *testing.M) {
 		return
 	}
 	m.Run()
+	dbserver.StopShared()
 }
 
 // hold takes the locks, says so, and keeps them until its standard input ends. A name of the process comes first, with a colon.

@@ -52,7 +52,11 @@ func RemoveParameters(ctx context.Context, cfg config.Config, r Rules) error {
 }
 
 func (r Rules) inStore(ctx context.Context, cfg config.Config, do func(context.Context, store.Tx, trove.DatastoreVersion) error) error {
-	st, err := sqlstore.Open(ctx, sqlstore.Config{Path: StateDir(cfg.State).Path("store.db")})
+	c, err := storeConfig(cfg)
+	if err != nil {
+		return err
+	}
+	st, err := sqlstore.Open(ctx, c)
 	if err != nil {
 		return err
 	}

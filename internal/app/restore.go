@@ -44,6 +44,10 @@ type Restored struct {
 // Restore puts a deployment back from an export. The whole file is checked before anything is written. Cut off at any point, it can be run again with the
 // same export; until it is whole, nothing starts from the directory. The service must not run.
 func Restore(ctx context.Context, cfg config.Config, req RestoreRequest) (r Restored, err error) {
+	if cfg.Store.URL != "" {
+		return r, trove.Errorf(trove.KindBadRequest,
+			"The store of this deployment is a database server (store.url), and a restore writes a file. Restore with store.url empty (TROVE_STORE_URL= in the environment), then move the store into an empty database with `trove manage db import`.")
+	}
 	ids, err := recovery.ReadIdentities(req.Identity)
 	if err != nil {
 		return r, err

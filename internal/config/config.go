@@ -23,6 +23,7 @@ type Config struct {
 	State   string  `yaml:"state" doc:"Directory that everything is kept under: store, keys, images, instances, logs. Names on the host are derived from it."`
 	Cache   string  `yaml:"cache" doc:"Directory with root file systems that image builds use again; several deployments may share one; empty: cache in the state directory."`
 	Region  string  `yaml:"region" doc:"Name of the region, as instances and the catalogue show it."`
+	Store   Store   `yaml:"store"`
 	API     API     `yaml:"api"`
 	Bus     Bus     `yaml:"bus"`
 	Objects Objects `yaml:"objects"`
@@ -133,7 +134,8 @@ type Recovery struct {
 func Default() Config {
 	return Config{
 		State: "/var/lib/trove", Region: "RegionOne",
-		API: API{Listen: "127.0.0.1:8779", RateLimit: 200, MaxVolumeSize: 100, PolicyFile: "policy.yaml", Drain: 10 * time.Second},
+		Store: Store{Connections: 8, Wait: 5 * time.Second},
+		API:   API{Listen: "127.0.0.1:8779", RateLimit: 200, MaxVolumeSize: 100, PolicyFile: "policy.yaml", Drain: 10 * time.Second},
 		Bus: Bus{
 			Port: 4222, EnrolPort: 4223, Name: "trove",
 			CredentialLife: 24 * time.Hour, CertificateLife: 90 * 24 * time.Hour, CALife: 10 * 365 * 24 * time.Hour,
@@ -244,6 +246,9 @@ func (c Config) Check() error {
 		if p, err := netip.ParsePrefix(cidr); err != nil || !p.Addr().Is4() || p.Bits() > 28 {
 			return fmt.Errorf("%s: %q is not an IPv4 range of /28 or larger", name, cidr)
 		}
+	}
+	if err := c.Store.check(); err != nil {
+		return err
 	}
 	if err := c.checkPorts(); err != nil {
 		return err

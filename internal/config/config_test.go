@@ -49,6 +49,13 @@ func TestErrorsNameTheKey(t *testing.T) {
 		{"", "TROVE_LOCAL_PUBLIC_CIDRS=[192.0.2.0/24, 198.51.100.0/24]", "second range"},
 		{"local:\n  public_cidrs: [10.0.0.0/8]\n", "", "local.public_cidrs"},
 		{"metrics:\n  listen: 0.0.0.0:9100\n", "", "metrics.listen"},
+		{"store:\n  url: mysql://u@h/d\n", "", "store.url"},
+		{"", "TROVE_STORE_URL=postgresql://u:hidden@h/d", "store.url: it holds a password"},
+		{"store: {url: 'mariadb://u@h/d', password_file: here}\n", "", "store.password_file"},
+		{"store: {url: 'mariadb://u@h/d', tls: maybe}\n", "", "store.tls"},
+		{"store: {url: 'mariadb://u@h/d', tls_cert: /c}\n", "", "store.tls_key"},
+		{"store: {url: 'mariadb://u@h/d', connections: 1}\n", "", "store.connections"},
+		{"store: {url: 'mariadb://u@h/d', wait: 0s}\n", "", "store.wait"},
 		{"", "TROVE_METRICS_LISTEN=9100", "metrics.listen"},
 		{"local:\n  flavors: [{id: '1', name: a, ram: 512, vcpus: 1}, {id: '1', name: b, ram: 512, vcpus: 1}]\n", "", "local.flavors"},
 		{"identity:\n  driver: ldap\n", "", "identity.driver"},
@@ -64,7 +71,7 @@ func TestErrorsNameTheKey(t *testing.T) {
 		{keystone + "  timeout: 10ms\n", "TROVE_IDENTITY_AUTH_URL=http://keystone:5000/v3", "identity.timeout"},
 	} {
 		_, err := load(t, c.text, c.env)
-		if err == nil || !strings.Contains(err.Error(), c.want) {
+		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "hidden") {
 			t.Errorf("%q %q: error %v, want one with %q", c.text, c.env, err, c.want)
 		}
 	}

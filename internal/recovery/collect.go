@@ -19,7 +19,7 @@ const maxFile = 1 << 20
 // of tenants, images (a manifest alone would pass for an image), and the store, of which a snapshot is taken. Everything else is: a new kind of key is in the export without anybody thinking of it.
 var Skip = []string{
 	"cache", "shelf", "log", "objects",
-	"store.db", "store.db-wal", "store.db-shm", "store.db-journal", ".export-*", "export.lock", MarkerName, "before-restore-*",
+	"store.db", "store.db-wal", "store.db-shm", "store.db-journal", "store.db.migrate", "store.db.imported*", ".export-*", ".import-*", "export.lock", MarkerName, "before-restore-*",
 	"probed", "*.pid", "images", "instances/*/volume.img*", "instances/*/console.log*", ".*.[0-9]*", "*/.*.[0-9]*", "*/*/.*.[0-9]*",
 }
 

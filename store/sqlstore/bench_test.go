@@ -2,6 +2,7 @@ package sqlstore_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -9,6 +10,8 @@ import (
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/store"
 	"github.com/trove-dbaas/trove/store/sqlstore"
+	"github.com/trove-dbaas/trove/store/storetest"
+	"github.com/trove-dbaas/trove/tests/dbserver"
 )
 
 // BenchmarkInstancesPage reads a page of 20 of a project's 10,000 instances from random places.
@@ -60,4 +63,115 @@ func BenchmarkInstancesPage(b *testing.B) {
 		}
 		n++
 	}
+}
+
+// eachStore runs a benchmark with each database; servers wait for the disk as SQLite does.
+func eachStore(b *testing.B, bench func(b *testing.B, s *sqlstore.Store)) {
+	b.Run("sqlite", func(b *testing.B) {
+		s, err := sqlstore.Open(b.Context(), sqlstore.Config{Path: b.TempDir() + "/store.db"})
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer s.Close() //nolint:errcheck // nothing is waiting to be written
+		bench(b, s)
+	})
+	for _, kind := range dbserver.Kinds {
+		b.Run(kind, func(b *testing.B) {
+			s, err := sqlstore.Open(b.Context(), sqlstore.Config{Server: dbserver.Start(b, kind, dbserver.Options{Sync: true}).Database(b)})
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer s.Close() //nolint:errcheck // nothing is waiting to be written
+			bench(b, s)
+		})
+	}
+}
+
+// BenchmarkStoreAccept is what an accepted create writes, durable: quota, instance, operation. Several write at once.
+func BenchmarkStoreAccept(b *testing.B) {
+	eachStore(b, func(b *testing.B, s *sqlstore.Store) {
+		now := storetest.Start
+		err := s.InTx(b.Context(), func(ctx context.Context, tx store.Tx) error { return tx.SetQuota(ctx, "p", trove.QuotaInstances, -1) })
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.SetParallelism(4) // times GOMAXPROCS
+		b.ResetTimer()
+		b.RunParallel(func(pb *testing.PB) {
+			for pb.Next() {
+				i := storetest.Instance("p")
+				err := s.InTx(b.Context(), func(ctx context.Context, tx store.Tx) error {
+					return errors.Join(tx.TakeQuota(ctx, "p", map[string]int{trove.QuotaInstances: 1}), tx.InsertInstance(ctx, i), tx.EnqueueOperation(ctx, store.OperationRow{
+						Operation: trove.Operation{ID: trove.NewID(), Kind: "k", Target: i.ID, Created: now, Updated: now, Deadline: now}, WakeAt: now,
+					}))
+				})
+				if err != nil {
+					b.Error(err)
+				}
+			}
+		})
+	})
+}
+
+// BenchmarkStoreRead reads one instance of a thousand, and a page of 20 of them.
+func BenchmarkStoreRead(b *testing.B) {
+	eachStore(b, func(b *testing.B, s *sqlstore.Store) {
+		var ids []string
+		err := s.InTx(b.Context(), func(ctx context.Context, tx store.Tx) error {
+			ids = ids[:0]
+			for range 1000 {
+				i := storetest.Instance("p")
+				ids = append(ids, i.ID)
+				if err := tx.InsertInstance(ctx, i); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Run("one", func(b *testing.B) {
+			for n := 0; b.Loop(); n++ {
+				if _, err := s.Instance(b.Context(), ids[n%len(ids)]); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run("page", func(b *testing.B) {
+			for n := 0; b.Loop(); n++ {
+				if _, err := s.Instances(b.Context(), store.InstanceFilter{ProjectID: "p", Marker: ids[n%len(ids)], Limit: 20}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	})
+}
+
+// BenchmarkStoreHeartbeats writes the reports of 500 guests in one transaction.
+func BenchmarkStoreHeartbeats(b *testing.B) {
+	eachStore(b, func(b *testing.B, s *sqlstore.Store) {
+		reports := make([]store.GuestReport, 500)
+		err := s.InTx(b.Context(), func(ctx context.Context, tx store.Tx) error {
+			for n := range reports {
+				i := storetest.Instance("p")
+				reports[n] = store.GuestReport{InstanceID: i.ID, BootID: "b", Service: trove.ServiceHealthy, AgentVersion: "1"}
+				if err := tx.InsertInstance(ctx, i); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+		for at := storetest.Start; b.Loop(); at = at.Add(time.Second) {
+			for n := range reports {
+				reports[n].SeenAt = at
+			}
+			if err := s.InTx(b.Context(), func(ctx context.Context, tx store.Tx) error { return tx.RecordReports(ctx, reports) }); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }

@@ -2,58 +2,59 @@ package sqlstore
 
 import (
 	"context"
-	"database/sql"
-	"embed"
 	"errors"
-	"fmt"
-	"io/fs"
-	"net/url"
-	"os"
-	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
-	"syscall"
+	"time"
 
 	"github.com/pressly/goose/v3"
-	"modernc.org/sqlite"
-	sqlite3 "modernc.org/sqlite/lib"
-)
 
-//go:embed migrations/*/*.sql
-var migrations embed.FS
+	trove "github.com/trove-dbaas/trove"
+)
 
 // dialect is what differs between databases; the statements do not.
 type dialect struct {
 	name     string
 	goose    goose.Dialect
 	begin    string
-	numbered bool // placeholders are $1, $2 instead of ?
-	inside   bool // the database runs in this process: no statement can hang
+	control  []any         // what the driver wants with BEGIN, COMMIT and ROLLBACK
+	numbered bool          // placeholders are $1, $2 instead of ?
+	atMost   time.Duration // for a transaction with its repetitions, or a read
+	inside   bool          // the database runs in this process: no statement can hang, and no connection is lost
 	// conflict reports whether the transaction met another one and has to run again.
 	conflict func(error) bool
+	// duplicate returns what was in the way of a new row, "" if that was not the fault. Between looking for a row and inserting it another transaction
+	// may have done so, hence it is a conflict until it is the same again and again.
+	duplicate func(error) string
 	// full reports whether there was no space on the disk.
 	full func(error) bool
+	// lost reports whether the connection has gone, or the server cannot serve now: all of the transaction was dropped.
+	lost func(error) bool
+	// slow reports whether the server ended a statement for the time that it took.
+	slow func(error) bool
+	// unfit reports whether a value cannot be kept: a text that is too long, or holds what is no character.
+	unfit func(error) bool
+	// textColumns reads table and column of everything that holds text, in the order of the tables.
+	textColumns string
 }
 
-func sqliteDialect() *dialect {
-	return &dialect{name: "sqlite", goose: goose.DialectSQLite3, begin: "BEGIN IMMEDIATE", inside: true, conflict: sqliteConflict, full: sqliteFull}
-}
+const (
+	// transactionLimit bounds a transaction and its repetitions, waiting for a connection included; a read has as long.
+	transactionLimit = time.Minute
+	// statementLimit is what the server itself bounds a statement with, lockLimit the wait for a row that another transaction holds.
+	statementLimit = 30 * time.Second
+	lockLimit      = 10 * time.Second
+	// commitLimit is how long the answer to COMMIT is waited for, whatever the caller does meanwhile: without it nobody knows what happened.
+	commitLimit = 15 * time.Second
+)
 
-func sqliteConflict(err error) bool {
-	e, ok := errors.AsType[*sqlite.Error](err)
-	if !ok {
-		return false
-	}
-	primary := e.Code() & 0xff // the upper bits are the extended code, such as BUSY_SNAPSHOT
-	return primary == sqlite3.SQLITE_BUSY || primary == sqlite3.SQLITE_LOCKED
-}
+var (
+	errTooSlow = errors.New("the database did not answer in time")
+	// errUnknown is a COMMIT whose answer did not come. It is never repeated here: the caller must look.
+	errUnknown = errors.New("it is not known whether the transaction was committed")
+)
 
-// sqliteFull also knows the error of a shared-memory file that cannot grow.
-func sqliteFull(err error) bool {
-	e, ok := errors.AsType[*sqlite.Error](err)
-	return ok && (e.Code()&0xff == sqlite3.SQLITE_FULL || e.Code() == sqlite3.SQLITE_IOERR_SHMSIZE)
-}
+func notThat(error) bool { return false }
 
 // rebind turns the placeholders of the portable text into the database's. No statement has a question mark in a literal.
 func (d *dialect) rebind(query string) string {
@@ -87,80 +88,35 @@ func (d *dialect) statementContext(ctx context.Context) (context.Context, error)
 	return ctx, nil
 }
 
-func openSQLite(ctx context.Context, cfg Config) (write, read *sql.DB, err error) {
-	if err := os.MkdirAll(filepath.Dir(cfg.Path), 0o700); err != nil {
-		return nil, nil, fmt.Errorf("make the store's folder: %w", err)
+// limit bounds what is done under the context, so that a server which says nothing any more holds nobody for ever.
+func (d *dialect) limit(ctx context.Context) (context.Context, context.CancelFunc) {
+	if d.inside {
+		return ctx, func() {}
 	}
-	// Made here, because SQLite would make it readable for everybody; its -wal and -shm files take the rights of the database.
-	f, err := os.OpenFile(cfg.Path, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, nil, fmt.Errorf("make the store's file: %w", err)
-	}
-	f.Close()
-	sync := "FULL"
-	if cfg.NoSync {
-		sync = "OFF"
-	}
-	// busy_timeout first: switching to WAL may already have to wait for another process.
-	q := url.Values{"_txlock": {"immediate"}, "_pragma": {
-		"busy_timeout(10000)", "journal_mode(WAL)", "synchronous(" + sync + ")", "cache_size(-16000)", "temp_store(MEMORY)",
-	}}
-	dsn := (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: cfg.Path}).EscapedPath(), RawQuery: q.Encode()}).String()
-	write, err = sql.Open("sqlite", dsn)
-	if err != nil {
-		return nil, nil, fmt.Errorf("open the store %s: %w", cfg.Path, err)
-	}
-	write.SetMaxOpenConns(1)
-	if err := write.PingContext(ctx); err != nil { // before the read pool: this is what turns WAL on
-		return nil, nil, errors.Join(fmt.Errorf("open the store %s: %w", cfg.Path, err), write.Close())
-	}
-	q["_pragma"] = append(q["_pragma"], "query_only(1)")
-	dsn = (&url.URL{Scheme: "file", Opaque: (&url.URL{Path: cfg.Path}).EscapedPath(), RawQuery: q.Encode()}).String()
-	read, err = sql.Open("sqlite", dsn)
-	if err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("open the store %s for reading: %w", cfg.Path, err), write.Close())
-	}
-	n := max(4, 2*runtime.GOMAXPROCS(0))
-	read.SetMaxOpenConns(n)
-	read.SetMaxIdleConns(n)
-	return write, read, nil
+	return context.WithTimeoutCause(ctx, d.atMost, errTooSlow)
 }
 
-// migrate brings the schema up to date, one process at a time: goose has no lock of its own for SQLite.
-func (d *dialect) migrate(ctx context.Context, db *sql.DB, cfg Config) error {
-	lock, err := os.OpenFile(cfg.Path+".migrate", os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return fmt.Errorf("lock the store for its migration: %w", err)
+// explain gives the errors that are no fault of the caller or of this program a kind and a sentence.
+func (d *dialect) explain(ctx context.Context, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case d.full(err):
+		return trove.Wrap(trove.KindUnavailable, err,
+			"The disk of the service's database is full: nothing can be changed now, and nothing was. Try again later; the operator has to make space.")
+	case errors.Is(err, errUnknown):
+		return trove.Wrap(trove.KindUnavailable, err,
+			"The service's database was lost while it confirmed a change: it was made completely or not at all. Look before you repeat it.")
+	case ctx.Err() != nil && !errors.Is(context.Cause(ctx), errTooSlow):
+		return err // the caller went away
+	case d.slow(err), ctx.Err() != nil:
+		return trove.Wrap(trove.KindUnavailable, err, "The service's database takes too long to answer: nothing was changed. Try again later.")
+	case d.lost(err):
+		return trove.Wrap(trove.KindUnavailable, err, "The service's database cannot be reached now: nothing was changed. Try again in a moment.")
+	case errors.Is(err, errConflict), d.conflict(err):
+		return trove.Wrap(trove.KindUnavailable, err, "Too many change the same at this moment: nothing was changed. Try again in a moment.")
+	case d.unfit(err):
+		return trove.Wrap(trove.KindBadRequest, err, "A value is too long, or holds a character that the service's database cannot keep.")
 	}
-	defer lock.Close()
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
-		return fmt.Errorf("lock the store for its migration: %w", err)
-	}
-	files, err := fs.Sub(migrations, "migrations/"+d.name)
-	if err != nil {
-		return fmt.Errorf("find the migrations for %s: %w", d.name, err)
-	}
-	p, err := goose.NewProvider(d.goose, db, files, goose.WithSlog(cfg.Log), goose.WithDisableGlobalRegistry(true))
-	if err != nil {
-		return fmt.Errorf("read the migrations for %s: %w", d.name, err)
-	}
-	// A newer program may have been here; its schema is not ours to write into.
-	if err := newer(ctx, p); err != nil {
-		return err
-	}
-	if _, err := p.Up(ctx); err != nil {
-		return fmt.Errorf("migrate the store: %w", err)
-	}
-	return nil
-}
-
-func newer(ctx context.Context, p *goose.Provider) error {
-	at, known, err := p.GetVersions(ctx)
-	if err != nil {
-		return fmt.Errorf("read the version of the store's schema: %w", err)
-	}
-	if at > known {
-		return fmt.Errorf("the store has schema %d, this program knows %d: it is older than the one that wrote the store", at, known)
-	}
-	return nil
+	return err
 }

@@ -89,16 +89,16 @@ func (t *tx) RecordReports(ctx context.Context, reports []store.GuestReport) err
 		// status that was set by us after the report was made stays.
 		_, err := t.run.exec(ctx, `UPDATE guest_state SET service=CASE
 WHEN service_at > ? THEN service
-WHEN service = ? AND boot_id = ? AND (engine_start = ? OR 0 = ?) THEN service
+WHEN service = ? AND boot_id = ? AND (engine_start = ? OR 1 = ?) THEN service
 ELSE ? END,
 boot_returns=CASE WHEN boot_id <> ? AND boot_before = ? THEN boot_returns + 1 ELSE boot_returns END,
 boot_before=CASE WHEN boot_id <> ? THEN boot_id ELSE boot_before END,
 seen_at=?, boot_id=?, agent_version=?, engine_start=?, volume_used=?, volume_total=?,
-agent_start=CASE WHEN 0=? THEN agent_start ELSE ? END WHERE instance_id=? AND seen_at <= ?`,
-			micros(r.SeenAt), string(trove.ServiceRestartRequired), r.BootID, r.EngineStart, r.EngineStart, string(r.Service),
+agent_start=CASE WHEN 1 = ? THEN agent_start ELSE ? END WHERE instance_id=? AND seen_at <= ?`,
+			micros(r.SeenAt), string(trove.ServiceRestartRequired), r.BootID, r.EngineStart, flag(r.EngineStart == 0), string(r.Service),
 			r.BootID, r.BootID, r.BootID,
 			micros(r.SeenAt), r.BootID, r.AgentVersion, r.EngineStart, r.VolumeUsed, r.VolumeTotal,
-			r.AgentStart, r.AgentStart, r.InstanceID, micros(r.SeenAt))
+			flag(r.AgentStart == 0), r.AgentStart, r.InstanceID, micros(r.SeenAt))
 		if err != nil {
 			return fmt.Errorf("record the report of %s: %w", r.InstanceID, err)
 		}

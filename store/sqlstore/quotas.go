@@ -87,7 +87,7 @@ func (t *tx) checkQuota(resource string, amount int) error {
 // takeOne compares and adds in one statement, so that the limit holds whatever runs beside it.
 func (t *tx) takeOne(ctx context.Context, project, resource string, amount int) (bool, error) {
 	limit := t.quotas[resource]
-	for {
+	for known := false; ; {
 		n, err := t.run.exec(ctx, `UPDATE quota SET in_use=in_use+? WHERE project_id=? AND resource=?
 AND (COALESCE(hard_limit, ?) < 0 OR in_use+reserved+? <= COALESCE(hard_limit, ?))`, amount, project, resource, limit, amount, limit)
 		if err != nil || n == 1 {
@@ -95,8 +95,12 @@ AND (COALESCE(hard_limit, ?) < 0 OR in_use+reserved+? <= COALESCE(hard_limit, ?)
 		}
 		var one int
 		err = t.run.row(ctx, []any{&one}, `SELECT 1 FROM quota WHERE project_id=? AND resource=?`, project, resource)
-		if !errors.Is(err, sql.ErrNoRows) {
-			return false, err // the row is there: it is the limit
+		switch {
+		case err == nil && !known:
+			known = true // it may have been inserted since the update looked: only with a row that was there before it is the limit
+			continue
+		case !errors.Is(err, sql.ErrNoRows):
+			return false, err
 		}
 		if _, err := t.run.exec(ctx, `INSERT INTO quota (project_id, resource) VALUES (?,?)`, project, resource); err != nil {
 			return false, err

@@ -11,9 +11,10 @@ import (
 
 func TestSchemaTellsAndChangesNothing(t *testing.T) {
 	cfg := sqlstore.Config{Path: filepath.Join(t.TempDir(), "store.db"), NoSync: true}
-	at, known, err := sqlstore.Schema(t.Context(), cfg)
-	if _, statErr := os.Stat(cfg.Path); err != nil || at != 0 || known < 3 || !os.IsNotExist(statErr) {
-		t.Fatalf("before it is made: %d of %d, %v", at, known, err)
+	found, err := sqlstore.SchemaOf(t.Context(), cfg)
+	known := found.Known
+	if _, statErr := os.Stat(cfg.Path); err != nil || found.At != 0 || known < 3 || !os.IsNotExist(statErr) {
+		t.Fatalf("before it is made: %+v, %v", found, err)
 	}
 	st, err := sqlstore.Open(t.Context(), cfg)
 	if err != nil {
@@ -22,8 +23,8 @@ func TestSchemaTellsAndChangesNothing(t *testing.T) {
 	if err := st.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if at, _, err = sqlstore.Schema(t.Context(), cfg); err != nil || at != known {
-		t.Errorf("after it was made: %d of %d, %v", at, known, err)
+	if found, err = sqlstore.SchemaOf(t.Context(), cfg); err != nil || found.At != known {
+		t.Errorf("after it was made: %+v, %v", found, err)
 	}
 	db, err := sql.Open("sqlite", cfg.Path)
 	if err != nil {
@@ -34,8 +35,8 @@ func TestSchemaTellsAndChangesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if at, _, err = sqlstore.Schema(t.Context(), cfg); err != nil || at != 1 {
-			t.Errorf("of an older release: %d of %d, %v", at, known, err)
+		if found, err = sqlstore.SchemaOf(t.Context(), cfg); err != nil || found.At != 1 {
+			t.Errorf("of an older release: %+v, %v", found, err)
 		}
 	}
 }

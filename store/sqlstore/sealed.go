@@ -90,7 +90,10 @@ func (s *Store) rewriteRow(ctx context.Context, c SealedColumn, r sealedRow, rew
 			return nil
 		}
 		done = true
-		_, err := run.exec(ctx, fmt.Sprintf(`UPDATE %s SET %s=? WHERE %s=?`, c.Table, c.Column, c.Key), again, r.id)
+		n, err := run.exec(ctx, fmt.Sprintf(`UPDATE %s SET %s=? WHERE %s=? AND %s=?`, c.Table, c.Column, c.Key, c.Column), again, r.id, text)
+		if err == nil && n == 0 {
+			err = errConflict // a worker wrote the row meanwhile: look again
+		}
 		return err
 	})
 	return done, err
@@ -127,7 +130,6 @@ func (s *Store) textColumns(ctx context.Context) (columns []SealedColumn, err er
 		err := rows.Scan(&c.Table, &c.Column)
 		columns = append(columns, c)
 		return err
-	}, `SELECT m.name, c.name FROM sqlite_master m JOIN pragma_table_info(m.name) c
-WHERE m.type='table' AND m.name NOT LIKE 'sqlite_%' AND (c.type LIKE '%CHAR%' OR c.type LIKE '%TEXT%') ORDER BY m.name, c.cid`)
+	}, s.dialect.textColumns)
 	return columns, err
 }

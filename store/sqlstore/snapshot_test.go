@@ -87,68 +87,70 @@ func TestASnapshotIsOfOneMoment(t *testing.T) {
 
 // TestARestoredStoreIsTrueAgain: what was under way is closed and nothing is undone, a wish to delete stays, quotas are counted anew.
 func TestARestoredStoreIsTrueAgain(t *testing.T) {
-	s := openAt(t, filepath.Join(t.TempDir(), "store.db"))
-	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	tasks := map[string]struct {
-		task, want trove.Task
-		kind       string
-		fault      bool
-	}{
-		"building":  {trove.TaskBuilding, trove.TaskBuildErrorServer, trove.OpCreate, true},
-		"resizing":  {trove.TaskResizing, trove.TaskNone, trove.OpResizeVolume, true},
-		"deleting":  {trove.TaskDeleting, trove.TaskDeleting, trove.OpDelete, false},
-		"untouched": {trove.TaskNone, trove.TaskNone, "", false},
-	}
-	n := uint32(0)
-	for id, c := range tasks {
-		n++
-		change(t, s, func(ctx context.Context, tx store.Tx) error {
-			err := tx.InsertInstance(ctx, trove.Instance{
-				ID: id, ProjectID: "p", Name: id, Created: now, Updated: now, Task: c.task, ServerStatus: trove.ServerActive, ServerID: n, Version: 1,
-				Held: map[string]int{trove.QuotaInstances: 1, trove.QuotaVolumes: 5},
+	everywhere(t, func(t *testing.T, open func() *sqlstore.Store) {
+		s := open()
+		now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+		tasks := map[string]struct {
+			task, want trove.Task
+			kind       string
+			fault      bool
+		}{
+			"building":  {trove.TaskBuilding, trove.TaskBuildErrorServer, trove.OpCreate, true},
+			"resizing":  {trove.TaskResizing, trove.TaskNone, trove.OpResizeVolume, true},
+			"deleting":  {trove.TaskDeleting, trove.TaskDeleting, trove.OpDelete, false},
+			"untouched": {trove.TaskNone, trove.TaskNone, "", false},
+		}
+		n := uint32(0)
+		for id, c := range tasks {
+			n++
+			change(t, s, func(ctx context.Context, tx store.Tx) error {
+				err := tx.InsertInstance(ctx, trove.Instance{
+					ID: id, ProjectID: "p", Name: id, Created: now, Updated: now, Task: c.task, ServerStatus: trove.ServerActive, ServerID: n, Version: 1,
+					Held: map[string]int{trove.QuotaInstances: 1, trove.QuotaVolumes: 5},
+				})
+				if err != nil || c.kind == "" {
+					return err
+				}
+				return tx.EnqueueOperation(ctx, store.OperationRow{
+					Operation: trove.Operation{ID: "op-" + id, Kind: c.kind, Target: id, ProjectID: "p", Created: now, Updated: now, Deadline: now.Add(time.Hour)}, WakeAt: now,
+				})
 			})
-			if err != nil || c.kind == "" {
+		}
+		change(t, s, func(ctx context.Context, tx store.Tx) error { // what is counted wrongly is put right
+			if err := tx.InsertBackup(ctx, trove.Backup{ID: "b", ProjectID: "p", State: trove.BackupCompleted, Created: now, Updated: now}); err != nil {
 				return err
 			}
-			return tx.EnqueueOperation(ctx, store.OperationRow{
-				Operation: trove.Operation{ID: "op-" + id, Kind: c.kind, Target: id, ProjectID: "p", Created: now, Updated: now, Deadline: now.Add(time.Hour)}, WakeAt: now,
-			})
+			return tx.TakeQuota(ctx, "p", map[string]int{trove.QuotaInstances: 9, trove.QuotaVolumes: 40})
 		})
-	}
-	change(t, s, func(ctx context.Context, tx store.Tx) error { // what is counted wrongly is put right
-		if err := tx.InsertBackup(ctx, trove.Backup{ID: "b", ProjectID: "p", State: trove.BackupCompleted, Created: now, Updated: now}); err != nil {
-			return err
+		for again, want := range []int{3, 0} {
+			closed, err := s.AfterRestore(t.Context(), "It was restored.", now)
+			if err != nil || len(closed) != want {
+				t.Fatalf("call %d closed %d operations: %v", again+1, len(closed), err)
+			}
 		}
-		return tx.TakeQuota(ctx, "p", map[string]int{trove.QuotaInstances: 9, trove.QuotaVolumes: 40})
-	})
-	for again, want := range []int{3, 0} {
-		closed, err := s.AfterRestore(t.Context(), "It was restored.", now)
-		if err != nil || len(closed) != want {
-			t.Fatalf("call %d closed %d operations: %v", again+1, len(closed), err)
+		for id, c := range tasks {
+			i, err := s.Instance(t.Context(), id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if i.Task != c.want || (i.Fault != nil) != c.fault || c.fault && i.Fault.Message != "It was restored." {
+				t.Errorf("%s: task %v, fault %+v", id, i.Task, i.Fault)
+			}
+			if _, err := s.OpenOperation(t.Context(), id); !trove.IsNotFound(err) {
+				t.Errorf("%s has an open operation: %v", id, err)
+			}
 		}
-	}
-	for id, c := range tasks {
-		i, err := s.Instance(t.Context(), id)
+		if due, err := s.DueOperations(t.Context(), now.Add(24*time.Hour), 10); err != nil || len(due) > 0 {
+			t.Errorf("due: %v %v", due, err)
+		}
+		all, err := s.Quotas(t.Context(), "p")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if i.Task != c.want || (i.Fault != nil) != c.fault || c.fault && i.Fault.Message != "It was restored." {
-			t.Errorf("%s: task %v, fault %+v", id, i.Task, i.Fault)
+		for _, q := range all {
+			if want := map[string]int{trove.QuotaInstances: 4, trove.QuotaVolumes: 20, trove.QuotaBackups: 1}[q.Resource]; q.InUse != want {
+				t.Errorf("%s: %d in use, want %d", q.Resource, q.InUse, want)
+			}
 		}
-		if _, err := s.OpenOperation(t.Context(), id); !trove.IsNotFound(err) {
-			t.Errorf("%s has an open operation: %v", id, err)
-		}
-	}
-	if due, err := s.DueOperations(t.Context(), now.Add(24*time.Hour), 10); err != nil || len(due) > 0 {
-		t.Errorf("due: %v %v", due, err)
-	}
-	all, err := s.Quotas(t.Context(), "p")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, q := range all {
-		if want := map[string]int{trove.QuotaInstances: 4, trove.QuotaVolumes: 20, trove.QuotaBackups: 1}[q.Resource]; q.InUse != want {
-			t.Errorf("%s: %d in use, want %d", q.Resource, q.InUse, want)
-		}
-	}
+	})
 }

@@ -20,11 +20,12 @@ import (
 	"github.com/trove-dbaas/trove/store"
 	"github.com/trove-dbaas/trove/store/sqlstore"
 	"github.com/trove-dbaas/trove/store/storetest"
+	"github.com/trove-dbaas/trove/tests/dbserver"
 )
 
 func open(tb testing.TB, cfg sqlstore.Config) *sqlstore.Store {
 	tb.Helper()
-	if cfg.Path == "" {
+	if cfg.Path == "" && cfg.Server == nil {
 		cfg.Path = filepath.Join(tb.TempDir(), "store.db")
 	}
 	cfg.NoSync = true
@@ -40,8 +41,22 @@ func open(tb testing.TB, cfg sqlstore.Config) *sqlstore.Store {
 	return s
 }
 
+func TestMain(m *testing.M) {
+	m.Run()
+	dbserver.StopShared()
+}
+
 func TestConformance(t *testing.T) {
 	storetest.Run(t, func(t *testing.T) store.Store { return open(t, sqlstore.Config{}) })
+}
+
+func TestConformanceOfServers(t *testing.T) {
+	for _, kind := range dbserver.Kinds {
+		t.Run(kind, func(t *testing.T) {
+			server := dbserver.Shared(t, kind)
+			storetest.Run(t, func(t *testing.T) store.Store { return open(t, sqlstore.Config{Server: server.Database(t)}) })
+		})
+	}
 }
 
 var start = time.Date(2026, 7, 8, 9, 10, 11, 12_000, time.UTC)
@@ -132,60 +147,66 @@ func TestTwoProcessesOnOneFile(t *testing.T) {
 }
 
 func TestReadersShareNothing(t *testing.T) {
-	s := open(t, sqlstore.Config{})
-	i := storetest.Instance("p")
-	if err := s.InTx(t.Context(), func(ctx context.Context, tx store.Tx) error { return tx.InsertInstance(ctx, i) }); err != nil {
-		t.Fatal(err)
-	}
-	read := func() trove.Instance {
-		t.Helper()
-		got, err := s.Instance(t.Context(), i.ID)
-		if err != nil {
+	everywhere(t, func(t *testing.T, open func() *sqlstore.Store) {
+		s := open()
+		i := storetest.Instance("p")
+		if err := s.InTx(t.Context(), func(ctx context.Context, tx store.Tx) error { return tx.InsertInstance(ctx, i) }); err != nil {
 			t.Fatal(err)
 		}
-		return got
-	}
-	want := read()
-	for range 2 { // the first is decoded, the second comes from the cache
-		got := read()
-		got.Held["x"], got.Fault.Message, got.NICs[0].NetworkID, got.Addresses[0].Address, got.Access.AllowedCIDRs[0] = 1, "x", "x", "x", "x"
-	}
-	if d := cmp.Diff(want, read()); d != "" {
-		t.Errorf("a reader changed what others read: %s", d)
-	}
+		read := func() trove.Instance {
+			t.Helper()
+			got, err := s.Instance(t.Context(), i.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return got
+		}
+		want := read()
+		for range 2 { // the first is decoded, the second comes from the cache
+			got := read()
+			got.Held["x"], got.Fault.Message, got.NICs[0].NetworkID, got.Addresses[0].Address, got.Access.AllowedCIDRs[0] = 1, "x", "x", "x", "x"
+		}
+		if d := cmp.Diff(want, read()); d != "" {
+			t.Errorf("a reader changed what others read: %s", d)
+		}
+	})
 }
 
 func TestAFailedStatementSpoilsTheTransaction(t *testing.T) {
-	s := open(t, sqlstore.Config{})
-	i, other := storetest.Instance("p"), storetest.Instance("p")
-	err := s.InTx(t.Context(), func(ctx context.Context, tx store.Tx) error {
-		if err := tx.InsertInstance(ctx, i); err != nil {
-			return err
+	everywhere(t, func(t *testing.T, open func() *sqlstore.Store) {
+		s := open()
+		i, other := storetest.Instance("p"), storetest.Instance("p")
+		err := s.InTx(t.Context(), func(ctx context.Context, tx store.Tx) error {
+			if err := tx.InsertInstance(ctx, i); err != nil {
+				return err
+			}
+			if err := tx.InsertInstance(ctx, i); err == nil {
+				t.Error("the same id went in twice")
+			}
+			if err := tx.InsertInstance(ctx, other); err == nil {
+				t.Error("a failed transaction goes on")
+			}
+			return nil
+		})
+		if err == nil {
+			t.Error("a failed transaction was committed")
 		}
-		if err := tx.InsertInstance(ctx, i); err == nil {
-			t.Error("the same id went in twice")
+		if _, err := s.Instance(t.Context(), i.ID); !trove.IsNotFound(err) {
+			t.Errorf("half a transaction is there: %v", err)
 		}
-		if err := tx.InsertInstance(ctx, other); err == nil {
-			t.Error("a failed transaction goes on")
-		}
-		return nil
 	})
-	if err == nil {
-		t.Error("a failed transaction was committed")
-	}
-	if _, err := s.Instance(t.Context(), i.ID); !trove.IsNotFound(err) {
-		t.Errorf("half a transaction is there: %v", err)
-	}
 }
 
 func TestInTxInsideInTxIsAnError(t *testing.T) {
-	s := open(t, sqlstore.Config{})
-	err := s.InTx(t.Context(), func(ctx context.Context, _ store.Tx) error {
-		return s.InTx(ctx, func(context.Context, store.Tx) error { return nil })
+	everywhere(t, func(t *testing.T, open func() *sqlstore.Store) {
+		s := open()
+		err := s.InTx(t.Context(), func(ctx context.Context, _ store.Tx) error {
+			return s.InTx(ctx, func(context.Context, store.Tx) error { return nil })
+		})
+		if err == nil {
+			t.Error("it was not refused")
+		}
 	})
-	if err == nil {
-		t.Error("it was not refused")
-	}
 }
 
 func TestWaitingForTheWriterEndsWithTheContext(t *testing.T) {

@@ -3,13 +3,12 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"sync"
 	"time"
 
-	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/internal/clock"
 	"github.com/trove-dbaas/trove/store"
 )
@@ -17,8 +16,11 @@ import (
 // runner runs statements; the rebound, prepared ones are kept.
 type runner interface {
 	exec(ctx context.Context, query string, args ...any) (int64, error)
+	// query returns rows that are to be read under the context of limit, and ended is told how that went.
 	query(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 	row(ctx context.Context, dest []any, query string, args ...any) error
+	limit(ctx context.Context) (context.Context, context.CancelFunc)
+	ended(ctx context.Context, err error) error
 }
 
 // statement is a prepared statement, which the connection or the pool keeps and closes.
@@ -36,9 +38,6 @@ var errNested = errors.New("InTx inside InTx")
 
 type inTxKey struct{}
 
-// txAttempts is how often a transaction that meets another one is run.
-const txAttempts = 10
-
 // InTx runs fn in one transaction; see store.Store.
 func (s *Store) InTx(ctx context.Context, fn func(ctx context.Context, tx store.Tx) error) error {
 	if ctx.Value(inTxKey{}) != nil {
@@ -46,28 +45,25 @@ func (s *Store) InTx(ctx context.Context, fn func(ctx context.Context, tx store.
 	}
 	took := clock.Stopwatch()
 	timer := func(outcome string) { s.took.WithLabelValues(outcome).Observe(took().Seconds()) }
-	wait := 2 * time.Millisecond
-	for attempt := 1; ; attempt++ {
+	ctx, cancel := s.dialect.limit(ctx)
+	defer cancel()
+	r := retries{dialect: s.dialect, patience: s.patience}
+	for {
 		err := s.writers.once(ctx, s, fn)
 		if err == nil {
 			timer("committed")
 			s.commits.announce()
 			return nil
 		}
-		conflict := errors.Is(err, errConflict) || s.dialect.conflict(err)
-		if !conflict || attempt == txAttempts {
+		wait, again := r.again(ctx, err)
+		if !again {
 			timer("rolled back")
-			if s.dialect.full(err) {
-				return trove.Wrap(trove.KindUnavailable, err,
-					"The disk of the service's database is full: nothing can be changed now, and nothing was. Try again later; the operator has to make space.")
-			}
-			return err
+			return s.dialect.explain(ctx, err)
 		}
-		if err := clock.Sleep(ctx, wait+rand.N(wait)); err != nil { //nolint:gosec // only spreads the repetitions
+		if err := clock.Sleep(ctx, wait); err != nil {
 			timer("rolled back")
-			return fmt.Errorf("wait to repeat a transaction: %w", err)
+			return s.dialect.explain(ctx, fmt.Errorf("wait to repeat a transaction: %w", err))
 		}
-		wait = min(2*wait, 200*time.Millisecond)
 	}
 }
 
@@ -103,10 +99,12 @@ type writers struct {
 	db      *sql.DB
 	free    chan *writer
 	closed  sync.Once
+	closing sync.WaitGroup // connections that are being closed
 }
 
 type writer struct {
 	dialect *dialect
+	closing *sync.WaitGroup
 	conn    *sql.Conn // nil: to be opened
 	stmts   map[string]*sql.Stmt
 	failed  error // the first error of the running transaction
@@ -115,7 +113,7 @@ type writer struct {
 func newWriters(d *dialect, db *sql.DB, n int) *writers {
 	ws := &writers{dialect: d, db: db, free: make(chan *writer, n)}
 	for range n {
-		ws.free <- &writer{dialect: d}
+		ws.free <- &writer{dialect: d, closing: &ws.closing}
 	}
 	return ws
 }
@@ -125,22 +123,29 @@ func (ws *writers) close() {
 		for range cap(ws.free) {
 			(<-ws.free).drop()
 		}
+		ws.closing.Wait()
 		close(ws.free)
 	})
 }
 
-func (ws *writers) once(ctx context.Context, s *Store, fn func(context.Context, store.Tx) error) error {
+func (ws *writers) once(ctx context.Context, s *Store, fn func(context.Context, store.Tx) error) (err error) {
 	var w *writer
 	var open bool
 	select {
 	case <-ctx.Done():
-		return fmt.Errorf("wait for the store's writing connection: %w", context.Cause(ctx))
+		return fmt.Errorf("wait for a writing connection of the store: %w", context.Cause(ctx))
 	case w, open = <-ws.free:
 		if !open {
 			return sql.ErrConnDone
 		}
 	}
 	defer func() { ws.free <- w }()
+	defer func() {
+		if err != nil && ws.dialect.lost(err) {
+			w.drop()
+			ws.dropIdle()
+		}
+	}()
 	if err := w.begin(ctx, ws.db); err != nil {
 		return err
 	}
@@ -156,11 +161,33 @@ func (ws *writers) once(ctx context.Context, s *Store, fn func(context.Context, 
 	if w.failed != nil {
 		return fmt.Errorf("commit after a failed statement: %w", w.failed)
 	}
-	if _, err := w.exec(ctx, `COMMIT`); err != nil {
-		return fmt.Errorf("commit: %w", err)
+	if err := w.commit(ctx); err != nil {
+		return err
 	}
 	done = true
 	return nil
+}
+
+// dropIdle closes the connections that nobody uses: when one is lost, the others mostly are too.
+func (ws *writers) dropIdle() {
+	var idle []*writer
+	defer func() {
+		for _, w := range idle {
+			ws.free <- w
+		}
+	}()
+	for range cap(ws.free) {
+		select {
+		case w, open := <-ws.free:
+			if !open {
+				return
+			}
+			w.drop()
+			idle = append(idle, w)
+		default:
+			return
+		}
+	}
 }
 
 func (w *writer) begin(ctx context.Context, db *sql.DB) error {
@@ -172,11 +199,38 @@ func (w *writer) begin(ctx context.Context, db *sql.DB) error {
 		}
 		w.conn, w.stmts = conn, map[string]*sql.Stmt{}
 	}
-	if _, err := w.exec(ctx, w.dialect.begin); err != nil {
+	if err := w.control(ctx, w.dialect.begin); err != nil {
 		w.rollback(ctx) // cut off by the context, it may have begun all the same
 		return fmt.Errorf("begin a transaction: %w", err)
 	}
 	return nil
+}
+
+// control runs a statement that begins or ends a transaction. A server does not prepare them all.
+func (w *writer) control(ctx context.Context, text string) error {
+	if w.dialect.inside {
+		_, err := w.exec(ctx, text)
+		return err
+	}
+	_, err := w.conn.ExecContext(ctx, text, w.dialect.control...)
+	return err //nolint:wrapcheck // the caller says what it was doing
+}
+
+// commit ends the transaction. If a server's answer does not come, the error is errUnknown.
+func (w *writer) commit(ctx context.Context) error {
+	if !w.dialect.inside {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), commitLimit)
+		defer cancel()
+	}
+	err := w.control(ctx, `COMMIT`)
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil || w.dialect.lost(err) {
+		return fmt.Errorf("commit: %w: %w", errUnknown, err)
+	}
+	return fmt.Errorf("commit: %w", err)
 }
 
 // rollback leaves the connection without a transaction, or drops it.
@@ -184,7 +238,10 @@ func (w *writer) rollback(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	w.failed = nil
-	if _, err := w.exec(ctx, `ROLLBACK`); err != nil {
+	if w.conn == nil {
+		return
+	}
+	if err := w.control(ctx, `ROLLBACK`); err != nil {
 		w.drop() // SQLite rolls back by itself after some errors and then has nothing to roll back; a new connection is right in every case
 	}
 }
@@ -193,11 +250,23 @@ func (w *writer) drop() {
 	if w.conn == nil {
 		return
 	}
-	for _, st := range w.stmts {
-		st.Close() //nolint:errcheck // the connection goes with it
+	conn, stmts := w.conn, w.stmts
+	w.conn, w.stmts = nil, nil
+	end := func() {
+		for _, st := range stmts {
+			st.Close() //nolint:errcheck // the connection goes with it
+		}
+		conn.Close() //nolint:errcheck // it was of no use any more
 	}
-	w.conn.Close() //nolint:errcheck // it was of no use any more
-	w.conn = nil
+	if w.dialect.inside {
+		end()
+		return
+	}
+	// Nobody waits for it: a server that has become mute is told goodbye for seconds.
+	w.closing.Go(func() {
+		_ = conn.Raw(func(any) error { return driver.ErrBadConn }) // else the pool would hand it out again
+		end()
+	})
 }
 
 func (w *writer) prepare(ctx context.Context, query string) (statement, error) {
@@ -261,6 +330,12 @@ func (w *writer) row(ctx context.Context, dest []any, query string, args ...any)
 	return w.fail(err)
 }
 
+func (w *writer) limit(ctx context.Context) (context.Context, context.CancelFunc) {
+	return ctx, func() {} // the whole transaction has one
+}
+
+func (w *writer) ended(_ context.Context, err error) error { return w.fail(err) }
+
 func (w *writer) fail(err error) error {
 	if err != nil && w.failed == nil {
 		w.failed = err
@@ -270,9 +345,10 @@ func (w *writer) fail(err error) error {
 
 // pooled runs reads outside of transactions.
 type pooled struct {
-	dialect *dialect
-	db      *sql.DB
-	stmts   sync.Map // text to *sql.Stmt
+	dialect  *dialect
+	db       *sql.DB
+	patience time.Duration
+	stmts    sync.Map // text to *sql.Stmt
 }
 
 func (p *pooled) prepare(ctx context.Context, query string) (statement, error) {
@@ -294,29 +370,56 @@ func (p *pooled) exec(ctx context.Context, query string, args ...any) (int64, er
 	return 0, errors.New("a write outside a transaction: " + query)
 }
 
-func (p *pooled) query(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
-	ctx, err := p.dialect.statementContext(ctx)
-	if err != nil {
-		return nil, err
-	}
-	st, err := p.prepare(ctx, query)
-	if err != nil {
-		return nil, err
-	}
-	return st.QueryContext(ctx, args...)
+func (p *pooled) query(ctx context.Context, query string, args ...any) (rows *sql.Rows, err error) {
+	err = p.repeat(ctx, func(ctx context.Context) error {
+		st, err := p.prepare(ctx, query)
+		if err != nil {
+			return err
+		}
+		rows, err = st.QueryContext(ctx, args...) //nolint:rowserrcheck,sqlclosecheck // list does both
+		return err
+	})
+	return rows, err
 }
 
 func (p *pooled) row(ctx context.Context, dest []any, query string, args ...any) error {
-	ctx, err := p.dialect.statementContext(ctx)
-	if err != nil {
-		return err
-	}
-	st, err := p.prepare(ctx, query)
-	if err != nil {
-		return err
-	}
-	return st.QueryRowContext(ctx, args...).Scan(dest...)
+	ctx, cancel := p.limit(ctx)
+	defer cancel()
+	return p.repeat(ctx, func(ctx context.Context) error {
+		st, err := p.prepare(ctx, query)
+		if err != nil {
+			return err
+		}
+		return st.QueryRowContext(ctx, args...).Scan(dest...)
+	})
 }
+
+// repeat runs a read, which may be done any number of times, until it succeeds or there is no hope.
+func (p *pooled) repeat(ctx context.Context, read func(ctx context.Context) error) error {
+	r := retries{dialect: p.dialect, patience: p.patience}
+	for {
+		inner, err := p.dialect.statementContext(ctx)
+		if err == nil {
+			err = read(inner)
+		}
+		if err == nil || errors.Is(err, sql.ErrNoRows) {
+			return err
+		}
+		wait, again := r.again(ctx, err)
+		if !again {
+			return p.dialect.explain(ctx, err)
+		}
+		if err := clock.Sleep(ctx, wait); err != nil {
+			return p.dialect.explain(ctx, fmt.Errorf("wait to repeat a read: %w", err))
+		}
+	}
+}
+
+func (p *pooled) limit(ctx context.Context) (context.Context, context.CancelFunc) {
+	return p.dialect.limit(ctx)
+}
+
+func (p *pooled) ended(ctx context.Context, err error) error { return p.dialect.explain(ctx, err) }
 
 // reader implements store.Reader inside and outside of transactions.
 type reader struct {
@@ -330,6 +433,8 @@ type tx struct{ reader }
 
 // list reads rows until the end; scan is called once for each.
 func list(ctx context.Context, run runner, scan func(*sql.Rows) error, query string, args ...any) error {
+	ctx, cancel := run.limit(ctx)
+	defer cancel()
 	rows, err := run.query(ctx, query, args...)
 	if err != nil {
 		return err
@@ -343,7 +448,7 @@ func list(ctx context.Context, run runner, scan func(*sql.Rows) error, query str
 			return err
 		}
 	}
-	return rows.Err()
+	return run.ended(ctx, rows.Err())
 }
 
 // put updates the row that the arguments name or inserts it. The key's arguments are the last ones of the update.

@@ -47,7 +47,10 @@ func (d *Deletes) ReconcileOne(ctx context.Context, id string) error {
 		if open.Cancelled {
 			return nil
 		}
-		return tx.CancelOperation(ctx, open.ID, d.cfg.Clock.Now())
+		if err := tx.CancelOperation(ctx, open.ID, d.cfg.Clock.Now()); !trove.IsNotFound(err) { // not found: it ended between the two statements
+			return err
+		}
+		return nil
 	})
 	switch {
 	case errors.Is(err, store.ErrBusy), err == nil && busy:

@@ -1,0 +1,78 @@
+package dbserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"testing"
+	"time"
+)
+
+// galeraLibrary is where Debian's package galera-4 has the provider.
+const galeraLibrary = "/usr/lib/galera/libgalera_smm.so"
+
+// Galera starts a cluster of two MariaDB nodes on loopback. Each of them may be written to. The account and the databases are made through the first.
+func Galera(tb testing.TB) [2]*Server {
+	tb.Helper()
+	skipWithout(tb, MariaDB)
+	_, err := os.Stat(galeraLibrary)
+	if err == nil {
+		_, err = exec.LookPath("wsrep_sst_rsync") // gives a new node the data of another
+	}
+	if err != nil {
+		tb.Skipf("no Galera on this machine (scripts/install-packages.sh test): %v", err)
+	}
+	nodes, err := startCluster()
+	for _, n := range nodes {
+		if n != nil {
+			tb.Cleanup(n.remove)
+		}
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return nodes
+}
+
+func startCluster() (nodes [2]*Server, err error) {
+	var ports [6]int // for each node the cluster's own three
+	for i := range ports {
+		if ports[i], err = freePort(); err != nil {
+			return nodes, err
+		}
+	}
+	for i := range nodes {
+		cluster := "gcomm://"
+		if i == 1 {
+			cluster = fmt.Sprintf("gcomm://127.0.0.1:%d", ports[0])
+		}
+		nodes[i], err = prepare(MariaDB, Options{Args: []string{
+			"--wsrep-on=ON", "--wsrep-provider=" + galeraLibrary, "--wsrep-cluster-address=" + cluster, "--wsrep-cluster-name=test",
+			fmt.Sprintf("--wsrep-node-name=node%d", i), "--wsrep-node-address=127.0.0.1", "--wsrep-sst-method=rsync",
+			fmt.Sprintf("--wsrep-sst-receive-address=127.0.0.1:%d", ports[3*i+2]), "--binlog-format=ROW", "--innodb-autoinc-lock-mode=2",
+			fmt.Sprintf("--wsrep-provider-options=base_port=%d;gmcast.listen_addr=tcp://127.0.0.1:%d;ist.recv_addr=127.0.0.1:%d;gcache.size=16M",
+				ports[3*i], ports[3*i], ports[3*i+1]),
+		}})
+		if err != nil {
+			return nodes, err
+		}
+	}
+	if err := errors.Join(nodes[0].boot(), nodes[0].makeAccount()); err != nil {
+		return nodes, err
+	}
+	if err := nodes[1].boot(); err != nil {
+		return nodes, err
+	}
+	for end := time.Now().Add(startsIn); ; time.Sleep(50 * time.Millisecond) {
+		var name, size string
+		err := nodes[1].admin.QueryRowContext(context.Background(), `SHOW STATUS LIKE 'wsrep_cluster_size'`).Scan(&name, &size)
+		if err == nil && size == "2" {
+			return nodes, nil
+		}
+		if time.Now().After(end) {
+			return nodes, fmt.Errorf("the cluster has %s nodes, %w: %s", size, err, nodes[1].tail())
+		}
+	}
+}
