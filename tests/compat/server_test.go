@@ -33,7 +33,6 @@ type server struct {
 	authURL       string
 	region        string
 	member, admin login
-	own           bool   // it is ours: its parameters are those of the fake database
 	projectID     string // the member's
 	datastore     string
 	version       string
@@ -66,7 +65,6 @@ func startServer(t *testing.T) *server {
 
 func (s *server) startOwn(t *testing.T) {
 	t.Helper()
-	s.own = true
 	s.member, s.admin = login{"demo", "demo", trove.Secret(trove.NewID())}, login{"admin", "admin", trove.Secret(trove.NewID())}
 	d, err := inmemory.Start(t.Context(),
 		inmemory.Account{User: s.member.user, Project: s.member.project, Password: s.member.password, Roles: []string{"member"}},

@@ -126,8 +126,8 @@ func again(s step) step {
 	return s
 }
 
-// TestTempest runs the plugin's scenarios that need no second service (traps 1, 3, 4 and 10 of the reference).
-func TestTempest(t *testing.T) {
+// TestTrap3TempestPolls runs the plugin's scenarios that need no second service (traps 1, 3, 4 and 10 of the reference).
+func TestTrap3TempestPolls(t *testing.T) {
 	s := startServer(t)
 	te := tempest{newSuite(s, readExpectations(t), "tempest", "trove-tempest-plugin (its calls and waits)", "tempest"), s.client(t, s.member)}
 	group := object{"configuration": object{

@@ -158,8 +158,8 @@ func (tf terraform) changeConfiguration(ctx context.Context) (any, error) {
 		instances.AttachConfigurationGroup(ctx, tf.c, id, tf.suite.known["tf-d"]).ExtractErr()))
 }
 
-// TestTerraform applies a plan with all resources, changes and destroys it (traps 3, 6, 7 and 14 of the reference).
-func TestTerraform(t *testing.T) {
+// TestTrap14TerraformPolls applies a plan with all resources, changes and destroys it (traps 3, 6, 7 and 14 of the reference).
+func TestTrap14TerraformPolls(t *testing.T) {
 	s := startServer(t)
 	tf := terraform{newSuite(s, readExpectations(t), "terraform", "terraform openstack_db_* (its calls and waits)", "tf"), s.client(t, s.member)}
 	one := func() string { return tf.suite.known["one"] }
