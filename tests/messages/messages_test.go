@@ -55,12 +55,9 @@ func (w *world) look(ctx context.Context, op trove.Operation) (state, error) {
 	if m, err := w.cloud.FindMachine(ctx, instanceID); err == nil {
 		s.Machine = m.State
 	}
-	w.mu.Lock()
-	g := w.guest
-	w.mu.Unlock()
-	if g != nil {
-		databases, err := fake.New().Databases(ctx, g.layout)
-		users, err2 := fake.New().Users(ctx, g.layout)
+	if layout, runs := w.guests.Layout(instanceID); runs {
+		databases, err := fake.New().Databases(ctx, layout)
+		users, err2 := fake.New().Users(ctx, layout)
 		s.Database = err == nil && err2 == nil
 		for n := range users {
 			users[n].Password = ""

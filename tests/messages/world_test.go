@@ -7,32 +7,21 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	trove "github.com/trove-dbaas/trove"
-	"github.com/trove-dbaas/trove/bus"
 	"github.com/trove-dbaas/trove/bus/membus"
 	"github.com/trove-dbaas/trove/cloud/fake"
-	"github.com/trove-dbaas/trove/conductor"
-	"github.com/trove-dbaas/trove/engine"
 	enginefake "github.com/trove-dbaas/trove/engine/fake"
-	"github.com/trove-dbaas/trove/guestagent"
-	"github.com/trove-dbaas/trove/guestagent/process"
 	"github.com/trove-dbaas/trove/guestapi"
 	"github.com/trove-dbaas/trove/internal/clock"
 	"github.com/trove-dbaas/trove/internal/workflow"
 	"github.com/trove-dbaas/trove/store"
 	"github.com/trove-dbaas/trove/store/sqlstore"
-	"github.com/trove-dbaas/trove/taskmanager"
+	"github.com/trove-dbaas/trove/tests/inmemory"
 )
 
 const (
@@ -53,18 +42,8 @@ type world struct {
 	store  *sqlstore.Store
 	broker *membus.Broker
 	cloud  *fake.Cloud
-	boots  atomic.Int64
+	guests *inmemory.Guests
 	ends   []func() error // in the order in which they were begun
-
-	mu    sync.Mutex
-	guest *guest
-}
-
-// guest is the machine between boot and halt.
-type guest struct {
-	layout engine.Layout
-	cancel context.CancelFunc
-	done   chan struct{}
 }
 
 func newWorld(ctx context.Context) (w *world, err error) {
@@ -90,39 +69,16 @@ func newWorld(ctx context.Context) (w *world, err error) {
 	if err != nil {
 		return w, err
 	}
-	w.cloud = fake.New(fake.Options{Flavors: []trove.Flavor{small, large}, Images: []string{"image-1"}, Boot: w.boot, Halt: w.halt})
-	w.ends = append(w.ends, func() error { w.halt(instanceID); return nil })
-	return w, w.controllers(ctx)
-}
-
-// controllers starts conductor and taskmanager as in processes of their own: what one tells the other goes over the bus.
-func (w *world) controllers(ctx context.Context) error {
-	log := slog.New(slog.DiscardHandler)
-	c, err := conductor.New(conductor.Config{Store: w.store, Conn: w.broker.Conn("conductor"), Clock: clock.System{}, Log: log})
-	if err != nil {
-		return err
-	}
-	m, err := taskmanager.New(taskmanager.Config{
-		Store: w.store, Cloud: w.cloud, Guests: guestapi.NewClient(w.broker.Conn("taskmanager")), Enrolment: enrolment{}, Sealer: sealer{},
-		Clock: clock.System{}, Log: log, Reconcile: time.Second,
+	w.guests = inmemory.NewGuests(dir, w.store, w.broker, nil)
+	w.cloud = fake.New(fake.Options{
+		Flavors: []trove.Flavor{small, large}, Images: []string{"image-1"}, Boot: w.guests.Boot, Halt: w.guests.Halt,
 	})
-	if err != nil {
-		return err
+	w.ends = append(w.ends, func() error { w.guests.HaltAll(); return nil })
+	stop, err := inmemory.StartControllers(ctx, w.store, w.broker, w.cloud)
+	if err == nil {
+		w.ends = append(w.ends, stop)
 	}
-	_, err = w.broker.Conn("wakes").Subscribe(ctx, guestapi.WakeSubject, "", func(context.Context, bus.Message) { m.Wake() })
-	if err != nil {
-		return err
-	}
-	for _, run := range []func(context.Context) error{c.Run, m.Run} {
-		ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-		done := make(chan error, 1)
-		go func() { done <- run(ctx) }()
-		w.ends = append(w.ends, func() error {
-			cancel()
-			return <-done
-		})
-	}
-	return w.until(ctx, "the conductor to listen", func() bool { return w.broker.Listening(guestapi.ReportSubject(instanceID, guestapi.ReportHello)) })
+	return w, err
 }
 
 func (w *world) close() error {
@@ -131,89 +87,6 @@ func (w *world) close() error {
 		errs = append(errs, end())
 	}
 	return errors.Join(errs...)
-}
-
-// times are those of an agent, but for what nobody shall wait for.
-func times() guestagent.Timings {
-	return guestagent.Timings{Progress: -1, StartPoll: 5 * time.Millisecond, ResendMin: time.Second, PingOther: 50 * time.Millisecond}
-}
-
-// boot starts the agent of the machine, which has joined the bus before.
-func (w *world) boot(instance string, data []byte) {
-	w.halt(instance)
-	ctx, cancel := context.WithCancel(context.Background())
-	g := &guest{cancel: cancel, done: make(chan struct{}), layout: engine.Layout{
-		Data: filepath.Join(w.dir, "data"), Runtime: filepath.Join(w.dir, "run"), State: filepath.Join(w.dir, "data", "trove"), UID: os.Getuid(), GID: os.Getgid(),
-	}}
-	w.mu.Lock()
-	w.guest = g
-	w.mu.Unlock()
-	go func() {
-		defer close(g.done)
-		if err := w.agent(ctx, g, data); err != nil && ctx.Err() == nil {
-			fmt.Fprintln(os.Stderr, "the agent ended:", err)
-		}
-	}()
-}
-
-func (w *world) agent(ctx context.Context, g *guest, data []byte) error {
-	for _, d := range []string{g.layout.State, g.layout.Runtime} {
-		if err := os.MkdirAll(d, 0o700); err != nil {
-			return err
-		}
-	}
-	if err := w.enrol(ctx, g, data); err != nil {
-		return err
-	}
-	a, err := guestagent.New(guestagent.Config{
-		Instance: instanceID, BootID: fmt.Sprintf("boot-%d", w.boots.Add(1)), Version: "1", Engine: enginefake.New(), Layout: g.layout,
-		Connect: func(_ context.Context, connected func()) (bus.Conn, error) {
-			connected()
-			return w.broker.Conn("guest"), nil
-		},
-		Timings: times(), Clock: clock.System{}, Log: slog.New(slog.DiscardHandler),
-	})
-	if err != nil {
-		return err
-	}
-	return a.Run(ctx)
-}
-
-// enrol does what the enrolment endpoint does with the store, once in the life of the volume.
-func (w *world) enrol(ctx context.Context, g *guest, data []byte) error {
-	mark := filepath.Join(g.layout.State, "enrolled")
-	if _, err := os.Stat(mark); err == nil {
-		return nil
-	}
-	var boot bus.BootData
-	if err := json.Unmarshal(data, &boot); err != nil {
-		return err
-	}
-	err := w.store.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
-		_, err := tx.UseEnrolmentToken(ctx, bus.HashToken(trove.Secret(boot.Token)), "key", time.Now())
-		return err
-	})
-	return errors.Join(err, os.WriteFile(mark, nil, 0o600))
-}
-
-// halt ends the machine: the agent, the database, and what was only in memory.
-func (w *world) halt(string) {
-	w.mu.Lock()
-	g := w.guest
-	w.guest = nil
-	w.mu.Unlock()
-	if g == nil {
-		return
-	}
-	g.cancel()
-	<-g.done
-	if ref, err := process.ReadFile(filepath.Join(g.layout.Runtime, guestagent.PIDFile)); err == nil && ref.Alive() {
-		_ = unix.Kill(-ref.PID, unix.SIGKILL)
-		for end := time.Now().Add(5 * time.Second); ref.Alive() && time.Now().Before(end); {
-			time.Sleep(time.Millisecond)
-		}
-	}
-	_ = os.RemoveAll(g.layout.Runtime)
 }
 
 // limit is how long anything may take: a lost message costs some seconds, and many worlds share the machine.
@@ -268,7 +141,7 @@ func accept(ctx context.Context, tx store.Tx, kind string) (any, error) {
 	case trove.OpCreate:
 		held := map[string]int{trove.QuotaInstances: 1, trove.QuotaRAM: small.RAM, trove.QuotaVolumes: 1}
 		secrets, err := json.Marshal(trove.CreateSecrets{Users: []trove.CreateUser{{Name: "u1", Host: "%", Password: "correct horse", Databases: []string{"d1"}}}})
-		sealed, _ := sealer{}.Seal(ctx, trove.SecretPurpose(instanceID), trove.Secret(secrets))
+		sealed, _ := inmemory.Sealer{}.Seal(ctx, trove.SecretPurpose(instanceID), trove.Secret(secrets))
 		return trove.CreateInput{Flavor: small, Databases: []trove.Database{{Name: "d1"}}, Sealed: sealed}, errors.Join(err,
 			tx.TakeQuota(ctx, project, held),
 			tx.InsertInstance(ctx, trove.Instance{
@@ -289,24 +162,4 @@ func accept(ctx context.Context, tx store.Tx, kind string) (any, error) {
 		return trove.ResizeFlavorInput{Old: small, New: large}, change(trove.TaskResizing, map[string]int{trove.QuotaRAM: large.RAM - small.RAM})
 	}
 	return nil, fmt.Errorf("no operation %q", kind)
-}
-
-type enrolment struct{}
-
-func (enrolment) EnrolURLs() []string { return []string{"https://192.0.2.1:4223"} }
-func (enrolment) CABundle() string    { return "a certificate" }
-
-// sealer seals nothing.
-type sealer struct{}
-
-func (sealer) Seal(_ context.Context, purpose string, plain trove.Secret) (string, error) {
-	return purpose + "|" + plain.Reveal(), nil
-}
-
-func (sealer) Open(_ context.Context, purpose, sealed string) (trove.Secret, error) {
-	text, ok := strings.CutPrefix(sealed, purpose+"|")
-	if !ok {
-		return "", trove.Permanent(errors.New("sealed for something else"))
-	}
-	return trove.Secret(text), nil
 }

@@ -1,4 +1,4 @@
-package compat_test
+package oracles_test
 
 import (
 	"bufio"

@@ -1,0 +1,141 @@
+package compat_test
+
+// notFound is what the old shell says of a path that its server does not have, and of an id that is not there.
+const notFound = "HTTP 404"
+
+// brokenLog is the old shell's own defect: it reads an attribute of errors that Python 3 has not. It fails so with every server.
+const brokenLog = "has no attribute 'message'"
+
+// brokenEdit is another one: it calls a method that was renamed.
+const brokenEdit = "has no attribute 'edit'"
+
+// troveRows are the commands of the old shell.
+var troveRows = []row{
+	{cmd: "datastore-list", prints: "$datastore"},
+	{cmd: "datastore-show $datastore", prints: "default_version.$version"},
+	{cmd: "datastore-version-list $datastore", prints: "$versionid.$version"},
+	{cmd: "datastore-version-show $version --datastore $datastore", prints: "$versionid"},
+	{cmd: "flavor-list", prints: "1.db.tiny.512"},
+	{cmd: "flavor-list --datastore_type $datastore --datastore_version_id $versionid", prints: `db\.tiny`},
+	{cmd: "flavor-show db.tiny", prints: "ram.512"},
+	{cmd: "volume-type-list", fails: notFound},
+	{cmd: "volume-type-list --datastore_type $datastore --datastore_version_id $versionid", prints: "id.name|ID.Name"},
+	{cmd: "volume-type-show default", fails: "No volumetype|404"},
+	{cmd: "limit-list", prints: "max_instances.*remaining"},
+
+	{
+		cmd:    "create $p-1 db.tiny --size 1 --datastore $datastore --datastore_version $version --databases shop --users anna:$password",
+		prints: "status.BUILD", save: "one", until: "$one ACTIVE",
+	},
+	{cmd: "list", prints: "$one.$p-1.$datastore.$version.ACTIVE"},
+	{cmd: "show $p-1", prints: `ip.[0-9.]+.*status.ACTIVE`},
+	{cmd: "update $one --name $p-renamed", fails: brokenEdit},
+
+	{cmd: "database-create $p-1 second --character_set utf8 --collate utf8_general_ci"},
+	{cmd: "database-list $p-1", prints: "second.*shop"},
+	{cmd: "user-create $p-1 bert bert-$password --databases second"},
+	{cmd: "user-list $p-1", prints: "anna.%.shop.*bert.%.second"},
+	{cmd: "user-show $p-1 bert", prints: "bert"},
+	{cmd: "user-grant-access $p-1 bert shop"},
+	{cmd: "user-show-access $p-1 bert", prints: "second.*shop|shop.*second"},
+	{cmd: "user-revoke-access $p-1 bert shop"},
+	{cmd: "user-update-attributes $p-1 bert --new_name berta --new_password other-$password"},
+	{cmd: "user-delete $p-1 berta"},
+	{cmd: "database-delete $p-1 second"},
+	{cmd: "root-show $p-1", prints: "is_root_enabled.False"},
+	{cmd: "root-enable $p-1", prints: "name.root"},
+	{cmd: "root-disable $p-1"},
+
+	{cmd: "log-list $p-1", prints: "general.USER.Disabled"},
+	{cmd: "log-enable $p-1 general", prints: "status.(Enabled|Restart Required|Ready)"},
+	{cmd: "log-show $p-1 general", prints: "metafile"},
+	{cmd: "log-publish $p-1 general", prints: "general"},
+	{cmd: "log-tail $p-1 general"},
+	{cmd: "log-save $p-1 general --file /tmp/$p.log"},
+	{cmd: "log-discard $p-1 general", prints: "general"},
+	{cmd: "log-disable $p-1 general", fails: brokenLog},
+
+	{cmd: `configuration-create $p-c '{"$parameter": 111}' --datastore $datastore --datastore_version $version --description first`, prints: "111", save: "group"},
+	{cmd: "configuration-list", prints: "$group.$p-c"},
+	{cmd: "configuration-show $p-c", prints: "111"},
+	{cmd: "configuration-attach $p-1 $p-c", until: "$one ACTIVE"},
+	{cmd: "configuration-instances $p-c", prints: "$one.$p-1"},
+	{cmd: "configuration-default $p-1", prints: "$parameter|max_connections"},
+	{cmd: `configuration-patch $p-c '{"$parameter": 112}'`},
+	{cmd: `configuration-update $p-c '{"$parameter": 113}' --name $p-c --description second`},
+	{cmd: "configuration-parameter-list $version --datastore $datastore", prints: "$parameter.integer"},
+	{cmd: "configuration-parameter-show $version $parameter --datastore $datastore", prints: "integer"},
+	{cmd: "configuration-detach $p-1", until: "$one ACTIVE"},
+	{cmd: "configuration-delete $p-c"},
+
+	{cmd: "restart $p-1", until: "$one ACTIVE"},
+	{cmd: "resize-volume $p-1 2", until: "$one ACTIVE"},
+	{cmd: "resize-instance $p-1 db.small", until: "$one ACTIVE"},
+	{cmd: "upgrade $p-1 $version"},
+	{cmd: "promote-to-replica-source $p-1", fails: "replica.*400"},
+	{cmd: "eject-replica-source $p-1", fails: "replica.*400"},
+	{cmd: "detach-replica $p-1", fails: brokenEdit},
+	{cmd: "reset-status $p-1", fails: "403"},
+
+	{cmd: "backup-create $p-1 $p-b --description nightly", prints: "status.NEW"},
+	{cmd: "backup-list"},
+	{cmd: "backup-list-instance $p-1"},
+	{cmd: "backup-show $p-b", fails: "No backup"},
+	{cmd: "backup-delete $p-b", fails: "No backup"},
+	{cmd: "schedule-create $p-1 '0 0 * * *' nightly", fails: noMistral},
+	{cmd: "schedule-list $p-1", fails: noMistral},
+	{cmd: "schedule-show $absent", fails: noMistral},
+	{cmd: "schedule-delete $absent", fails: noMistral},
+	{cmd: "execution-list $absent", fails: noMistral},
+	{cmd: "execution-delete $absent", fails: noMistral},
+
+	{cmd: "cluster-list"},
+	{
+		cmd:    "cluster-create $p-k $datastore $version --instance flavor=1,volume=1 --instance flavor=1,volume=1 --instance flavor=1,volume=1",
+		prints: "task_name",
+	},
+	{cmd: "cluster-show $p-k", fails: "No cluster"},
+	{cmd: "cluster-instances $p-k", fails: "No cluster"},
+	{cmd: "cluster-modules $p-k", fails: "No cluster"},
+	{cmd: "cluster-grow $p-k --instance flavor=1,volume=1", fails: "No cluster"},
+	{cmd: "cluster-shrink $p-k $p-1", fails: "No cluster"},
+	{cmd: "cluster-upgrade $p-k $version", fails: "No cluster"},
+	{cmd: "cluster-reset-status $p-k", fails: "No cluster"},
+	{cmd: "cluster-force-delete $p-k", fails: "No cluster"},
+	{cmd: "cluster-delete $p-k", fails: "No cluster"},
+
+	{cmd: "module-create $p-m ping /etc/debian_version --datastore $datastore", prints: "$p-m", save: "module"},
+	{cmd: "module-list", prints: "$module.$p-m"},
+	{cmd: "module-show $p-m", prints: "md5"},
+	{cmd: "module-update $module --description changed", prints: "changed"},
+	{cmd: "module-instances $p-m"},
+	{cmd: "module-instance-count $p-m"},
+	{cmd: "module-list-instance $p-1"},
+	{cmd: "module-query $p-1"},
+	{cmd: "module-retrieve $p-1 --directory /tmp"},
+	{cmd: "module-apply $p-1 $p-m", prints: "$p-m"},
+	{cmd: "module-reapply $p-m"},
+	{cmd: "module-remove $p-1 $p-m"},
+	{cmd: "module-delete $p-m"},
+
+	{cmd: "metadata-list $one", fails: notFound},
+	{cmd: "metadata-show $one key", fails: notFound},
+	{cmd: "metadata-create $one key value", fails: notFound},
+	{cmd: "metadata-edit $one key value", fails: notFound},
+	{cmd: "metadata-update $one key newkey value", fails: notFound},
+	{cmd: "metadata-delete $one key", fails: notFound},
+	{cmd: "secgroup-list", fails: notFound},
+	{cmd: "secgroup-show $absent", fails: notFound},
+	{cmd: "secgroup-list-rules $absent", fails: notFound},
+	{cmd: "secgroup-add-rule $absent 10.0.0.0/8", fails: notFound},
+	{cmd: "secgroup-delete-rule $absent", fails: notFound},
+
+	{cmd: "quota-show $project", admin: true, prints: "instances"},
+	{cmd: "quota-update $project backups 51", admin: true, prints: "backups.51"},
+	{cmd: "quota-update $project backups 50", admin: true, prints: "backups.50"},
+
+	{cmd: "delete $p-1", until: "$one gone"},
+	{cmd: "create $p-2 1 --size 1 --datastore $datastore --datastore_version $version", save: "two", until: "$two ACTIVE"},
+	{cmd: "reset-status $two", admin: true},
+	{cmd: "force-delete $two", admin: true, until: "$two gone"},
+}
