@@ -7,6 +7,7 @@ import (
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/api/wire"
+	"github.com/trove-dbaas/trove/client"
 	deploy "github.com/trove-dbaas/trove/tests/deployment"
 )
 
@@ -22,14 +23,14 @@ var asks = map[string]func(w *walker, i wire.Instance) error{
 	trove.OpResizeVolume: func(w *walker, i wire.Instance) error {
 		return w.Client.ResizeVolume(w.t.Context(), i.ID, i.Volume.Size+1)
 	},
-	trove.OpReboot: func(w *walker, i wire.Instance) error { return w.Client.RebootInstance(w.t.Context(), i.ID) },
+	trove.OpReboot: func(w *walker, i wire.Instance) error { return w.admin().RebootInstance(w.t.Context(), i.ID) },
 	trove.OpRebuild: func(w *walker, i wire.Instance) error {
-		d, err := w.Client.Datastore(w.t.Context(), *i.Datastore.Type)
+		d, err := w.admin().Datastore(w.t.Context(), *i.Datastore.Type)
 		if err != nil {
 			return err
 		}
 		n := slices.IndexFunc(d.Versions, func(v wire.DatastoreVersion) bool { return v.Name == *i.Datastore.Version })
-		return w.Client.RebuildInstance(w.t.Context(), i.ID, *d.Versions[n].Image)
+		return w.admin().RebuildInstance(w.t.Context(), i.ID, *d.Versions[n].Image)
 	},
 	trove.OpStopEngine: func(w *walker, i wire.Instance) error {
 		if i.OperatingStatus == "SHUTDOWN" { // stopped by the leg before: a stop shall be a change
@@ -38,7 +39,7 @@ var asks = map[string]func(w *walker, i wire.Instance) error{
 			}
 			deploy.Eventually(w.t, limit, "the database to be up", func() bool { return w.Instance(i.ID).OperatingStatus == "HEALTHY" })
 		}
-		return w.Client.StopEngine(w.t.Context(), i.ID)
+		return w.admin().StopEngine(w.t.Context(), i.ID)
 	},
 	trove.OpUpdateAccess: func(w *walker, i wire.Instance) error {
 		cidrs := []string{"0.0.0.0/0"}
@@ -47,6 +48,16 @@ var asks = map[string]func(w *walker, i wire.Instance) error{
 		}
 		return w.Client.UpdateInstance(w.t.Context(), i.ID, wire.InstanceUpdate{Access: &wire.AccessRequest{AllowedCIDRs: &cidrs}})
 	},
+}
+
+// admin asks for what only administrators may.
+func (w *walker) admin() *client.Client {
+	w.t.Helper()
+	c, err := w.Admin()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return c
 }
 
 // elsewhere are operations that this walk cannot ask for, and where they are killed instead.

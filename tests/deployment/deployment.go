@@ -93,6 +93,16 @@ func (d *Deployment) NewClient() (*client.Client, error) {
 	})
 }
 
+// Admin returns a client of the API as the deployment's administrator.
+func (d *Deployment) Admin() (*client.Client, error) {
+	a := *d
+	a.Env = slices.Clone(d.Env)
+	if err := a.ReadOpenrc("openrc-admin"); err != nil {
+		return nil, err
+	}
+	return a.NewClient()
+}
+
 // LogFile is the service's log.
 func (d *Deployment) LogFile() string { return filepath.Join(d.State, "log", "trove.log") }
 

@@ -15,34 +15,39 @@ import (
 // stay, and a neighbour notices nothing.
 func TestAdministratorsReachMachineAndEngine(t *testing.T) {
 	d := sharedDeployment(t)
+	admin := d.admin()
 	i := d.create("mgmt-1")
 	mustExec(t, open(t, i, "app", password, "app"), "CREATE TABLE t (a INT)")
 	mustExec(t, open(t, i, "app", password, "app"), "INSERT INTO t VALUES (42)")
 	other := d.create("mgmt-other")
 	stop := query20Hz(t, open(t, other, "app", password, "app"))
 
-	d.trove("mgmt", "ping", i.ID)
+	admin.trove("mgmt", "ping", i.ID)
 	var hardware wire.Hardware
-	if err := json.Unmarshal([]byte(d.trove("mgmt", "hwinfo", i.ID, "-f", "json")), &hardware); err != nil {
+	if err := json.Unmarshal([]byte(admin.trove("mgmt", "hwinfo", i.ID, "-f", "json")), &hardware); err != nil {
 		t.Fatal(err)
 	}
 	if flavor, err := d.client.Flavors(t.Context()); err != nil || hardware.NumCPUs < 1 || hardware.MemTotal < int64(flavor[0].RAM)<<10 {
 		t.Errorf("%+v, %v", hardware, err)
 	}
-	if _, err := d.try("mgmt", "migrate", i.ID); err == nil || !strings.Contains(err.Error(), "one host") {
+	if _, err := admin.try("mgmt", "migrate", i.ID); err == nil || !strings.Contains(err.Error(), "one host") {
 		t.Errorf("migrate: %v", err)
 	}
 
-	d.trove("mgmt", "stop", i.ID, "--wait")
+	admin.trove("mgmt", "stop", i.ID, "--wait")
 	if now := d.instance(i.ID); now.Status != "ACTIVE" || now.OperatingStatus != "SHUTDOWN" || d.sandboxProcesses(i.ID) == 0 {
 		t.Errorf("after the stop: status %s %s, %d control groups", now.Status, now.OperatingStatus, d.sandboxProcesses(i.ID))
 	}
 	if err := open(t, i, "app", password, "app").PingContext(t.Context()); err == nil {
 		t.Error("the database of an instance that was stopped answers")
 	}
-	image := d.trove("datastore", "version", "show", *i.Datastore.Type, *i.Datastore.Version, "-c", "image", "-f", "value")
+	image := admin.trove("datastore", "version", "show", *i.Datastore.Type, *i.Datastore.Version, "-c", "image", "-f", "value")
 	for _, action := range [][]string{{"instance", "restart", i.ID}, {"mgmt", "reboot", i.ID}, {"mgmt", "rebuild", i.ID, strings.TrimSpace(image)}} {
-		d.trove(append(action, "--wait")...)
+		by := admin
+		if action[0] == "instance" {
+			by = d
+		}
+		by.trove(append(action, "--wait")...)
 		now := d.instance(i.ID)
 		if now.Status != "ACTIVE" || now.OperatingStatus != "HEALTHY" || now.Fault != nil || fmt.Sprint(now.Addresses) != fmt.Sprint(i.Addresses) {
 			t.Errorf("after %v: %+v", action, now)
