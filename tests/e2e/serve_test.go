@@ -100,15 +100,15 @@ func (p *parts) logs() string {
 	return b.String()
 }
 
-// newParts starts the three components, those that need the bus before the one that has it.
-func newParts(t *testing.T, state string) *parts {
+// newParts starts the three components, those that need the bus before the one that has it; env is what they have besides.
+func newParts(t *testing.T, state string, env ...string) *parts {
 	t.Helper()
 	p := &parts{deployment: &deployment{t: t, state: state, listen: freePort()}, of: map[string]*component{}}
 	p.env = append(os.Environ(), "TROVE_CACHE="+filepath.Join(repository, "var", "cache"))
 	if out, err := p.try("image", "build", "--state", state, "--datastore", "mariadb", "--datastore-version", "10.11"); err != nil {
 		t.Fatalf("build the image: %v\n%s", err, out)
 	}
-	p.env = append(os.Environ(), "TROVE_API_RATE_LIMIT=0", "TROVE_LOG_LEVEL=debug")
+	p.env = slices.Concat(os.Environ(), []string{"TROVE_API_RATE_LIMIT=0", "TROVE_LOG_LEVEL=debug"}, env)
 	if err := os.MkdirAll(filepath.Join(state, "log"), 0o700); err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"context"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -11,12 +12,33 @@ import (
 
 	"github.com/trove-dbaas/trove/client"
 	"github.com/trove-dbaas/trove/internal/clock"
+	"github.com/trove-dbaas/trove/tests/dbserver"
 	"github.com/trove-dbaas/trove/tests/hostcheck"
 )
 
-// TestTwoOfEach runs two api, two taskmanager (one stands by) and two conductor processes, and kills each of the first ones in turn while creates run: what was
+// TestTwoOfEach runs on each kind of store two api, two taskmanager (one stands by) and two conductor processes, and kills each of the first ones in turn while creates run: what was
 // accepted is finished by the others, and a client that has both addresses of the API and tries again sees no failed request.
 func TestTwoOfEach(t *testing.T) {
+	t.Run("sqlite", func(t *testing.T) { twoOfEach(t, nil) })
+	for _, kind := range dbserver.Kinds {
+		t.Run(kind, func(t *testing.T) {
+			server := dbserver.Start(t, kind, dbserver.Options{Sync: true}).Database(t)
+			password, err := server.Password()
+			if err != nil {
+				t.Fatal(err)
+			}
+			file := filepath.Join(t.TempDir(), "password")
+			if err := os.WriteFile(file, []byte(password.Reveal()+"\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			twoOfEach(t, []string{
+				"TROVE_STORE_URL=" + kind + "://" + server.User + "@" + server.Hosts[0] + "/" + server.Database, "TROVE_STORE_PASSWORD_FILE=" + file,
+			})
+		})
+	}
+}
+
+func twoOfEach(t *testing.T, env []string) {
 	before := hostcheck.Take(t.Context(), t)
 	state := filepath.Join(repository, "var", "e2e-two")
 	destroyed := false
@@ -24,12 +46,12 @@ func TestTwoOfEach(t *testing.T) {
 		if destroyed {
 			return
 		}
-		d := &deployment{t: t, state: state}
+		d := &deployment{t: t, state: state, env: append(os.Environ(), env...)}
 		if out, err := d.try("dev", "destroy", "--state", state, "--force"); err != nil {
 			t.Errorf("%v\n%s", err, out)
 		}
 	})
-	p := newParts(t, state)
+	p := newParts(t, state, env...)
 	second := freePort()
 	p.run("conductor@two")
 	p.run("api@two", "--listen", second)
