@@ -39,6 +39,9 @@ type Store interface {
 
 // Reader is what can be read, inside a transaction or outside.
 type Reader interface {
+	IdempotentCallReader
+	AuditReader
+
 	// Instance returns a living instance with its guest's state joined.
 	Instance(ctx context.Context, id string) (trove.Instance, error)
 	// Instances returns a page, ordered by id; the cost does not depend on the size of the table.
@@ -97,6 +100,8 @@ type InstanceFilter struct {
 type Tx interface {
 	Reader
 	Operations
+	IdempotentCalls
+	Audit
 
 	InsertInstance(ctx context.Context, i trove.Instance) error
 	// UpdateInstance reads the instance, lets change alter it and writes every column but id, project and guest state. Updated is

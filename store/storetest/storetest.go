@@ -58,6 +58,13 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"events are bounded", testEventsAreBounded},
 		{"events are counted", testEventsAreCounted},
 		{"timeline of an instance", testInstanceTimeline},
+		{"idempotent calls", testIdempotentCalls},
+		{"idempotent call that did nothing", testIdempotentCallReleased},
+		{"idempotent call under concurrency", testIdempotentCallOnce},
+		{"idempotent calls are pruned", testPruneIdempotentCalls},
+		{"audit", testAudit},
+		{"audit of strange texts", testAuditOfStrangeTexts},
+		{"audit is pruned", testPruneAudit},
 		{"model of quotas and operations", testModel},
 	} {
 		t.Run(c.name, func(t *testing.T) {
