@@ -28,6 +28,10 @@ type Operation struct {
 	Success      int
 	Response     any  // the zero value of the answer's wire type, nil for an empty body
 	Extension    bool // not in OpenStack Trove
+	// Creates says that the call makes something, so that carrying it out twice would make two: it takes an Idempotency-Key.
+	Creates bool
+	// Secret says that the answer holds a secret: it is kept for repetitions no longer than secretLife.
+	Secret bool
 	// ByProject finds the instance only in the caller's own project and says of a missing one what Trove says in root calls.
 	ByProject bool
 
@@ -54,6 +58,7 @@ type call struct {
 	body     object // the checked body, nil if there was none
 	instance trove.Instance
 	params   params
+	track    *track // of a call that may change something
 }
 
 // Enforcer decides what a caller may do. The error is Forbidden with Trove's text. package identity/policy has one.

@@ -29,6 +29,7 @@ func Operations() []Operation {
 		{"Flavors, limits and quotas", limitOperations()},
 		{"Hosts", hostOperations()},
 		{"Guest agents", agentOperations()},
+		{"Audit", auditOperations()},
 	} {
 		for _, op := range group.ops {
 			op.Group = group.name
@@ -52,7 +53,7 @@ func instanceOperations() []Operation {
 		{
 			ID: "createInstance", Method: http.MethodPost, Path: "/instances", Rule: "instance:create", Schema: "instance-create.json",
 			Summary: "Create an instance. The header X-Trove-Operation names the operation.",
-			Success: http.StatusOK, Response: wire.InstanceBody{}, handle: (*server).createInstance,
+			Creates: true, Success: http.StatusOK, Response: wire.InstanceBody{}, handle: (*server).createInstance,
 		},
 		{
 			ID: "showInstance", Method: http.MethodGet, Path: "/instances/{instance}", Rule: "instance:show", Summary: "Show an instance.",
@@ -118,7 +119,7 @@ func databaseOperations() []Operation {
 		},
 		{
 			ID: "createDatabases", Method: http.MethodPost, Path: path, Rule: "instance:extension:database:create", Schema: "databases-create.json",
-			Summary: "Create databases.", Success: http.StatusAccepted, handle: (*server).createDatabases,
+			Summary: "Create databases.", Creates: true, Success: http.StatusAccepted, handle: (*server).createDatabases,
 		},
 		{
 			ID: "showDatabase", Method: http.MethodGet, Path: path + "/{database}", Rule: "instance:extension:database:show",
@@ -140,7 +141,7 @@ func userOperations() []Operation {
 		},
 		{
 			ID: "createUsers", Method: http.MethodPost, Path: path, Rule: "instance:extension:user:create", Schema: "users-create.json",
-			Summary: "Create users.", Success: http.StatusAccepted, handle: (*server).createUsers,
+			Summary: "Create users.", Creates: true, Success: http.StatusAccepted, handle: (*server).createUsers,
 		},
 		{
 			ID: "changePasswords", Method: http.MethodPut, Path: path, Rule: "instance:extension:user:update_all", Schema: "users-passwords.json",
@@ -185,7 +186,7 @@ func rootOperations() []Operation {
 			ID: "enableRoot", Method: http.MethodPost, Path: path, Rule: "instance:extension:root:create", ByProject: true,
 			Schema: "root-enable.json", OptionalBody: true,
 			Summary: "Enable the superuser with the given password or a new one. The answer alone shows it.",
-			Success: http.StatusOK, Response: wire.RootBody{}, handle: (*server).enableRoot,
+			Creates: true, Secret: true, Success: http.StatusOK, Response: wire.RootBody{}, handle: (*server).enableRoot,
 		},
 		{
 			ID: "disableRoot", Method: http.MethodDelete, Path: path, Rule: "instance:extension:root:delete", ByProject: true,

@@ -23,8 +23,9 @@ type IdempotentCall struct {
 	State       string
 	LeaseEnd    time.Time // from when on a running call counts as dead
 	Expires     time.Time // from when on the row says nothing any more
+	AnswerEnds  time.Time // from when on the answer is not kept: one that holds a secret lives shorter than the row
 	Fingerprint string    // of the request; sealed
-	Answer      string    // sealed; "" before there is one
+	Answer      string    // "" before there is one; its body is sealed
 }
 
 // IdempotentCallReader reads idempotent calls.
@@ -38,10 +39,11 @@ type IdempotentCalls interface {
 	// ClaimIdempotentCall writes the row in place of the one that was seen; a seen one without an owner stands for none. ErrLost: another one was
 	// quicker.
 	ClaimIdempotentCall(ctx context.Context, seen, c IdempotentCall) error
-	// FinishIdempotentCall writes state, expiry and answer of a row that still is the owner's, else it is ErrLost. It may be repeated.
+	// FinishIdempotentCall writes state, both ends and answer of a row that still is the owner's, else it is ErrLost. It may be repeated.
 	FinishIdempotentCall(ctx context.Context, c IdempotentCall) error
 	// ReleaseIdempotentCall removes a row that still is the owner's and running. Gone is fine.
 	ReleaseIdempotentCall(ctx context.Context, id, owner string) error
-	// PruneIdempotentCalls removes rows that have expired, at most limit, and returns how many there were.
+	// PruneIdempotentCalls removes rows that have expired, at most limit, and returns how many there were. Of others it removes the answers whose
+	// time is over; what was done stays done.
 	PruneIdempotentCalls(ctx context.Context, now time.Time, limit int) (int, error)
 }

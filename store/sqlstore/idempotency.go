@@ -13,16 +13,16 @@ import (
 
 func (r reader) IdempotentCall(ctx context.Context, id string) (store.IdempotentCall, error) {
 	c := store.IdempotentCall{ID: id}
-	var lease, expires int64
-	err := r.run.row(ctx, []any{&c.Owner, &c.State, &lease, &expires, &c.Fingerprint, &c.Answer},
-		`SELECT owner, state, lease_end, expires, fingerprint, answer FROM idempotent_call WHERE id=?`, id)
+	var lease, expires, ends int64
+	err := r.run.row(ctx, []any{&c.Owner, &c.State, &lease, &expires, &ends, &c.Fingerprint, &c.Answer},
+		`SELECT owner, state, lease_end, expires, answer_ends, fingerprint, answer FROM idempotent_call WHERE id=?`, id)
 	if errors.Is(err, sql.ErrNoRows) {
 		return store.IdempotentCall{}, trove.Errorf(trove.KindNotFound, "Resource %s cannot be found.", id)
 	}
 	if err != nil {
 		return store.IdempotentCall{}, fmt.Errorf("read the idempotent call %s: %w", id, err)
 	}
-	c.LeaseEnd, c.Expires = fromMicros(lease), fromMicros(expires)
+	c.LeaseEnd, c.Expires, c.AnswerEnds = fromMicros(lease), fromMicros(expires), fromMicros(ends)
 	return c, nil
 }
 
@@ -30,11 +30,13 @@ func (t *tx) ClaimIdempotentCall(ctx context.Context, seen, c store.IdempotentCa
 	var n int64
 	var err error
 	if seen.Owner == "" {
-		n, err = t.run.exec(ctx, `INSERT INTO idempotent_call (id, owner, state, lease_end, expires, fingerprint, answer) VALUES (?,?,?,?,?,?,?)`,
-			c.ID, c.Owner, c.State, micros(c.LeaseEnd), micros(c.Expires), c.Fingerprint, c.Answer)
+		n, err = t.run.exec(ctx, `INSERT INTO idempotent_call (id, owner, state, lease_end, expires, answer_ends, fingerprint, answer)
+VALUES (?,?,?,?,?,?,?,?)`,
+			c.ID, c.Owner, c.State, micros(c.LeaseEnd), micros(c.Expires), micros(c.AnswerEnds), c.Fingerprint, c.Answer)
 	} else {
-		n, err = t.run.exec(ctx, `UPDATE idempotent_call SET owner=?, state=?, lease_end=?, expires=?, fingerprint=?, answer=? WHERE id=? AND owner=? AND state=?`,
-			c.Owner, c.State, micros(c.LeaseEnd), micros(c.Expires), c.Fingerprint, c.Answer, c.ID, seen.Owner, seen.State)
+		n, err = t.run.exec(ctx, `UPDATE idempotent_call SET owner=?, state=?, lease_end=?, expires=?, answer_ends=?, fingerprint=?, answer=?
+WHERE id=? AND owner=? AND state=?`,
+			c.Owner, c.State, micros(c.LeaseEnd), micros(c.Expires), micros(c.AnswerEnds), c.Fingerprint, c.Answer, c.ID, seen.Owner, seen.State)
 	}
 	if err == nil && n == 0 {
 		err = store.ErrLost
@@ -46,8 +48,8 @@ func (t *tx) ClaimIdempotentCall(ctx context.Context, seen, c store.IdempotentCa
 }
 
 func (t *tx) FinishIdempotentCall(ctx context.Context, c store.IdempotentCall) error {
-	n, err := t.run.exec(ctx, `UPDATE idempotent_call SET state=?, expires=?, answer=? WHERE id=? AND owner=?`,
-		c.State, micros(c.Expires), c.Answer, c.ID, c.Owner)
+	n, err := t.run.exec(ctx, `UPDATE idempotent_call SET state=?, expires=?, answer_ends=?, answer=? WHERE id=? AND owner=?`,
+		c.State, micros(c.Expires), micros(c.AnswerEnds), c.Answer, c.ID, c.Owner)
 	if err == nil && n == 0 {
 		err = store.ErrLost
 	}
@@ -65,6 +67,11 @@ func (t *tx) ReleaseIdempotentCall(ctx context.Context, id, owner string) error 
 }
 
 func (t *tx) PruneIdempotentCalls(ctx context.Context, now time.Time, limit int) (int, error) {
+	_, err := t.run.exec(ctx, `UPDATE idempotent_call SET answer='', state='done' WHERE state='answered' AND answer_ends <= ? AND expires > ?`,
+		micros(now), micros(now))
+	if err != nil {
+		return 0, fmt.Errorf("drop answers of idempotent calls: %w", err)
+	}
 	n, err := t.prune(ctx, limit,
 		`SELECT expires FROM idempotent_call WHERE expires <= ? ORDER BY expires LIMIT 1 OFFSET ?`,
 		`DELETE FROM idempotent_call WHERE expires <= ?`, micros(now))

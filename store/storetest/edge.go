@@ -15,7 +15,7 @@ import (
 
 func call(owner, state string) store.IdempotentCall {
 	return store.IdempotentCall{
-		ID: "c", Owner: owner, State: state, LeaseEnd: Start.Add(time.Minute), Expires: Start.Add(time.Hour), Fingerprint: "f – " + owner, Answer: "a",
+		ID: "c", Owner: owner, State: state, LeaseEnd: Start.Add(time.Minute), Expires: Start.Add(time.Hour), AnswerEnds: Start.Add(time.Hour), Fingerprint: "f – " + owner, Answer: "a",
 	}
 }
 
@@ -105,6 +105,9 @@ func testPruneIdempotentCalls(t *testing.T, s store.Store) {
 		for n := range 7 {
 			c := call("o", store.CallAnswered)
 			c.ID, c.Expires = fmt.Sprint(n), Start.Add(time.Duration(n)*time.Second)
+			if n == 6 {
+				c.AnswerEnds = Start.Add(4 * time.Second)
+			}
 			if err := tx.ClaimIdempotentCall(ctx, store.IdempotentCall{}, c); err != nil {
 				return err
 			}
@@ -122,6 +125,11 @@ func testPruneIdempotentCalls(t *testing.T, s store.Store) {
 		if _, err := s.IdempotentCall(t.Context(), fmt.Sprint(n)); (err == nil) != (n > 4) {
 			t.Errorf("call %d: %v", n, err)
 		}
+	}
+	five, err5 := s.IdempotentCall(t.Context(), "5")
+	six, err6 := s.IdempotentCall(t.Context(), "6")
+	if err5 != nil || err6 != nil || five.State != store.CallAnswered || five.Answer == "" || six.State != store.CallDone || six.Answer != "" {
+		t.Errorf("got %+v (%v) and %+v (%v)", five, err5, six, err6)
 	}
 }
 

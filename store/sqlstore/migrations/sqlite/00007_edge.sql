@@ -6,6 +6,7 @@ CREATE TABLE idempotent_call (
     state       VARCHAR(16) NOT NULL,
     lease_end   BIGINT      NOT NULL,
     expires     BIGINT      NOT NULL,
+    answer_ends BIGINT      NOT NULL,
     fingerprint TEXT        NOT NULL,
     answer      TEXT        NOT NULL
 );
