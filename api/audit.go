@@ -57,6 +57,9 @@ func newAuditor(cfg Config) *auditor {
 func (a *auditor) settle(ctx context.Context, t *track, status int) {
 	r := t.record
 	r.Status, r.Took = status, t.took()
+	if t.makes && !r.Succeeded() && t.written == nil {
+		r.TargetType, r.TargetID = "", ""
+	}
 	a.log.InfoContext(ctx, "audit", "user", r.UserID, "project", r.ProjectID, "remote", r.Remote, "method", r.Method, "action", r.Action,
 		"target", r.TargetID, "op", r.OperationID, "status", status, "took", r.Took)
 	amends := t.written != nil

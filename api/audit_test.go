@@ -174,7 +174,9 @@ func TestStrangersCannotFillTheAudit(t *testing.T) {
 // No password and no token is in the records or in the log.
 func TestAuditHoldsNoSecret(t *testing.T) {
 	var log bytes.Buffer
-	w := newWorld(t, nil, func(c *api.Config) { c.Log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})) })
+	w := newWorld(t, nil, func(c *api.Config) {
+		c.Log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	})
 	w.addLab(t)
 	w.must(t, http.StatusAccepted, "member", http.MethodPost, "/instances/"+labID+"/users", `{"users":[{"name":"u9","password":"hunter2-xyz"}]}`, nil)
 	w.must(t, http.StatusOK, "member", http.MethodPost, "/instances/"+labID+"/root", `{"password":"hunter2-xyz"}`, nil)

@@ -202,7 +202,7 @@ func (t *track) made(body []byte) {
 			ID string `json:"id"`
 		}
 		if json.Unmarshal(value, &thing) == nil && thing.ID != "" {
-			t.record.TargetType, t.record.TargetID = name, thing.ID
+			t.record.TargetType, t.record.TargetID, t.makes = name, thing.ID, true
 		}
 	}
 }
@@ -305,4 +305,3 @@ func hash(parts ...string) string {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%q", parts))
 	return hex.EncodeToString(sum[:])
 }
-

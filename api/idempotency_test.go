@@ -92,7 +92,7 @@ func TestKeyForAnotherRequestIsRefused(t *testing.T) {
 		t.Fatalf("%d %s", rec.Code, rec.Body)
 	}
 	for path, body := range map[string]string{
-		"/instances":                          strings.Replace(minimalCreate, `"db"`, `"other"`, 1),
+		"/instances":                         strings.Replace(minimalCreate, `"db"`, `"other"`, 1),
 		"/instances/" + labID + "/databases": `{"databases":[{"name":"ab"}]}`,
 	} {
 		rec := keyed(t, w.handler, "member", "k", path, body)
@@ -113,7 +113,9 @@ func TestRefusedCallGivesItsKeyBack(t *testing.T) {
 	if rec := keyed(t, w.handler, "member", "k", "/instances", minimalCreate); rec.Code != http.StatusRequestEntityTooLarge {
 		t.Fatalf("%d %s", rec.Code, rec.Body)
 	}
-	inTx(t, w.store, func(ctx context.Context, tx store.Tx) error { return tx.SetQuota(ctx, project, trove.QuotaInstances, 1) })
+	inTx(t, w.store, func(ctx context.Context, tx store.Tx) error {
+		return tx.SetQuota(ctx, project, trove.QuotaInstances, 1)
+	})
 	if rec := keyed(t, w.handler, "member", "k", "/instances", strings.Replace(minimalCreate, "3", "4", 1)); rec.Code != http.StatusOK {
 		t.Errorf("%d %s", rec.Code, rec.Body)
 	}

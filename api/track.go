@@ -21,6 +21,7 @@ import (
 type track struct {
 	record  trove.AuditRecord
 	success int                // the status that the record has when the change commits
+	makes   bool               // the target is what the call makes: there is none if it is refused
 	written *trove.AuditRecord // as it was committed; nil: not yet
 	call    *keyedCall         // nil: no key
 	took    func() time.Duration
