@@ -134,7 +134,14 @@ func TestLimitsTellWhatIsLeft(t *testing.T) {
 func TestLongPollCountsOnce(t *testing.T) {
 	w := newWorld(t, nil, func(c *api.Config) { c.NoRateLimit, c.Rates = false, map[string]int{http.MethodGet: 4} })
 	id, op := w.create(t)
-	w.must(t, http.StatusOK, "member", http.MethodGet, "/instances/"+id+"/operations/"+op+"?wait=300ms&since=99", "", nil)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		w.must(t, http.StatusOK, "member", http.MethodGet, "/instances/"+id+"/operations/"+op+"?wait=300ms&since=99", "", nil)
+	}()
+	time.Sleep(100 * time.Millisecond) //nolint:forbidigo // lets it look several times
+	w.clock.Add(300 * time.Millisecond)
+	<-done
 	if l := w.limit(t, http.MethodGet); *l.Remaining != 2 { // the poll and /limits itself
 		t.Errorf("%d of 4 left", *l.Remaining)
 	}

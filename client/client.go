@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -48,6 +49,7 @@ type Client struct {
 
 	mu      sync.Mutex
 	session session
+	keys    bool // the server keeps Idempotency-Keys
 }
 
 // New returns a client. It does no input or output; what is missing in the configuration is an error that names it.
@@ -77,6 +79,8 @@ type Error struct {
 	Fault     string // "itemNotFound", "badRequest", ...
 	Message   string
 	RequestID string
+
+	RetryAfter time.Duration // when to ask again; 0: not said
 }
 
 // Error returns the server's message.
@@ -125,6 +129,9 @@ func encode(in any) ([]byte, error) {
 
 func (c *Client) send(ctx context.Context, s session, method, path string, body []byte, out any) error {
 	header := http.Header{wire.HeaderToken: {s.Token}}
+	if key, ok := ctx.Value(keyKey{}).(string); ok {
+		header.Set(wire.HeaderIdempotencyKey, key)
+	}
 	answer, err := c.roundTrip(ctx, method, strings.TrimSuffix(s.Endpoint, "/")+path, header, body, out)
 	if id, ok := ctx.Value(beganKey{}).(*string); ok && answer.Get(wire.HeaderOperation) != "" {
 		*id = answer.Get(wire.HeaderOperation)
@@ -206,6 +213,9 @@ func unreachable(u *url.URL, err error) error {
 // faultOf reads the error forms of Trove, {"itemNotFound": {"code", "message"}}, and of Keystone, {"error": {"code", "message"}}.
 func faultOf(resp *http.Response, data []byte) error {
 	e := &Error{Status: resp.StatusCode, RequestID: resp.Header.Get(wire.HeaderRequestID)}
+	if seconds, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && seconds > 0 {
+		e.RetryAfter = time.Duration(seconds) * time.Second
+	}
 	var body map[string]wire.Fault
 	if json.Unmarshal(data, &body) == nil {
 		for name, fault := range body {

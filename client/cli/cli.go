@@ -50,7 +50,7 @@ func AddCommands(root *cobra.Command, env Env) {
 	a := &app{env: env}
 	groups := []*cobra.Command{
 		a.instanceCmd(), a.operationCmd(), a.databaseCmd(), a.userCmd(), a.rootCmd(), a.logCmd(), a.datastoreCmd(), a.flavorCmd(), a.limitsCmd(), a.quotaCmd(), a.hostCmd(),
-		a.agentCmd(),
+		a.agentCmd(), a.auditCmd(),
 	}
 	for _, g := range groups {
 		g.GroupID = "client"

@@ -16,6 +16,7 @@ var examples = map[string]string{
 	"instance events":        "  trove instance events shop\n  trove instance events shop --follow\n  trove instance events shop -f json",
 	"agent list":             "  trove agent list",
 	"agent upgrade":          "  trove agent upgrade shop\n  trove agent upgrade --all --release 1.3.0 --parallel 10",
+	"audit list":             "  trove audit list --since 24h\n  trove audit list --instance 5d7f1f0c-8f52-4a3e-9a44-0f6f3f2f7a10 --outcome failure -f json",
 	"operation list":         "  trove operation list shop",
 	"operation show":         "  trove operation show shop 5d7f1f0c-8f52-4a3e-9a44-0f6f3f2f7a10",
 	"operation cancel":       "  trove operation cancel shop 5d7f1f0c-8f52-4a3e-9a44-0f6f3f2f7a10",

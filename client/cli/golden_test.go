@@ -50,6 +50,7 @@ var stories = map[string][]string{
 	"instance_reset-status":  {"instance reset-status shop"},
 	"instance_events":        {"instance events shop -f *", "instance events " + shopID + " -c details -f value"},
 	"agent_list":             {"agent list -f *"},
+	"audit_list":             {"audit list -f *", "audit list --user ada --outcome failure --since 2026-01-02T03:04:05Z --limit 5"},
 	"agent_upgrade":          {"agent upgrade shop", "agent upgrade --all --release 1.3.0 --healthy-within 30"},
 	"operation_list":         {"operation list shop -f *"},
 	"operation_show":         {"operation show shop " + opID + " -f *"},
