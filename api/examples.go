@@ -11,16 +11,23 @@ import (
 //go:embed examples/*.json
 var exampleFiles embed.FS
 
-// Example is an exchange that the documentation shows. A test sends the requests and compares the answers.
+// Example is an exchange that the documentation shows. A test makes the calls that come before it, sends the request, compares the answer, and holds
+// both against the schemas. It knows {instance}, one that runs, {operation}, its newest one, and the datastores and flavors of the fixture.
 type Example struct {
-	Summary string `json:"summary"`
-	As      string `json:"as"` // member or admin
-	Path    string `json:"path"`
-	// Before is what has to be so: "" an instance that runs, and what else the test knows by name.
-	Before   string          `json:"before,omitempty"`
+	Summary  string          `json:"summary"`
+	Before   []ExampleCall   `json:"before,omitempty"`
+	As       string          `json:"as"` // member or admin
+	Path     string          `json:"path"`
 	Request  json.RawMessage `json:"request,omitempty"`
 	Status   int             `json:"status"`
 	Response json.RawMessage `json:"response,omitempty"` // JSON; a string is a text
+}
+
+// ExampleCall is a call that comes before an example.
+type ExampleCall struct {
+	Method  string          `json:"method"`
+	Path    string          `json:"path"`
+	Request json.RawMessage `json:"request,omitempty"`
 }
 
 // RequestText returns the request's body in lines.

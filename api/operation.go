@@ -26,6 +26,7 @@ type Operation struct {
 	OptionalBody bool
 	Query        []Query
 	Success      int
+	Text         bool // the answer is a text
 	Response     any  // the zero value of the answer's wire type, nil for an empty body
 	Extension    bool // not in OpenStack Trove
 	// Creates says that the call makes something, so that carrying it out twice would make two: it takes an Idempotency-Key.

@@ -216,7 +216,7 @@ func logOperations() []Operation {
 			ID: "readLog", Method: http.MethodGet, Path: path + "/{log}/contents", Rule: rule, Extension: true,
 			Summary: "Read what was published of a log, as text. With lines only so many at the end.",
 			Query:   []Query{{"lines", "integer", "the last lines only; at most 100000"}},
-			Success: http.StatusOK, handle: (*server).readLog,
+			Success: http.StatusOK, Text: true, handle: (*server).readLog,
 		},
 	}
 }
