@@ -194,6 +194,7 @@ func TestAuditIsListedByAdministrators(t *testing.T) {
 		w.clock.Add(time.Second)
 		w.must(t, http.StatusAccepted, "member", http.MethodPost, "/instances/"+labID+"/databases", fmt.Sprintf(`{"databases":[{"name":"d%d"}]}`, n), nil)
 	}
+	w.clock.Add(time.Second)
 	w.ask(t, "other", http.MethodDelete, "/instances/"+labID, "")
 	w.must(t, http.StatusForbidden, "member", http.MethodGet, "/mgmt/audit", "", nil)
 	var seen []string
