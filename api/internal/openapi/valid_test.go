@@ -46,7 +46,7 @@ func TestValid(t *testing.T) {
 	if err := schema.Validate(served); err != nil {
 		t.Errorf("%#v", err)
 	}
-	if err := schema.Validate(map[string]any(parse(t))); err != nil {
+	if err := schema.Validate(parse(t)); err != nil {
 		t.Errorf("the document of the table: %v", err)
 	}
 }
@@ -62,13 +62,17 @@ func TestValidSeesMistakes(t *testing.T) {
 	}
 	const instances = "/v1.0/{project}/instances"
 	for name, spoil := range map[string]func(doc map[string]any){
-		"a version of its own":       func(d map[string]any) { d["openapi"] = "3.2" },
-		"no answer":                  func(d map[string]any) { delete(at(d, "paths", instances, "get"), "responses") },
-		"a status that is none":      func(d map[string]any) { at(d, "paths", instances, "get", "responses")["2000"] = map[string]any{"description": "x"} },
-		"a keyword that is none":     func(d map[string]any) { at(d, "paths", instances, "post", "requestBody")["schema"] = map[string]any{} },
-		"a type that is none":        func(d map[string]any) { at(d, "components", "schemas", "Fault")["type"] = "thing" },
-		"an optional path parameter": func(d map[string]any) { delete(at(d, "paths", instances)["parameters"].([]any)[0].(map[string]any), "required") },
-		"a path without a slash":     func(d map[string]any) { at(d, "paths")["instances"] = map[string]any{} },
+		"a version of its own": func(d map[string]any) { d["openapi"] = "3.2" },
+		"no answer":            func(d map[string]any) { delete(at(d, "paths", instances, "get"), "responses") },
+		"a status that is none": func(d map[string]any) {
+			at(d, "paths", instances, "get", "responses")["2000"] = map[string]any{"description": "x"}
+		},
+		"a keyword that is none": func(d map[string]any) { at(d, "paths", instances, "post", "requestBody")["schema"] = map[string]any{} },
+		"a type that is none":    func(d map[string]any) { at(d, "components", "schemas", "Fault")["type"] = "thing" },
+		"an optional path parameter": func(d map[string]any) {
+			delete(at(d, "paths", instances)["parameters"].([]any)[0].(map[string]any), "required")
+		},
+		"a path without a slash": func(d map[string]any) { at(d, "paths")["instances"] = map[string]any{} },
 	} {
 		doc := parse(t)
 		spoil(doc)
