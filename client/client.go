@@ -9,6 +9,8 @@ package client
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,6 +18,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -39,6 +42,7 @@ type Config struct {
 	Endpoint  string       // of the database service with the project's id; "" for the catalogue's
 	Interface string       // of the catalogue: public (the default), internal, admin
 	Cache     string       // directory for the token; "" for none
+	CACert    string       // PEM file of the authorities that sign the servers' certificates; "" for those of the system
 	HTTP      *http.Client // nil for one with a timeout of two minutes, longer than the longest poll
 }
 
@@ -69,8 +73,31 @@ func New(cfg Config) (*Client, error) {
 	h := cfg.HTTP
 	if h == nil {
 		h = &http.Client{Timeout: 2 * time.Minute}
+		if cfg.CACert != "" {
+			t, err := trusting(cfg.CACert)
+			if err != nil {
+				return nil, err
+			}
+			h.Transport = t
+		}
 	}
 	return &Client{cfg: cfg, http: h}, nil
+}
+
+// trusting returns a transport that takes certificates that the authorities in the file have signed.
+func trusting(file string) (http.RoundTripper, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, trove.Wrap(trove.KindBadRequest, err, "The file %s of OS_CACERT cannot be read.", file)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(data) {
+		return nil, trove.Errorf(trove.KindBadRequest, "The file %s of OS_CACERT has no certificate in PEM form.", file)
+	}
+	return &http.Transport{
+		Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true, IdleConnTimeout: time.Minute,
+		TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12},
+	}, nil
 }
 
 // Error is an answer of the server that says no.

@@ -75,7 +75,7 @@ func (a *app) client() (*client.Client, error) {
 		AuthURL: get("OS_AUTH_URL"), Username: get("OS_USERNAME"), Password: trove.Secret(get("OS_PASSWORD")),
 		Project: get("OS_PROJECT_NAME"), ProjectID: get("OS_PROJECT_ID"), Domain: get("OS_USER_DOMAIN_NAME"),
 		Region: get("OS_REGION_NAME"), Token: trove.Secret(get("OS_TOKEN")), Endpoint: get("OS_ENDPOINT"),
-		Interface: get("OS_INTERFACE"), Cache: a.cacheDir(), HTTP: a.env.HTTP,
+		Interface: get("OS_INTERFACE"), Cache: a.cacheDir(), CACert: get("OS_CACERT"), HTTP: a.env.HTTP,
 	}
 	name := a.cloud
 	if name == "" {
