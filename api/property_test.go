@@ -371,7 +371,7 @@ func FuzzEveryBody(f *testing.F) {
 			f.Add(uint8(len(ops)-1), s)
 		}
 	}
-	w := newWorld(f, map[string]int{trove.QuotaInstances: -1, trove.QuotaRAM: -1, trove.QuotaVolumes: -1}, nil)
+	w := newWorld(f, map[string]int{trove.QuotaInstances: 50, trove.QuotaRAM: -1, trove.QuotaVolumes: -1}, nil) // more would make it slow
 	f.Fuzz(func(t *testing.T, which uint8, body string) {
 		if body == "" {
 			return
