@@ -12,7 +12,8 @@ import (
 var exampleFiles embed.FS
 
 // Example is an exchange that the documentation shows. A test makes the calls that come before it, sends the request, compares the answer, and holds
-// both against the schemas. It knows {instance}, one that runs, {operation}, its newest one, and the datastores and flavors of the fixture.
+// both against the schemas. It knows {instance}, one that runs, {operation}, its newest one, the datastores and flavors of the fixture, and what else stage in
+// stage_test.go makes.
 type Example struct {
 	Summary  string          `json:"summary"`
 	Before   []ExampleCall   `json:"before,omitempty"`

@@ -18,7 +18,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
-	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/api"
 )
 
@@ -42,7 +41,7 @@ func TestExamples(t *testing.T) {
 					t.Errorf("%s: go test ./api -run TestExamples -update writes it anew\n%s", all[n].Summary, d)
 				}
 			}
-			if !good && !slices.Contains([]string{"showDatabase", "deleteDatastore", "hostStatus"}, op.ID) { // never, or not in this fixture
+			if !good && !slices.Contains(neverGood, op.ID) {
 				t.Errorf("none of the examples answers %d", op.Success)
 			}
 			if *update {
@@ -50,6 +49,11 @@ func TestExamples(t *testing.T) {
 			}
 		})
 	}
+}
+
+// neverGood are the operations that always refuse, in this release or as in Trove, and those that do in this fixture.
+var neverGood = []string{
+	"createBackup", "createCluster", "showClusterRoot", "enableClusterRoot", "disableClusterRoot", "showDatabase", "deleteDatastore", "hostStatus",
 }
 
 func writeExamples(t *testing.T, id string, all []api.Example) {
@@ -74,12 +78,8 @@ func compactExample(e api.Example) map[string]any {
 func makeExample(t *testing.T, op *api.Operation, e api.Example) api.Example {
 	t.Helper()
 	w := newWorld(t, nil, func(c *api.Config) { c.PublicEndpoint, c.NoRateLimit = "https://db.example:8779", false })
-	w.addLab(t)
-	w.guests.databases[labID] = []string{"db1"}
-	w.guests.users[labID] = []trove.User{{Name: "u1", Host: "%", Databases: []string{"db1"}}}
-	known := map[string]string{
-		"{instance}": labID, "{project}": project, "{absent}": absentID, "{version}": versionID("mysql", "8.0.29"), "{operation}": absentID,
-	}
+	w.stage(t)
+	known := maps.Clone(staged)
 	fill := func(text string) string {
 		for name, value := range known {
 			text = strings.ReplaceAll(text, name, value)
@@ -107,7 +107,7 @@ var (
 	auditID   = regexp.MustCompile(`"([0-9a-f]{14})-[0-9a-f]{18}"`)
 	duration  = regexp.MustCompile(`"seconds":[0-9.e-]+`)
 	logPart   = regexp.MustCompile(`(Z)-[0-9a-f]{8}/`)
-	fixtureID = regexp.MustCompile(`^(10000000|a[123]000000|b[123][12]00000|0b5f1a52|1c6f2b63|2d7f3c74|0000000f)-`)
+	fixtureID = regexp.MustCompile(`^(10000000|20000000|30000000|40000000|e0000000|a[123]000000|b[123][12]00000|0b5f1a52|1c6f2b63|2d7f3c74|0000000f)-`)
 )
 
 // steady returns an answer with what is made up each time replaced by something that looks like it.
