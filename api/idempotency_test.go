@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -328,8 +329,9 @@ func first2(r *httptest.ResponseRecorder) *httptest.ResponseRecorder {
 
 // Every call that makes something takes a key: a POST that is no action on what is there.
 func TestCallsThatMakeSomethingTakeAKey(t *testing.T) {
+	changes := []string{"actOnLog", "actOnCluster", "changeSSL", "upgradeInstance"} // of what is there
 	for _, op := range api.Operations() {
-		makes := op.Method == http.MethodPost && !strings.HasSuffix(op.Path, "/action") && !strings.HasSuffix(op.Path, "/log")
+		makes := op.Method == http.MethodPost && !strings.HasSuffix(op.Path, "/action") && !slices.Contains(changes, op.ID)
 		if makes != op.Creates {
 			t.Errorf("%s: Creates is %t", op.ID, op.Creates)
 		}
