@@ -19,8 +19,11 @@ type SealedColumn struct {
 // not dropped. Who adds a column adds it here.
 func SealedColumns() []SealedColumn {
 	return []SealedColumn{
-		{"operation", "id", "input"}, {"operation", "id", "notes"}, {"idempotent_call", "id", "fingerprint"},
-		{"idempotent_call", "id", "answer"}, {"module", "id", "contents"},
+		{"operation", "id", "input"},
+		{"operation", "id", "notes"},
+		{"idempotent_call", "id", "fingerprint"},
+		{"idempotent_call", "id", "answer"},
+		{"module", "id", "contents"},
 	}
 }
 
