@@ -90,6 +90,22 @@ func TestAuditTellsWhatWasMade(t *testing.T) {
 	}
 }
 
+// The answer to a new datastore version is empty; the record says which one it is. There is none where it was refused.
+func TestAuditNamesANewDatastoreVersion(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	body := `{"version":{"name":"8.4","datastore_name":"mysql","datastore_manager":"mysql","image":"` + imageID + `","active":true}}`
+	w.must(t, http.StatusAccepted, "admin", http.MethodPost, "/mgmt/datastore-versions", body, nil)
+	a := w.audit(t)[0]
+	if v, err := w.store.DatastoreVersion(t.Context(), a.TargetID); err != nil || v.Name != "8.4" || a.TargetType != "version" {
+		t.Errorf("%+v: %+v %v", a, v, err)
+	}
+	w.clock.Add(time.Second)
+	w.must(t, http.StatusBadRequest, "admin", http.MethodPost, "/mgmt/datastore-versions", body, nil)
+	if a := w.audit(t)[0]; a.TargetID != "" || a.Status != http.StatusBadRequest {
+		t.Errorf("%+v", a)
+	}
+}
+
 // A change and its record are one commit: a store that fails leaves neither.
 func TestChangeAndRecordAreOneCommit(t *testing.T) {
 	w := newWorld(t, nil, nil)

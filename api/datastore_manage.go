@@ -150,6 +150,7 @@ func (s *server) createManagedVersion(ctx context.Context, c *call) (any, error)
 	if v.Version == "" {
 		v.Version = v.Name
 	}
+	c.track.makesThing("version", v.ID)
 	if err := s.willAnswer(ctx, c, nil); err != nil {
 		return nil, err
 	}

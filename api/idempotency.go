@@ -202,8 +202,15 @@ func (t *track) made(body []byte) {
 			ID string `json:"id"`
 		}
 		if json.Unmarshal(value, &thing) == nil && thing.ID != "" {
-			t.record.TargetType, t.record.TargetID, t.makes = name, thing.ID, true
+			t.makesThing(name, thing.ID)
 		}
+	}
+}
+
+// makesThing says what the call makes, where neither its path nor its answer tells.
+func (t *track) makesThing(kind, id string) {
+	if t.record.TargetID == "" {
+		t.record.TargetType, t.record.TargetID, t.makes = kind, id, true
 	}
 }
 
