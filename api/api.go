@@ -93,6 +93,13 @@ type Config struct {
 	// this process's own.
 	Rates       map[string]int
 	NoRateLimit bool
+
+	// FollowRequest lets links begin as the client reached the API, as far as trusted proxies tell; only without PublicEndpoint.
+	FollowRequest bool
+	// MaxBody is how large a request body may be, in bytes; 0: DefaultMaxBody.
+	MaxBody int64
+	// Disabled says of a health check that it is to fail: the process is to be taken out of a load balancer. nil: never.
+	Disabled func(*http.Request) bool
 }
 
 // Engine is what the deployment knows of an engine driver.
@@ -116,6 +123,7 @@ type server struct {
 	router   *chi.Mux
 	table    map[string]*Operation // by method and pattern
 	rates    *rates
+	audit    *auditor
 	metrics  *metrics
 	versions versionCache
 }
@@ -132,6 +140,9 @@ func New(cfg Config) (http.Handler, error) {
 	if cfg.PageSize <= 0 {
 		cfg.PageSize = DefaultPageSize
 	}
+	if cfg.MaxBody <= 0 {
+		cfg.MaxBody = DefaultMaxBody
+	}
 	cfg.PublicEndpoint = strings.TrimSuffix(cfg.PublicEndpoint, "/")
 	schemas, err := compileSchemas()
 	if err != nil {
@@ -141,7 +152,11 @@ func New(cfg Config) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &server{cfg: cfg, schemas: schemas, router: chi.NewRouter(), table: map[string]*Operation{}, metrics: m, rates: newRates(cfg)}
+	audit := newAuditor(cfg)
+	cfg.Store = trackingStore{cfg.Store}
+	s := &server{
+		cfg: cfg, schemas: schemas, router: chi.NewRouter(), table: map[string]*Operation{}, metrics: m, rates: newRates(cfg), audit: audit,
+	}
 	for _, op := range Operations() {
 		if op.Schema != "" && schemas[op.Schema] == nil {
 			return nil, fmt.Errorf("api: operation %s names the schema %s, which is not there", op.ID, op.Schema)

@@ -25,7 +25,7 @@ func strategyOperations() []Operation {
 		{
 			ID: "createBackupStrategy", Method: http.MethodPost, Path: path, Rule: "backup_strategy:create", Schema: "backup-strategy-create.json",
 			Summary: "Name the container of an instance's backups, or of all the project's. One that is there is replaced.",
-			Success: http.StatusAccepted, Response: wire.BackupStrategyBody{}, handle: (*server).createStrategy,
+			Creates: true, Success: http.StatusAccepted, Response: wire.BackupStrategyBody{}, handle: (*server).createStrategy,
 		},
 		{
 			ID: "deleteBackupStrategy", Method: http.MethodDelete, Path: path, Rule: "backup_strategy:delete",
@@ -75,11 +75,15 @@ func (s *server) createStrategy(ctx context.Context, c *call) (any, error) {
 		ProjectID: c.project, InstanceID: body.str("instance_id"), Backend: trove.BackendSwift, Container: body.str("swift_container"),
 		Created: s.cfg.Clock.Now(),
 	}
+	out := &wire.BackupStrategyBody{Strategy: viewStrategy(st)}
+	if err := s.willAnswer(ctx, c, out); err != nil {
+		return nil, err
+	}
 	err := s.cfg.Store.InTx(ctx, func(ctx context.Context, tx store.Tx) error { return tx.PutBackupStrategy(ctx, st) })
 	if err != nil {
 		return nil, fmt.Errorf("write the backup strategy: %w", err)
 	}
-	return &wire.BackupStrategyBody{Strategy: viewStrategy(st)}, nil
+	return out, nil
 }
 
 func (s *server) deleteStrategy(ctx context.Context, c *call) (any, error) {

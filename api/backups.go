@@ -39,7 +39,7 @@ func backupOperations() []Operation {
 		},
 		{
 			ID: "createBackup", Method: http.MethodPost, Path: "/backups", Rule: "backup:create", Schema: "backup-create.json",
-			Summary: "Back an instance up. Refused for now with 501, after everything else was checked.",
+			Summary: "Back an instance up. Refused for now with 501, after everything else was checked.", Creates: true,
 			Success: http.StatusAccepted, Response: wire.BackupBody{}, handle: (*server).createBackup,
 		},
 		{

@@ -21,7 +21,7 @@ func clusterOperations() []Operation {
 		{
 			ID: "createCluster", Method: http.MethodPost, Path: "/clusters", Rule: "cluster:create", Schema: "cluster-create.json",
 			Summary: "Create a cluster. Refused for now with 501, after everything else was checked.",
-			Success: http.StatusOK, Response: wire.ClusterBody{}, handle: (*server).createCluster,
+			Creates: true, Success: http.StatusOK, Response: wire.ClusterBody{}, handle: (*server).createCluster,
 		},
 		{
 			ID: "showCluster", Method: http.MethodGet, Path: one, Rule: "cluster:show", Summary: "Show a cluster with its members.",
@@ -46,23 +46,23 @@ func clusterOperations() []Operation {
 		},
 		{
 			ID: "enableClusterRoot", Method: http.MethodPost, Path: one + "/root", Rule: "cluster:extension:root:create", Schema: "root-enable.json",
-			OptionalBody: true, Summary: "Refused with 400, as in Trove for every datastore.", Success: http.StatusOK, handle: clusterRoot("enable_root"),
+			OptionalBody: true, Summary: "Refused with 400, as in Trove for every datastore.", Creates: true, Success: http.StatusOK, handle: clusterRoot("enable_root"),
 		},
 		{
 			ID: "disableClusterRoot", Method: http.MethodDelete, Path: one + "/root", Rule: "cluster:extension:root:delete",
 			Summary: "Refused with 400, as in Trove for every datastore.", Success: http.StatusOK, handle: clusterRoot("disable_root"),
 		},
 		{
-			ID: "listAllClusters", Method: http.MethodGet, Path: mgmt, Summary: "List the clusters of all projects; administrators only.",
+			ID: "listAllClusters", Method: http.MethodGet, Path: mgmt, Admin: true, Summary: "List the clusters of all projects; administrators only.",
 			Query:   append([]Query{{"deleted", "boolean", "only deleted or only living ones; both without it"}}, paged...),
 			Success: http.StatusOK, Response: wire.ClusterList{}, handle: (*server).listAllClusters,
 		},
 		{
-			ID: "showAnyCluster", Method: http.MethodGet, Path: mgmt + "/{cluster}", Summary: "Show any cluster; administrators only.",
+			ID: "showAnyCluster", Method: http.MethodGet, Path: mgmt + "/{cluster}", Admin: true, Summary: "Show any cluster; administrators only.",
 			Success: http.StatusOK, Response: wire.ClusterBody{}, handle: (*server).showAnyCluster,
 		},
 		{
-			ID: "manageCluster", Method: http.MethodPost, Path: mgmt + "/{cluster}/action", Schema: "mgmt-cluster-action.json",
+			ID: "manageCluster", Method: http.MethodPost, Path: mgmt + "/{cluster}/action", Admin: true, Schema: "mgmt-cluster-action.json",
 			Summary: "Clear the task of a cluster; administrators only.", Success: http.StatusAccepted, handle: (*server).manageCluster,
 		},
 	}
@@ -243,9 +243,6 @@ func noSuchCluster() error { return trove.Errorf(trove.KindNotFound, "DBCluster 
 
 // anyCluster finds the cluster of a call of an administrator, also a deleted one.
 func (s *server) anyCluster(ctx context.Context, c *call) (trove.Cluster, error) {
-	if err := clusterAdmin(c); err != nil {
-		return trove.Cluster{}, err
-	}
 	cl, err := s.cfg.Store.Cluster(ctx, c.params.get("cluster"))
 	if trove.IsNotFound(err) {
 		return cl, noSuchCluster()
@@ -256,17 +253,7 @@ func (s *server) anyCluster(ctx context.Context, c *call) (trove.Cluster, error)
 	return cl, nil
 }
 
-func clusterAdmin(c *call) error {
-	if !c.admin {
-		return trove.Errorf(trove.KindUnauthorized, "User does not have admin privileges.")
-	}
-	return nil
-}
-
 func (s *server) listAllClusters(ctx context.Context, c *call) (any, error) {
-	if err := clusterAdmin(c); err != nil {
-		return nil, err
-	}
 	var f store.ClusterFilter
 	if text := c.req.URL.Query().Get("deleted"); text != "" {
 		f.Deleted = new(isTrue(text))

@@ -16,7 +16,7 @@ func configurationOperations() []Operation {
 		},
 		{
 			ID: "createConfiguration", Method: http.MethodPost, Path: path, Rule: "configuration:create", Schema: "configuration-create.json",
-			Summary: "Create a configuration group.",
+			Summary: "Create a configuration group.", Creates: true,
 			Success: http.StatusOK, Response: wire.ConfigurationGroupBody{}, handle: (*server).createConfiguration,
 		},
 		{
@@ -76,48 +76,48 @@ func managedVersionOperations() []Operation {
 	return []Operation{
 		{
 			ID: "listManagedVersions", Method: http.MethodGet, Path: versions, Summary: "List all datastore versions; administrators only.",
-			Success: http.StatusOK, Response: wire.ManagedVersionList{}, handle: managed((*server).listManagedVersions),
+			Success: http.StatusOK, Response: wire.ManagedVersionList{}, Admin: true, handle: (*server).listManagedVersions,
 		},
 		{
 			ID: "createManagedVersion", Method: http.MethodPost, Path: versions, Schema: "datastore-version-create.json",
 			Summary: "Create a datastore version, and the datastore if it is not there; administrators only. The rules of its parameters are the engine driver's.",
-			Success: http.StatusAccepted, handle: managed((*server).createManagedVersion),
+			Creates: true, Success: http.StatusAccepted, Admin: true, handle: (*server).createManagedVersion,
 		},
 		{
 			ID: "showManagedVersion", Method: http.MethodGet, Path: version, Summary: "Show a datastore version; administrators only.",
-			Success: http.StatusOK, Response: wire.ManagedVersionBody{}, handle: managed((*server).showManagedVersion),
+			Success: http.StatusOK, Response: wire.ManagedVersionBody{}, Admin: true, handle: (*server).showManagedVersion,
 		},
 		{
 			ID: "editManagedVersion", Method: http.MethodPatch, Path: version, Schema: "datastore-version-edit.json",
-			Summary: "Change a datastore version; administrators only.", Success: http.StatusAccepted, handle: managed((*server).editManagedVersion),
+			Summary: "Change a datastore version; administrators only.", Success: http.StatusAccepted, Admin: true, handle: (*server).editManagedVersion,
 		},
 		{
 			ID: "deleteManagedVersion", Method: http.MethodDelete, Path: version,
 			Summary: "Delete a datastore version that nothing uses; administrators only.",
-			Success: http.StatusAccepted, handle: managed((*server).deleteManagedVersion),
+			Success: http.StatusAccepted, Admin: true, handle: (*server).deleteManagedVersion,
 		},
 		{
 			ID: "listManagedParameters", Method: http.MethodGet, Path: parameters, Summary: "List the parameters of a datastore version; administrators only.",
-			Success: http.StatusOK, Response: wire.ManagedParameterList{}, handle: managed((*server).listManagedParameters),
+			Success: http.StatusOK, Response: wire.ManagedParameterList{}, Admin: true, handle: (*server).listManagedParameters,
 		},
 		{
 			ID: "createManagedParameter", Method: http.MethodPost, Path: parameters, Schema: "parameter.json",
-			Summary: "Add a parameter to a datastore version; administrators only.",
-			Success: http.StatusOK, Response: wire.ManagedParameter{}, handle: managed((*server).createManagedParameter),
+			Summary: "Add a parameter to a datastore version; administrators only.", Creates: true,
+			Success: http.StatusOK, Response: wire.ManagedParameter{}, Admin: true, handle: (*server).createManagedParameter,
 		},
 		{
 			ID: "showManagedParameter", Method: http.MethodGet, Path: parameter, Summary: "Show a parameter of a datastore version; administrators only.",
-			Success: http.StatusOK, Response: wire.ManagedParameter{}, handle: managed((*server).showManagedParameter),
+			Success: http.StatusOK, Response: wire.ManagedParameter{}, Admin: true, handle: (*server).showManagedParameter,
 		},
 		{
 			ID: "updateManagedParameter", Method: http.MethodPut, Path: parameter, Schema: "parameter.json",
 			Summary: "Change the rule for a parameter of a datastore version; administrators only.",
-			Success: http.StatusOK, Response: wire.ManagedParameter{}, handle: managed((*server).updateManagedParameter),
+			Success: http.StatusOK, Response: wire.ManagedParameter{}, Admin: true, handle: (*server).updateManagedParameter,
 		},
 		{
 			ID: "deleteManagedParameter", Method: http.MethodDelete, Path: parameter,
 			Summary: "Remove a parameter from a datastore version; administrators only.",
-			Success: http.StatusNoContent, handle: managed((*server).deleteManagedParameter),
+			Success: http.StatusNoContent, Admin: true, handle: (*server).deleteManagedParameter,
 		},
 	}
 }

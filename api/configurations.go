@@ -116,6 +116,14 @@ func (s *server) createConfiguration(ctx context.Context, c *call) (any, error) 
 	if g.Values, err = s.checkValues(ctx, s.cfg.Store, &version, body.obj("values")); err != nil {
 		return nil, err
 	}
+	v, err := s.viewGroup(ctx, &g, true)
+	if err != nil {
+		return nil, err
+	}
+	out := &wire.ConfigurationGroupBody{Configuration: v}
+	if err := s.willAnswer(ctx, c, out); err != nil {
+		return nil, err
+	}
 	err = s.cfg.Store.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
 		if _, err := tx.DatastoreVersion(ctx, version.ID); err != nil { // it may have been deleted meanwhile
 			return asBadRequest(err, "Datastore version '%s' cannot be found.", version.Name)
@@ -125,8 +133,7 @@ func (s *server) createConfiguration(ctx context.Context, c *call) (any, error) 
 	if err != nil {
 		return nil, fmt.Errorf("create a configuration group: %w", err)
 	}
-	v, err := s.viewGroup(ctx, &g, true)
-	return &wire.ConfigurationGroupBody{Configuration: v}, err
+	return out, nil
 }
 
 // maxValues is how long the values of a group may be together, in bytes.

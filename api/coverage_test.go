@@ -23,7 +23,7 @@ import (
 	"github.com/trove-dbaas/trove/store"
 )
 
-var updateCoverage = flag.Bool("update", false, "write docs/coverage.md anew")
+var update = flag.Bool("update", false, "write docs/coverage.md, or the answers of the examples, anew")
 
 // documented is a call of Trove's documentation: a line of testdata/coverage/calls.jsonl.
 type documented struct {
@@ -101,7 +101,7 @@ func TestCoverage(t *testing.T) {
 	}
 	got := coverageHead + fmt.Sprintf("Of %d calls: %s.\n\n| call | here | operation | |\n| --- | --- | --- | --- |\n", len(calls), strings.Join(summary, ", ")) + rows.String()
 	const path = "../docs/coverage.md"
-	if *updateCoverage {
+	if *update {
 		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
 			t.Fatal(err)
 		}

@@ -150,6 +150,10 @@ func (s *server) createManagedVersion(ctx context.Context, c *call) (any, error)
 	if v.Version == "" {
 		v.Version = v.Name
 	}
+	c.track.makesThing("version", v.ID)
+	if err := s.willAnswer(ctx, c, nil); err != nil {
+		return nil, err
+	}
 	err := s.cfg.Store.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
 		d, err := tx.Datastore(ctx, body.str("datastore_name"))
 		if trove.IsNotFound(err) {

@@ -410,6 +410,7 @@ func (g *fakeGuests) ApplyConfiguration(ctx context.Context, id string, args gue
 type world struct {
 	handler http.Handler
 	store   *sqlstore.Store
+	path    string // of its file
 	guests  *fakeGuests
 	clock   *clock.Manual
 	config  api.Config
@@ -458,7 +459,7 @@ func newWorld(t testing.TB, quotas map[string]int, change func(*api.Config)) *wo
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{store: st, guests: newGuests(), clock: clock.NewManual(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)), woken: new(int)}
+	w := &world{store: st, path: path, guests: newGuests(), clock: clock.NewManual(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)), woken: new(int)}
 	w.config = api.Config{
 		Store: st, Auth: fakeAuth{}, Policy: rules, Guests: w.guests, Catalog: newCatalog(), Sealer: fakeSealer{}, Clock: w.clock,
 		Log: slog.New(slog.DiscardHandler), DefaultDatastore: "mysql", MaxVolumeSize: 100, NoRateLimit: true,

@@ -41,6 +41,9 @@ func (s *server) writeError(ctx context.Context, w http.ResponseWriter, err erro
 	kind := trove.KindOf(err)
 	message := trove.MessageOf(err)
 	switch {
+	case errors.Is(err, errTooLarge):
+		writeText(w, http.StatusRequestEntityTooLarge, "413 Request Entity Too Large\n\n"+message+"\n\n ")
+		return
 	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
 		s.cfg.Log.DebugContext(ctx, "client went away", "err", err)
 		w.WriteHeader(statusClientGone)
@@ -59,6 +62,12 @@ func (s *server) writeError(ctx context.Context, w http.ResponseWriter, err erro
 		w.Header().Set("WWW-Authenticate", `Keystone uri="`+s.cfg.Auth.AuthURL()+`"`)
 	}
 	s.writeJSON(ctx, w, f.status, map[string]wire.Fault{f.name: {Code: f.status, Message: message}})
+}
+
+func writeText(w http.ResponseWriter, status int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=UTF-8")
+	w.WriteHeader(status)
+	_, _ = w.Write([]byte(text)) //nolint:gosec // plain text of ours
 }
 
 // asBadRequest turns NotFound into BadRequest, where Trove's exception has no entry in its table and is therefore a 400.

@@ -73,13 +73,13 @@ func (w *world) addFuzzed(t testing.TB) {
 	now := w.clock.Now()
 	inTx(t, w.store, func(ctx context.Context, tx store.Tx) error {
 		err := tx.InsertModule(ctx, trove.Module{
-			ID: fuzzModule, ProjectID: project, Name: "fuzzed", Type: "ping", Visible: true, Created: now, Updated: now,
+			ID: fuzzModule, ProjectID: project, Name: "spare", Type: "ping", Visible: true, Created: now, Updated: now,
 		})
 		if err != nil {
 			return err
 		}
 		return tx.InsertCluster(ctx, trove.Cluster{
-			ID: fuzzCluster, ProjectID: project, Name: "fuzzed", Task: trove.ClusterNone, DatastoreVersionID: versionID("mariadb", "10.4.18"), Created: now,
+			ID: fuzzCluster, ProjectID: project, Name: "spare", Task: trove.ClusterNone, DatastoreVersionID: versionID("mariadb", "10.4.18"), Created: now,
 			Updated: now,
 		})
 	})

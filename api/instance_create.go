@@ -51,14 +51,15 @@ func (s *server) createInstance(ctx context.Context, c *call) (any, error) {
 	if err := s.refuseParts(ctx, c, body, &version, &i); err != nil {
 		return nil, err
 	}
-	if err := s.insert(ctx, c, i, input); err != nil {
-		return nil, err
-	}
-	out, err := s.viewInstance(ctx, c, &i, nil, view{detail: true})
+	shown, err := s.viewInstance(ctx, c, &i, nil, view{detail: true})
 	if err != nil {
 		return nil, err
 	}
-	return &wire.InstanceBody{Instance: out}, nil
+	out := &wire.InstanceBody{Instance: shown}
+	if err := s.willAnswer(ctx, c, out); err != nil {
+		return nil, err
+	}
+	return out, s.insert(ctx, c, i, input)
 }
 
 func (s *server) insert(ctx context.Context, c *call, i trove.Instance, input trove.CreateInput) error {

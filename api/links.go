@@ -9,6 +9,7 @@ import (
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/api/wire"
+	"github.com/trove-dbaas/trove/internal/edge"
 )
 
 // linkBase is how links to resources begin. Without a configured endpoint they are https with the request's Host, as Trove's are: clients read
@@ -16,6 +17,9 @@ import (
 func (s *server) linkBase(r *http.Request) string {
 	if s.cfg.PublicEndpoint != "" {
 		return s.cfg.PublicEndpoint
+	}
+	if s.cfg.FollowRequest {
+		return edge.Of(r).Base()
 	}
 	return "https://" + r.Host
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -219,8 +218,8 @@ func TestLargeBodies(t *testing.T) {
 		r.Header.Set("Content-Type", "application/json")
 		rec := httptest.NewRecorder()
 		w.handler.ServeHTTP(rec, r)
-		want := fmt.Sprintf("The request body is larger than %d bytes.", api.MaxBody)
-		if rec.Code != http.StatusRequestEntityTooLarge || message(t, rec) != want {
+		want := "413 Request Entity Too Large\n\nRequest is too large.\n\n "
+		if rec.Code != http.StatusRequestEntityTooLarge || rec.Body.String() != want || rec.Header().Get("Content-Type") != "text/plain; charset=UTF-8" {
 			t.Errorf("%s: %d %.200s", name, rec.Code, rec.Body)
 		}
 	}

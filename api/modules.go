@@ -35,7 +35,7 @@ func moduleOperations() []Operation {
 		{
 			ID: "createModule", Method: http.MethodPost, Path: all, Rule: "module:create", Schema: "module-create.json",
 			Summary: "Create a module. Its contents are kept encrypted. Options beyond the project are for administrators.",
-			Success: http.StatusOK, Response: wire.ModuleBody{}, handle: (*server).createModule,
+			Creates: true, Success: http.StatusOK, Response: wire.ModuleBody{}, handle: (*server).createModule,
 		},
 		{
 			ID: "showModule", Method: http.MethodGet, Path: one, Rule: "module:show", Summary: "Show a module.",
@@ -77,7 +77,7 @@ func moduleOperations() []Operation {
 			ID: "applyModules", Method: http.MethodPost, Path: "/instances/{instance}/modules", Rule: "instance:module_apply",
 			Schema:  "instance-modules.json",
 			Summary: "Apply modules to an instance. Refused for now with 501, after everything else was checked.",
-			Success: http.StatusOK, Response: wire.ModuleList{}, handle: (*server).applyModules,
+			Creates: true, Success: http.StatusOK, Response: wire.ModuleList{}, handle: (*server).applyModules,
 		},
 		{
 			ID: "removeModule", Method: http.MethodDelete, Path: "/instances/{instance}/modules/{module}", Rule: "instance:module_remove",
@@ -216,6 +216,13 @@ func (s *server) createModule(ctx context.Context, c *call) (any, error) {
 	if w.fullAccess != nil && *w.fullAccess {
 		m.IsAdmin = false
 	}
+	out, err := s.moduleBody(ctx, &m)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.willAnswer(ctx, c, out); err != nil {
+		return nil, err
+	}
 	err = s.cfg.Store.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
 		if err := checkModuleName(ctx, tx, &m); err != nil {
 			return err
@@ -225,7 +232,7 @@ func (s *server) createModule(ctx context.Context, c *call) (any, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create the module: %w", err)
 	}
-	return s.moduleBody(ctx, &m)
+	return out, nil
 }
 
 func (s *server) updateModule(ctx context.Context, c *call) (any, error) {

@@ -27,10 +27,15 @@ type Operation struct {
 	OptionalBody bool
 	Query        []Query
 	Success      int
+	Text         bool // the answer is a text
 	Response     any  // the zero value of the answer's wire type, nil for an empty body
 	Extension    bool // not in OpenStack Trove
 	// Admin lets administrators alone pass, by Trove's context_is_admin; others get Trove's 401.
 	Admin bool
+	// Creates says that the call makes something, so that carrying it out twice would make two: it takes an Idempotency-Key.
+	Creates bool
+	// Secret says that the answer holds a secret: it is kept for repetitions no longer than secretLife.
+	Secret bool
 	// ByProject finds the instance only in the caller's own project and says of a missing one what Trove says in root calls.
 	ByProject bool
 
@@ -68,6 +73,7 @@ type call struct {
 	body     object // the checked body, nil if there was none
 	instance trove.Instance
 	params   params
+	track    *track // of a call that may change something
 }
 
 // rights are what the catalogue is read with for what the request names.

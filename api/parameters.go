@@ -10,16 +10,6 @@ import (
 	"github.com/trove-dbaas/trove/store"
 )
 
-// managed makes a handler for administrators only. Others get 401, as Trove has it: clients then try again once with a new token.
-func managed(h handler) handler {
-	return func(s *server, ctx context.Context, c *call) (any, error) {
-		if !c.admin {
-			return nil, trove.Errorf(trove.KindUnauthorized, "User does not have admin privileges.")
-		}
-		return h(s, ctx, c)
-	}
-}
-
 // pathVersion finds the datastore version of a path: below a datastore by id or name, else by id alone.
 func (s *server) pathVersion(ctx context.Context, c *call) (trove.DatastoreVersion, error) {
 	ref := c.params.get("version")
@@ -158,6 +148,9 @@ func (s *server) changeParameters(ctx context.Context, c *call, change func(vers
 			return err
 		}
 		out = viewManagedParameter(v.ID, &p)
+		if err := s.willAnswer(ctx, c, &out); err != nil {
+			return err
+		}
 		return tx.PutParameter(ctx, v.ID, p)
 	})
 	if err != nil {

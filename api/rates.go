@@ -18,7 +18,8 @@ type rates struct {
 
 type bucketKey struct{ project, verb string }
 
-// maxBuckets is how many buckets are kept; past it the full ones, which say nothing, are dropped.
+// maxBuckets is how many buckets are kept, about 100 bytes each. Past it the full ones, which say nothing, are dropped, and if there are none
+// any other: its project may then make its calls of the minute once more.
 const maxBuckets = 10_000
 
 // rateVerbs is the order in which /limits lists the verbs.
@@ -59,7 +60,12 @@ func (r *rates) take(project, method string, now time.Time) (retry time.Duration
 
 // left returns how many calls the project has left and when the next may come.
 func (r *rates) left(project, verb string, now time.Time) (remaining int, next time.Time) {
-	b := r.bucket(project, verb, r.perMinute[verb], now)
+	r.mu.Lock()
+	b := r.buckets[bucketKey{project, verb}]
+	r.mu.Unlock()
+	if b == nil {
+		return r.perMinute[verb], now
+	}
 	tokens := b.TokensAt(now)
 	if tokens >= 1 {
 		return int(tokens), now
@@ -76,18 +82,28 @@ func (r *rates) bucket(project, verb string, limit int, now time.Time) *rate.Lim
 	key := bucketKey{project, verb}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	b := r.buckets[key]
-	if b != nil {
+	if b := r.buckets[key]; b != nil {
 		return b
 	}
 	if len(r.buckets) >= maxBuckets {
-		for k, old := range r.buckets {
-			if old.TokensAt(now) >= float64(old.Burst()) {
-				delete(r.buckets, k)
-			}
-		}
+		r.drop(now)
 	}
-	b = rate.NewLimiter(rate.Limit(float64(limit)/time.Minute.Seconds()), limit)
+	b := rate.NewLimiter(rate.Limit(float64(limit)/time.Minute.Seconds()), limit)
 	r.buckets[key] = b
 	return b
+}
+
+// drop makes room for a tenth, so that the next ones do not have to look again at once.
+func (r *rates) drop(now time.Time) {
+	for k, b := range r.buckets {
+		if b.TokensAt(now) >= float64(b.Burst()) {
+			delete(r.buckets, k)
+		}
+	}
+	for k := range r.buckets {
+		if len(r.buckets) <= maxBuckets-maxBuckets/10 {
+			return
+		}
+		delete(r.buckets, k)
+	}
 }

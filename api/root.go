@@ -35,6 +35,10 @@ func (s *server) enableRoot(ctx context.Context, c *call) (any, error) {
 	if err := s.cfg.Guests.EnableRoot(ctx, c.instance.ID, trove.Secret(password)); err != nil {
 		return nil, err
 	}
+	out := &wire.RootBody{User: wire.RootUser{Name: rootName, Password: password}}
+	if err := s.willAnswer(ctx, c, out); err != nil {
+		return nil, err
+	}
 	err := s.cfg.Store.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
 		return tx.SetRootHistory(ctx, trove.RootHistory{
 			InstanceID: c.instance.ID, UserID: c.caller.UserID, Enabled: s.cfg.Clock.Now(),
@@ -43,7 +47,7 @@ func (s *server) enableRoot(ctx context.Context, c *call) (any, error) {
 	if err != nil {
 		return nil, fmt.Errorf("write the root history: %w", err)
 	}
-	return &wire.RootBody{User: wire.RootUser{Name: rootName, Password: password}}, nil
+	return out, nil
 }
 
 // disableRoot may be repeated once root has been enabled at any time.

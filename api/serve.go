@@ -18,6 +18,7 @@ import (
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/api/wire"
+	"github.com/trove-dbaas/trove/internal/edge"
 	"github.com/trove-dbaas/trove/internal/telemetry"
 )
 
@@ -29,22 +30,29 @@ type recorder struct {
 	status  int
 	op      string
 	project string
+	before  func(status int) // what has to be done before the answer leaves; nil: nothing
 }
 
 func (r *recorder) WriteHeader(status int) {
-	if r.status == 0 {
-		r.status = status
-	}
+	r.answers(status)
 	if status != statusClientGone {
 		r.ResponseWriter.WriteHeader(status)
 	}
 }
 
 func (r *recorder) Write(b []byte) (int, error) {
-	if r.status == 0 {
-		r.status = http.StatusOK
-	}
+	r.answers(http.StatusOK)
 	return r.ResponseWriter.Write(b)
+}
+
+func (r *recorder) answers(status int) {
+	if r.status != 0 {
+		return
+	}
+	r.status = status
+	if r.before != nil {
+		r.before(status)
+	}
 }
 
 // Unwrap is for http.ResponseController.
@@ -60,6 +68,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ctx := telemetry.WithRequestID(r.Context(), id)
 	w.Header().Set(wire.HeaderRequestID, id)
 	rec := &recorder{ResponseWriter: w, op: "none"}
+	ctx = s.track(ctx, rec, r, start)
 	defer func() {
 		if p := recover(); p != nil {
 			if p == http.ErrAbortHandler { //nolint:errorlint // recover gives the value itself
@@ -77,7 +86,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			level = slog.LevelDebug // it has changed nothing
 		}
 		s.cfg.Log.Log(ctx, level, "request served", "method", r.Method, "path", r.URL.Path, "status", rec.status, "project", rec.project,
-			"took", took)
+			"remote", edge.Of(r).Client.String(), "took", took)
 	}()
 	s.route(ctx, rec, r)
 }
@@ -97,8 +106,13 @@ func (s *server) route(ctx context.Context, w *recorder, r *http.Request) {
 	case path == "/" && reading:
 		s.serveVersions(ctx, w, r)
 	case path == "/healthcheck" && reading:
-		s.serveHealth(ctx, w)
+		s.serveHealth(ctx, w, r)
+	case path == versionPrefix+"/openapi.json" && reading:
+		s.serveOpenAPI(ctx, w)
+	case path == versionPrefix+"/docs" && reading:
+		s.serveDocs(ctx, w)
 	case (path == versionPrefix || path == versionPrefix+"/") && reading:
+		w.Header().Set(wire.HeaderIdempotency, strconv.Itoa(int(keyLife.Seconds())))
 		s.writeJSON(ctx, w, http.StatusOK, wire.VersionBody{Version: s.version(r)})
 	case strings.HasPrefix(path, versionPrefix+"/") && len(path) > len(versionPrefix)+1:
 		if err := s.serveProject(ctx, w, r, path[len(versionPrefix)+1:]); err != nil {
@@ -130,6 +144,8 @@ func (s *server) serveProject(ctx context.Context, w *recorder, r *http.Request,
 		return nil
 	}
 	w.project = caller.ProjectID
+	tr := trackOf(ctx)
+	tr.by(&caller)
 	project, path, below := strings.Cut(path, "/")
 	if project, err = url.PathUnescape(project); err != nil || project != caller.ProjectID || project == "" || !below {
 		return trove.Errorf(trove.KindForbidden, "Access was denied to this resource.")
@@ -143,7 +159,8 @@ func (s *server) serveProject(ctx context.Context, w *recorder, r *http.Request,
 		return errNoRoute
 	}
 	w.op = op.ID
-	c := &call{req: r, header: w.Header(), caller: caller, project: project, params: ps, base: s.linkBase(r)}
+	tr.does(op, ps)
+	c := &call{req: r, header: w.Header(), caller: caller, project: project, params: ps, base: s.linkBase(r), track: tr}
 	return s.perform(ctx, w, op, c)
 }
 
@@ -205,7 +222,10 @@ func (s *server) perform(ctx context.Context, w *recorder, op *Operation, c *cal
 			return err
 		}
 	}
-	out, err := op.handle(s, ctx, c)
+	if replayed, err := s.claimCall(ctx, w, op, c); replayed || err != nil {
+		return err
+	}
+	out, err := s.carryOut(ctx, op, c)
 	if err != nil {
 		return err
 	}
@@ -253,24 +273,30 @@ func (s *server) loadInstance(ctx context.Context, c *call, op *Operation, id st
 
 var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
-// writeJSON writes a body. Nothing is escaped that JSON does not ask for.
+// encode writes a body into the buffer and returns it. Nothing is escaped that JSON does not ask for.
+func encode(buf *bytes.Buffer, v any) ([]byte, error) {
+	if a, ok := v.(appender); ok {
+		body := a.appendJSON(buf.AvailableBuffer())
+		buf.Write(body) // so that the room it needed is kept
+		return body, nil
+	}
+	enc := json.NewEncoder(buf)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return nil, fmt.Errorf("encode an answer: %w", err)
+	}
+	return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), nil
+}
+
 func (s *server) writeJSON(ctx context.Context, w http.ResponseWriter, status int, v any) {
 	buf, _ := buffers.Get().(*bytes.Buffer)
 	defer buffers.Put(buf)
 	buf.Reset()
-	var body []byte
-	if a, ok := v.(appender); ok {
-		body = a.appendJSON(buf.AvailableBuffer())
-		buf.Write(body) // so that the room it needed is kept
-	} else {
-		enc := json.NewEncoder(buf)
-		enc.SetEscapeHTML(false)
-		if err := enc.Encode(v); err != nil {
-			s.cfg.Log.ErrorContext(ctx, "answer could not be encoded", "err", err)
-			w.WriteHeader(http.StatusInternalServerError)
-			return
-		}
-		body = bytes.TrimSuffix(buf.Bytes(), []byte("\n"))
+	body, err := encode(buf, v)
+	if err != nil {
+		s.cfg.Log.ErrorContext(ctx, "answer could not be encoded", "err", err)
+		w.WriteHeader(http.StatusInternalServerError)
+		return
 	}
 	h := w.Header()
 	h.Set("Content-Type", "application/json")

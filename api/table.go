@@ -39,6 +39,7 @@ func Operations() []Operation {
 		{"Extensions", extensionOperations()},
 		{"Hosts", hostOperations()},
 		{"Guest agents", agentOperations()},
+		{"Audit", auditOperations()},
 	} {
 		for _, op := range group.ops {
 			op.Group = group.name
@@ -62,7 +63,7 @@ func instanceOperations() []Operation {
 		{
 			ID: "createInstance", Method: http.MethodPost, Path: "/instances", Rule: "instance:create", Schema: "instance-create.json",
 			Summary: "Create an instance. The header X-Trove-Operation names the operation.",
-			Success: http.StatusOK, Response: wire.InstanceBody{}, handle: (*server).createInstance,
+			Creates: true, Success: http.StatusOK, Response: wire.InstanceBody{}, handle: (*server).createInstance,
 		},
 		{
 			ID: "showInstance", Method: http.MethodGet, Path: "/instances/{instance}", Rule: "instance:show", Summary: "Show an instance.",
@@ -128,7 +129,7 @@ func databaseOperations() []Operation {
 		},
 		{
 			ID: "createDatabases", Method: http.MethodPost, Path: path, Rule: "instance:extension:database:create", Schema: "databases-create.json",
-			Summary: "Create databases.", Success: http.StatusAccepted, handle: (*server).createDatabases,
+			Summary: "Create databases.", Creates: true, Success: http.StatusAccepted, handle: (*server).createDatabases,
 		},
 		{
 			ID: "showDatabase", Method: http.MethodGet, Path: path + "/{database}", Rule: "instance:extension:database:show",
@@ -150,7 +151,7 @@ func userOperations() []Operation {
 		},
 		{
 			ID: "createUsers", Method: http.MethodPost, Path: path, Rule: "instance:extension:user:create", Schema: "users-create.json",
-			Summary: "Create users.", Success: http.StatusAccepted, handle: (*server).createUsers,
+			Summary: "Create users.", Creates: true, Success: http.StatusAccepted, handle: (*server).createUsers,
 		},
 		{
 			ID: "changePasswords", Method: http.MethodPut, Path: path, Rule: "instance:extension:user:update_all", Schema: "users-passwords.json",
@@ -195,7 +196,7 @@ func rootOperations() []Operation {
 			ID: "enableRoot", Method: http.MethodPost, Path: path, Rule: "instance:extension:root:create", ByProject: true,
 			Schema: "root-enable.json", OptionalBody: true,
 			Summary: "Enable the superuser with the given password or a new one. The answer alone shows it.",
-			Success: http.StatusOK, Response: wire.RootBody{}, handle: (*server).enableRoot,
+			Creates: true, Secret: true, Success: http.StatusOK, Response: wire.RootBody{}, handle: (*server).enableRoot,
 		},
 		{
 			ID: "disableRoot", Method: http.MethodDelete, Path: path, Rule: "instance:extension:root:delete", ByProject: true,
@@ -225,7 +226,7 @@ func logOperations() []Operation {
 			ID: "readLog", Method: http.MethodGet, Path: path + "/{log}/contents", Rule: rule, Extension: true,
 			Summary: "Read what was published of a log, as text. With lines only so many at the end.",
 			Query:   []Query{{"lines", "integer", "the last lines only; at most 100000"}},
-			Success: http.StatusOK, handle: (*server).readLog,
+			Success: http.StatusOK, Text: true, handle: (*server).readLog,
 		},
 	}
 }

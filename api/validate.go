@@ -21,8 +21,8 @@ import (
 	trove "github.com/trove-dbaas/trove"
 )
 
-// MaxBody is how large a request body may be, in bytes.
-const MaxBody = 1 << 20
+// DefaultMaxBody is how large a request body may be where nothing else is said, in bytes.
+const DefaultMaxBody = 1 << 20
 
 // maxMessage is how long the text of a validation error may become, in bytes: it quotes values.
 const maxMessage = 8 << 10
@@ -70,7 +70,7 @@ const malformed = "The server could not comply with the request since it is eith
 
 // readBody reads, parses and checks the body of a request as its operation wants it.
 func (s *server) readBody(w http.ResponseWriter, r *http.Request, op *Operation) (object, error) {
-	data, err := limitedBody(w, r)
+	data, err := limitedBody(w, r, s.cfg.MaxBody)
 	if err != nil {
 		return nil, err
 	}
@@ -106,18 +106,20 @@ func (s *server) readBody(w http.ResponseWriter, r *http.Request, op *Operation)
 	return body, nil
 }
 
-func limitedBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	tooLarge := trove.Errorf(trove.KindOverLimit, "The request body is larger than %d bytes.", MaxBody)
+// errTooLarge is answered as oslo.middleware's sizelimit does, as text.
+var errTooLarge = trove.Errorf(trove.KindOverLimit, "Request is too large.")
+
+func limitedBody(w http.ResponseWriter, r *http.Request, most int64) ([]byte, error) {
 	switch {
 	case r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0:
 		return nil, nil
-	case r.ContentLength > MaxBody:
+	case r.ContentLength > most:
 		w.Header().Set("Connection", "close") // the rest is not read
-		return nil, tooLarge
+		return nil, errTooLarge
 	}
-	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxBody))
+	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		return nil, tooLarge
+		return nil, errTooLarge
 	}
 	if err != nil {
 		if r.Context().Err() != nil {

@@ -2,10 +2,14 @@ package api
 
 import (
 	"context"
+	"mime"
 	"net/http"
 	"regexp"
+	"strconv"
+	"strings"
 
 	"github.com/trove-dbaas/trove/api/wire"
+	"github.com/trove-dbaas/trove/internal/edge"
 )
 
 var acceptedVersion = regexp.MustCompile(`application/vnd\.openstack\.trove\+json;\s*version=([0-9.]+)`)
@@ -29,11 +33,7 @@ func (s *server) serveVersions(ctx context.Context, w http.ResponseWriter, r *ht
 func (s *server) version(r *http.Request) wire.Version {
 	base := s.cfg.PublicEndpoint
 	if base == "" {
-		scheme := "http://"
-		if r.TLS != nil {
-			scheme = "https://"
-		}
-		base = scheme + r.Host
+		base = edge.Of(r).Base()
 	}
 	return wire.Version{
 		ID: "v1.0", Status: "CURRENT", Updated: "2012-08-01T00:00:00Z",
@@ -41,15 +41,38 @@ func (s *server) version(r *http.Request) wire.Version {
 	}
 }
 
-// serveHealth answers GET /healthcheck: whether this process can serve requests.
-func (s *server) serveHealth(ctx context.Context, w http.ResponseWriter) {
-	w.Header().Set("Content-Type", "text/plain; charset=UTF-8")
-	if err := s.cfg.Store.Ping(ctx); err != nil {
+// serveHealth answers GET and HEAD /healthcheck, in the forms of oslo.middleware: whether this process can serve requests, and is to get any.
+func (s *server) serveHealth(ctx context.Context, w http.ResponseWriter, r *http.Request) {
+	status, reason := http.StatusOK, "OK"
+	if s.cfg.Disabled != nil && s.cfg.Disabled(r) {
+		status, reason = http.StatusServiceUnavailable, "DISABLED BY FILE"
+	} else if err := s.cfg.Store.Ping(ctx); err != nil {
 		s.cfg.Log.WarnContext(ctx, "health check failed", "err", err)
-		w.WriteHeader(http.StatusServiceUnavailable)
-		_, _ = w.Write([]byte("the store does not answer"))
-		return
+		status, reason = http.StatusServiceUnavailable, "the store does not answer"
 	}
-	w.WriteHeader(http.StatusOK)
-	_, _ = w.Write([]byte("OK"))
+	switch {
+	case r.Method == http.MethodHead && status == http.StatusOK:
+		w.WriteHeader(http.StatusNoContent)
+	case wantsJSON(r.Header.Get("Accept")):
+		s.writeJSON(ctx, w, status, wire.Health{Reasons: []string{reason}})
+	default:
+		writeText(w, status, reason)
+	}
+}
+
+// wantsJSON reports whether JSON comes before text in an Accept header, by its weights.
+func wantsJSON(accept string) bool {
+	best := map[string]float64{}
+	for part := range strings.SplitSeq(accept, ",") {
+		kind, params, err := mime.ParseMediaType(part)
+		if err != nil {
+			continue
+		}
+		weight := 1.0
+		if q, err := strconv.ParseFloat(params["q"], 64); err == nil {
+			weight = q
+		}
+		best[kind] = max(best[kind], weight)
+	}
+	return best["application/json"] > max(best["text/plain"], best["text/*"], best["*/*"])
 }

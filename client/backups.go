@@ -107,7 +107,7 @@ func (c *Client) FindBackup(ctx context.Context, idOrName string) (wire.Backup, 
 // CreateBackup asks for a backup and returns it as it is then.
 func (c *Client) CreateBackup(ctx context.Context, spec wire.BackupCreate) (wire.Backup, error) {
 	var out wire.BackupBody
-	err := c.do(ctx, http.MethodPost, "/backups", wire.BackupCreateBody{Backup: spec}, &out)
+	err := c.create(ctx, "/backups", wire.BackupCreateBody{Backup: spec}, &out)
 	return out.Backup, err
 }
 
@@ -138,7 +138,7 @@ func (c *Client) BackupStrategies(ctx context.Context, instance, project string)
 func (c *Client) CreateBackupStrategy(ctx context.Context, instance, container string) (wire.BackupStrategy, error) {
 	body := wire.BackupStrategyCreateBody{Strategy: wire.BackupStrategyCreate{InstanceID: instance, Container: container}}
 	var out wire.BackupStrategyBody
-	err := c.do(ctx, http.MethodPost, "/backup_strategies", body, &out)
+	err := c.create(ctx, "/backup_strategies", body, &out)
 	return out.Strategy, err
 }
 

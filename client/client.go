@@ -9,6 +9,8 @@ package client
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,6 +18,8 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -38,6 +42,7 @@ type Config struct {
 	Endpoint  string       // of the database service with the project's id; "" for the catalogue's
 	Interface string       // of the catalogue: public (the default), internal, admin
 	Cache     string       // directory for the token; "" for none
+	CACert    string       // PEM file of the authorities that sign the servers' certificates; "" for those of the system
 	HTTP      *http.Client // nil for one with a timeout of two minutes, longer than the longest poll
 }
 
@@ -48,6 +53,7 @@ type Client struct {
 
 	mu      sync.Mutex
 	session session
+	keys    bool // the server keeps Idempotency-Keys
 }
 
 // New returns a client. It does no input or output; what is missing in the configuration is an error that names it.
@@ -67,8 +73,31 @@ func New(cfg Config) (*Client, error) {
 	h := cfg.HTTP
 	if h == nil {
 		h = &http.Client{Timeout: 2 * time.Minute}
+		if cfg.CACert != "" {
+			t, err := trusting(cfg.CACert)
+			if err != nil {
+				return nil, err
+			}
+			h.Transport = t
+		}
 	}
 	return &Client{cfg: cfg, http: h}, nil
+}
+
+// trusting returns a transport that takes certificates that the authorities in the file have signed.
+func trusting(file string) (http.RoundTripper, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, trove.Wrap(trove.KindBadRequest, err, "The file %s of OS_CACERT cannot be read.", file)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(data) {
+		return nil, trove.Errorf(trove.KindBadRequest, "The file %s of OS_CACERT has no certificate in PEM form.", file)
+	}
+	return &http.Transport{
+		Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true, IdleConnTimeout: time.Minute,
+		TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12},
+	}, nil
 }
 
 // Error is an answer of the server that says no.
@@ -77,6 +106,8 @@ type Error struct {
 	Fault     string // "itemNotFound", "badRequest", ...
 	Message   string
 	RequestID string
+
+	RetryAfter time.Duration // when to ask again; 0: not said
 }
 
 // Error returns the server's message.
@@ -125,6 +156,9 @@ func encode(in any) ([]byte, error) {
 
 func (c *Client) send(ctx context.Context, s session, method, path string, body []byte, out any) error {
 	header := http.Header{wire.HeaderToken: {s.Token}}
+	if key, ok := ctx.Value(keyKey{}).(string); ok {
+		header.Set(wire.HeaderIdempotencyKey, key)
+	}
 	answer, err := c.roundTrip(ctx, method, strings.TrimSuffix(s.Endpoint, "/")+path, header, body, out)
 	if id, ok := ctx.Value(beganKey{}).(*string); ok && answer.Get(wire.HeaderOperation) != "" {
 		*id = answer.Get(wire.HeaderOperation)
@@ -206,6 +240,9 @@ func unreachable(u *url.URL, err error) error {
 // faultOf reads the error forms of Trove, {"itemNotFound": {"code", "message"}}, and of Keystone, {"error": {"code", "message"}}.
 func faultOf(resp *http.Response, data []byte) error {
 	e := &Error{Status: resp.StatusCode, RequestID: resp.Header.Get(wire.HeaderRequestID)}
+	if seconds, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && seconds > 0 {
+		e.RetryAfter = time.Duration(seconds) * time.Second
+	}
 	var body map[string]wire.Fault
 	if json.Unmarshal(data, &body) == nil {
 		for name, fault := range body {

@@ -56,7 +56,7 @@ func (c *Client) FindCluster(ctx context.Context, idOrName string) (wire.Cluster
 // CreateCluster asks for a cluster and returns it as it is then.
 func (c *Client) CreateCluster(ctx context.Context, spec wire.ClusterCreate) (wire.Cluster, error) {
 	var out wire.ClusterBody
-	err := c.do(ctx, http.MethodPost, "/clusters", wire.ClusterCreateBody{Cluster: spec}, &out)
+	err := c.create(ctx, "/clusters", wire.ClusterCreateBody{Cluster: spec}, &out)
 	return out.Cluster, err
 }
 

@@ -64,7 +64,7 @@ func (c *Client) FindConfiguration(ctx context.Context, idOrName string) (wire.C
 // CreateConfiguration makes a configuration group.
 func (c *Client) CreateConfiguration(ctx context.Context, spec wire.ConfigurationCreate) (wire.ConfigurationGroup, error) {
 	var out wire.ConfigurationGroupBody
-	err := c.do(ctx, http.MethodPost, "/configurations", wire.ConfigurationCreateBody{Configuration: spec}, &out)
+	err := c.create(ctx, "/configurations", wire.ConfigurationCreateBody{Configuration: spec}, &out)
 	return out.Configuration, err
 }
 
@@ -126,7 +126,7 @@ func (c *Client) Parameter(ctx context.Context, datastore, version, name string)
 
 // CreateVersion makes a datastore version; it needs the role admin.
 func (c *Client) CreateVersion(ctx context.Context, spec wire.VersionCreate) error {
-	return c.do(ctx, http.MethodPost, "/mgmt/datastore-versions", wire.VersionCreateBody{Version: spec}, nil)
+	return c.create(ctx, "/mgmt/datastore-versions", wire.VersionCreateBody{Version: spec}, nil)
 }
 
 // UpdateVersion changes a datastore version; it needs the role admin.

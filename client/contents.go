@@ -23,7 +23,7 @@ func (c *Client) Databases(ctx context.Context, instance string) ([]wire.Databas
 
 // CreateDatabases makes databases.
 func (c *Client) CreateDatabases(ctx context.Context, instance string, dbs ...wire.DatabaseCreate) error {
-	return c.do(ctx, http.MethodPost, instancePath(instance, "databases"), wire.DatabaseCreateBody{Databases: dbs}, nil)
+	return c.create(ctx, instancePath(instance, "databases"), wire.DatabaseCreateBody{Databases: dbs}, nil)
 }
 
 // DeleteDatabase removes a database with its contents.
@@ -63,7 +63,7 @@ func (c *Client) User(ctx context.Context, instance, name, host string) (wire.Us
 
 // CreateUsers makes users.
 func (c *Client) CreateUsers(ctx context.Context, instance string, users ...wire.UserCreate) error {
-	return c.do(ctx, http.MethodPost, instancePath(instance, "users"), wire.UserCreateBody{Users: users}, nil)
+	return c.create(ctx, instancePath(instance, "users"), wire.UserCreateBody{Users: users}, nil)
 }
 
 // UpdateUser changes name, host or password of a user.
@@ -107,7 +107,7 @@ func (c *Client) RootEnabled(ctx context.Context, instance string) (bool, error)
 // EnableRoot lets the superuser log in and returns its name and password; password "" lets the server make one.
 func (c *Client) EnableRoot(ctx context.Context, instance, password string) (wire.RootUser, error) {
 	var out wire.RootBody
-	err := c.do(ctx, http.MethodPost, instancePath(instance, "root"), wire.RootRequest{Password: password}, &out)
+	err := c.create(ctx, instancePath(instance, "root"), wire.RootRequest{Password: password}, &out)
 	return out.User, err
 }
 

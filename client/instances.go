@@ -115,10 +115,11 @@ func (c *Client) Instance(ctx context.Context, id string) (wire.Instance, error)
 	return out.Instance, err
 }
 
-// CreateInstance asks for an instance and returns it as it is then: being built. A repetition makes another one.
+// CreateInstance asks for an instance and returns it as it is then: being built. A lost connection does not make two; another call
+// makes another one.
 func (c *Client) CreateInstance(ctx context.Context, spec wire.InstanceCreate) (wire.Instance, error) {
 	var out wire.InstanceBody
-	err := c.do(ctx, http.MethodPost, "/instances", wire.InstanceCreateBody{Instance: spec}, &out)
+	err := c.create(ctx, "/instances", wire.InstanceCreateBody{Instance: spec}, &out)
 	return out.Instance, err
 }
 

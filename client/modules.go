@@ -63,7 +63,7 @@ func (c *Client) FindModule(ctx context.Context, idOrName string) (wire.Module, 
 // CreateModule makes a module.
 func (c *Client) CreateModule(ctx context.Context, m wire.ModuleChange) (wire.Module, error) {
 	var out wire.ModuleBody
-	err := c.do(ctx, http.MethodPost, "/modules", wire.ModuleChangeBody{Module: m}, &out)
+	err := c.create(ctx, "/modules", wire.ModuleChangeBody{Module: m}, &out)
 	return out.Module, err
 }
 
@@ -131,7 +131,7 @@ func (c *Client) ApplyModules(ctx context.Context, instance string, modules ...s
 	for _, id := range modules {
 		body.Modules = append(body.Modules, wire.ModuleRef{ID: id})
 	}
-	return c.do(ctx, http.MethodPost, instancePath(instance, "modules"), body, nil)
+	return c.create(ctx, instancePath(instance, "modules"), body, nil)
 }
 
 // RemoveModule removes a module from an instance.

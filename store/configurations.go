@@ -26,7 +26,7 @@ type ConfigurationReader interface {
 
 	// Parameters returns the rules of a datastore version, ordered by name; those that were removed only if asked for.
 	Parameters(ctx context.Context, version string, removed bool) ([]trove.Parameter, error)
-	// VersionUse returns what uses a datastore version, in Trove's words "instance" and "configuration"; "": nothing.
+	// VersionUse returns what uses a datastore version, in Trove's words "instance", "backup" and "configuration"; "": nothing.
 	VersionUse(ctx context.Context, version string) (string, error)
 }
 

@@ -44,6 +44,8 @@ type Reader interface {
 	Modules
 	Clusters
 	ConfigurationReader
+	IdempotentCallReader
+	AuditReader
 
 	// Instance returns a living instance with its guest's state joined.
 	Instance(ctx context.Context, id string) (trove.Instance, error)
@@ -108,6 +110,8 @@ type Tx interface {
 	ModulesTx
 	ClustersTx
 	ConfigurationWriter
+	IdempotentCalls
+	Audit
 
 	InsertInstance(ctx context.Context, i trove.Instance) error
 	// UpdateInstance reads the instance, lets change alter it and writes every column but id, project and guest state. Updated is

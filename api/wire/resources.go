@@ -20,6 +20,12 @@ type Version struct {
 	Links   []Link `json:"links"`
 }
 
+// Health is the body of GET /healthcheck for clients that accept JSON.
+type Health struct {
+	Detailed bool     `json:"detailed"`
+	Reasons  []string `json:"reasons"`
+}
+
 // Flavor is a size of machine. ID is null when the id is not a number; StrID always has it.
 type Flavor struct {
 	ID        *int64 `json:"id"`

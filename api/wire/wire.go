@@ -144,4 +144,8 @@ const (
 	HeaderService   = "X-Service-Token"        //nolint:gosec // the name of a header
 	HeaderRequestID = "X-Openstack-Request-Id" // in: taken over if it has the form req-<uuid>; out: always
 	HeaderOperation = "X-Trove-Operation"      // out: the id of the operation that the call began; an extension
+
+	HeaderIdempotencyKey = "Idempotency-Key"      // in: calls with the same one have one effect and one answer; an extension
+	HeaderReplayed       = "Idempotency-Replayed" // out: the answer is the recorded one of an earlier call with the key
+	HeaderIdempotency    = "X-Trove-Idempotency"  // out, with the version documents: for how many seconds a key holds
 )

@@ -50,7 +50,7 @@ func AddCommands(root *cobra.Command, env Env) {
 	a := &app{env: env}
 	groups := []*cobra.Command{
 		a.instanceCmd(), a.operationCmd(), a.databaseCmd(), a.userCmd(), a.rootCmd(), a.logCmd(), a.datastoreCmd(), a.flavorCmd(), a.limitsCmd(), a.quotaCmd(), a.hostCmd(),
-		a.agentCmd(), a.configurationCmd(), a.backupCmd(), a.moduleCmd(), a.clusterCmd(), a.mgmtCmd(), a.sslCmd(),
+		a.agentCmd(), a.configurationCmd(), a.backupCmd(), a.moduleCmd(), a.clusterCmd(), a.mgmtCmd(), a.sslCmd(), a.auditCmd(),
 	}
 	for _, g := range groups {
 		g.GroupID = "client"
@@ -75,7 +75,7 @@ func (a *app) client() (*client.Client, error) {
 		AuthURL: get("OS_AUTH_URL"), Username: get("OS_USERNAME"), Password: trove.Secret(get("OS_PASSWORD")),
 		Project: get("OS_PROJECT_NAME"), ProjectID: get("OS_PROJECT_ID"), Domain: get("OS_USER_DOMAIN_NAME"),
 		Region: get("OS_REGION_NAME"), Token: trove.Secret(get("OS_TOKEN")), Endpoint: get("OS_ENDPOINT"),
-		Interface: get("OS_INTERFACE"), Cache: a.cacheDir(), HTTP: a.env.HTTP,
+		Interface: get("OS_INTERFACE"), Cache: a.cacheDir(), CACert: get("OS_CACERT"), HTTP: a.env.HTTP,
 	}
 	name := a.cloud
 	if name == "" {

@@ -24,6 +24,7 @@ type cloudsFile struct {
 		} `yaml:"auth"`
 		Region           string `yaml:"region_name"`
 		Interface        string `yaml:"interface"`
+		CACert           string `yaml:"cacert"`
 		DatabaseEndpoint string `yaml:"database_endpoint_override"`
 	} `yaml:"clouds"`
 }
@@ -55,6 +56,9 @@ func (a *app) readCloud(name string, cfg *client.Config) error {
 		}
 		cfg.AuthURL, cfg.Username, cfg.Password = c.Auth.AuthURL, c.Auth.Username, c.Auth.Password
 		cfg.Project, cfg.ProjectID, cfg.Domain = c.Auth.ProjectName, c.Auth.ProjectID, c.Auth.UserDomainName
+		if c.CACert != "" {
+			cfg.CACert = c.CACert
+		}
 		cfg.Region, cfg.Interface, cfg.Endpoint, cfg.Token = c.Region, c.Interface, c.DatabaseEndpoint, c.Auth.Token
 		return nil
 	}

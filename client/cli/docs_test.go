@@ -16,7 +16,7 @@ What ` + "`trove`" + ` can do as a client of the REST API. This page is made fro
 ` + "`go test ./client/cli -run TestReference -update`" + ` writes it anew.
 
 Who asks and where is taken from the variables OS_AUTH_URL, OS_USERNAME, OS_PASSWORD, OS_PROJECT_NAME (or OS_PROJECT_ID), OS_USER_DOMAIN_NAME,
-OS_REGION_NAME and OS_INTERFACE, as an openrc file sets them, or from a cloud of clouds.yaml that ` + "`--os-cloud`" + ` or OS_CLOUD names. OS_TOKEN with
+OS_REGION_NAME, OS_INTERFACE and OS_CACERT, as an openrc file sets them, or from a cloud of clouds.yaml that ` + "`--os-cloud`" + ` or OS_CLOUD names. OS_TOKEN with
 OS_ENDPOINT stands for all of them. The token is kept in ` + "`~/.cache/trove`" + ` (XDG_CACHE_HOME), readable for the user alone.
 
 Results go to the standard output, progress, questions and errors to the standard error output. The exit code is 0 when all went well, 2 when

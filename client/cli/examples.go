@@ -50,6 +50,7 @@ var examples = map[string]string{
 	"datastore version set":        "  trove datastore version set 5d7f1f0c-8f52-4a3e-9a44-0f6f3f2f7a10 --disable",
 	"datastore version delete":     "  trove datastore version delete 5d7f1f0c-8f52-4a3e-9a44-0f6f3f2f7a10",
 
+	"audit list":             "  trove audit list --since 24h\n  trove audit list --instance 5d7f1f0c-8f52-4a3e-9a44-0f6f3f2f7a10 --outcome failure -f json",
 	"operation list":         "  trove operation list shop",
 	"operation show":         "  trove operation show shop 5d7f1f0c-8f52-4a3e-9a44-0f6f3f2f7a10",
 	"operation cancel":       "  trove operation cancel shop 5d7f1f0c-8f52-4a3e-9a44-0f6f3f2f7a10",

@@ -100,6 +100,11 @@ func (f *fakeAPI) gets() {
 		{InstanceID: shopID, InstanceName: "shop", ProjectID: "p", Version: "1.2.0", Seen: epoch, Running: true},
 		{InstanceID: oldID, InstanceName: "old", ProjectID: "q", Version: "1.1.0", Seen: epoch.Add(-time.Hour)},
 	}})
+	get("/mgmt/audit", wire.AuditList{Audit: []wire.AuditRecord{{
+		ID: "00064f1e2d3c4b-1", EventTime: epoch, Action: "deleteInstance", Outcome: "success", Reason: wire.AuditReason{ReasonCode: "202"},
+		Initiator: wire.AuditInitiator{ID: "u1", Name: "ada", ProjectID: "p", Roles: []string{"member"}, Host: wire.AuditHost{Address: "198.51.100.7"}},
+		Target:    wire.AuditTarget{ID: shopID, TypeURI: "service/database/instance"}, RequestID: "req-1", Method: "DELETE", RequestPath: "/v1.0/p/instances/" + shopID,
+	}, {EventTime: epoch, Action: "", Outcome: "failure", Reason: wire.AuditReason{ReasonCode: "401"}, Method: "POST", RequestPath: "/v1.0/p/instances"}}})
 	at := "/instances/" + shopID
 	get(at+"/operations", wire.OperationList{Operations: []wire.Operation{operation()}})
 	f.mux.HandleFunc("GET /v1.0/p"+at+"/events", func(w http.ResponseWriter, r *http.Request) {

@@ -52,6 +52,7 @@ var stories = map[string][]string{
 	"instance_reset-status":  {"instance reset-status shop"},
 	"instance_events":        {"instance events shop -f *", "instance events " + shopID + " -c details -f value"},
 	"agent_list":             {"agent list -f *"},
+	"audit_list":             {"audit list -f *", "audit list --user ada --outcome failure --since 2026-01-02T03:04:05Z --limit 5"},
 	"agent_upgrade":          {"agent upgrade shop", "agent upgrade --all --release 1.3.0 --healthy-within 30"},
 	"mgmt_list":              {"mgmt list -f *", "mgmt list --living --project-id q -c name -f value"},
 	"mgmt_show":              {"mgmt show shop -f *", "mgmt show " + oldID + " --deleted -c deleted_at -f value"},

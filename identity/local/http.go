@@ -8,6 +8,7 @@ import (
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/identity"
+	"github.com/trove-dbaas/trove/internal/edge"
 )
 
 // maxBody is how large a request may be, in bytes.
@@ -45,11 +46,7 @@ func (s *Service) baseURL(r *http.Request) string {
 	if s.cfg.PublicURL != "" {
 		return s.cfg.PublicURL
 	}
-	scheme := "http"
-	if r.TLS != nil {
-		scheme = "https"
-	}
-	return scheme + "://" + r.Host
+	return edge.Of(r).Base()
 }
 
 func (s *Service) versionDoc(r *http.Request) object {

@@ -95,6 +95,7 @@ var defaults = map[string]string{
 	"module:show":                              "rule:admin_or_owner",
 	"module:update":                            "rule:admin_or_owner",
 	"mgmt:agents":                              "rule:admin",
+	"mgmt:audit":                               "rule:admin",
 	"operation:cancel":                         "rule:admin_or_owner",
 	"operation:index":                          "rule:admin_or_owner",
 	"operation:show":                           "rule:admin_or_owner",

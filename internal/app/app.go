@@ -33,6 +33,7 @@ import (
 	"github.com/trove-dbaas/trove/identity/policy"
 	"github.com/trove-dbaas/trove/internal/clock"
 	"github.com/trove-dbaas/trove/internal/config"
+	"github.com/trove-dbaas/trove/internal/edge"
 	"github.com/trove-dbaas/trove/internal/recovery"
 	"github.com/trove-dbaas/trove/internal/telemetry"
 	secretsfile "github.com/trove-dbaas/trove/secrets/file"
@@ -66,7 +67,8 @@ type controllers struct {
 	conductor   *conductor.Conductor
 	handler     http.Handler
 
-	apiListener, metricsListener net.Listener // nil: there is none
+	apiListeners    []net.Listener // the first one is api.listen
+	metricsListener net.Listener   // nil: there is none
 
 	closers []func() error // in the order in which things were opened
 }
@@ -165,7 +167,7 @@ func logger(cfg config.Log) (*slog.Logger, error) {
 func (c *controllers) listen(ctx context.Context) (err error) {
 	switch {
 	case c.runs.API:
-		c.apiListener, err = c.listenOn(ctx, c.cfg.API.Listen, "The API", "--listen or api.listen")
+		err = c.listenAPI(ctx)
 	case c.cfg.Metrics.Listen != "":
 		c.metricsListener, err = c.listenOn(ctx, c.cfg.Metrics.Listen, "The endpoint for metrics", "--metrics-listen or metrics.listen")
 	}
@@ -316,10 +318,7 @@ func (c *controllers) openAPI(ctx context.Context) error {
 			return err
 		}
 	}
-	url := c.cfg.API.PublicURL
-	if url == "" {
-		url = "http://" + c.cfg.API.Listen
-	}
+	url := c.cfg.API.URL()
 	id, logins, err := c.openIdentity(ctx, url)
 	if err != nil {
 		return err
@@ -332,11 +331,16 @@ func (c *controllers) openAPI(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	byPort, err := c.cfg.API.DisableByPort()
+	if err != nil {
+		return err
+	}
 	handler, err := api.New(api.Config{
 		Store: c.store, Auth: id, Policy: rules, Guests: guestapi.NewClient(c.requests), Catalog: c.catalog, Sealer: c.sealer, Clock: c.clock, Log: c.log,
 		Metrics: c.metrics, Wake: c.wake, Objects: c.objects, Grants: c.grants, Engines: engines(),
-		Region: c.cfg.Region, DefaultDatastore: datastore, PublicEndpoint: url, MaxVolumeSize: c.cfg.API.MaxVolumeSize,
-		Rates: rates(c.cfg.API.RateLimit), NoRateLimit: c.cfg.API.RateLimit == 0,
+		Region: c.cfg.Region, DefaultDatastore: datastore, PublicEndpoint: c.cfg.API.PublicURL, FollowRequest: true,
+		MaxVolumeSize: c.cfg.API.MaxVolumeSize, Rates: c.cfg.API.Rates(), MaxBody: int64(c.cfg.API.MaxBody),
+		Disabled: edge.Disabled{Path: c.cfg.API.HealthcheckDisable, ByPort: byPort}.Now,
 	})
 	if err != nil {
 		return err
@@ -348,19 +352,11 @@ func (c *controllers) openAPI(ctx context.Context) error {
 		mux.Handle("/identity/", logins)
 	}
 	c.handleMetrics(mux)
-	c.handler = mux
-	return nil
+	c.handler, err = front(c.cfg.API, c.clock, mux)
+	return err
 }
 
 func (c *controllers) policyFile() string { return policyPath(c.cfg) }
-
-func rates(perMinute int) map[string]int {
-	all := map[string]int{}
-	for _, verb := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete} {
-		all[verb] = perMinute
-	}
-	return all
-}
 
 // defaultDatastore returns what a create without a datastore gets: the only one there is, or mariadb.
 func (c *controllers) defaultDatastore(ctx context.Context) (string, error) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -12,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/trove-dbaas/trove/internal/edge"
 )
 
 // serve runs the components until ctx ends, then stops them in the reverse order of need: first the API, so that nothing new is accepted.
@@ -41,6 +42,9 @@ func (c *controllers) serve(ctx context.Context, ready func(url string)) error {
 			run("exports", c.exports)
 		}
 	}
+	if c.runs.API {
+		run("retention", c.prune)
+	}
 	url, stopHTTP := c.serveHTTP(run)
 	c.log.InfoContext(ctx, "service started", "components", c.runs.Names(), "api", url)
 	ready(url)
@@ -57,28 +61,27 @@ func (c *controllers) serve(ctx context.Context, ready func(url string)) error {
 
 // serveHTTP serves the API, or the metrics alone in a process without it. It returns the API's address and what stops the server.
 func (c *controllers) serveHTTP(run func(name string, f func(context.Context) error)) (url string, stop func(context.Context)) {
-	h := &http.Server{
-		Handler: c.handler, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, WriteTimeout: 2 * time.Minute, IdleTimeout: 2 * time.Minute,
-		MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(c.log.Handler(), slog.LevelDebug),
-	}
-	name, listener := "api", c.apiListener
+	h := httpServer(c.cfg.API, c.handler, c.log)
+	name, listeners := "api", c.apiListeners
 	switch {
-	case listener != nil:
-		url = "http://" + listener.Addr().String()
+	case len(listeners) > 0:
+		url = scheme(c.cfg.API.TLSCertificate) + listeners[0].Addr().String()
 	case c.metricsListener != nil:
-		name, listener = "metrics", c.metricsListener
+		name, listeners = "metrics", []net.Listener{c.metricsListener}
 		mux := http.NewServeMux()
 		c.handleMetrics(mux)
-		h.Handler = mux
+		h.Handler = edge.WriteProgress(c.clock, c.cfg.API.WriteTimeout, mux)
 	default:
 		return "", func(context.Context) {}
 	}
-	run(name, func(context.Context) error {
-		if err := h.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			return err //nolint:wrapcheck // wrapped with the service's name above
-		}
-		return nil
-	})
+	for _, l := range listeners {
+		run(name, func(context.Context) error {
+			if err := h.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+				return err //nolint:wrapcheck // wrapped with the service's name above
+			}
+			return nil
+		})
+	}
 	return url, func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, c.cfg.API.Drain)
 		defer cancel()

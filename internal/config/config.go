@@ -37,16 +37,6 @@ type Config struct {
 	Identity Identity `yaml:"identity"`
 }
 
-// API configures trove-api.
-type API struct {
-	Listen        string        `yaml:"listen" doc:"Address and port that the REST API listens on."`
-	PublicURL     string        `yaml:"public_url" doc:"scheme://host:port under which clients reach the API; empty: what they called it."`
-	RateLimit     int           `yaml:"rate_limit" doc:"Requests a minute that a project may make, for each HTTP method; 0: no limit."`
-	MaxVolumeSize int           `yaml:"max_volume_size" doc:"Largest data volume that can be asked for, in GiB."`
-	PolicyFile    string        `yaml:"policy_file" doc:"policy.yaml with rules in place of the defaults; relative to the state directory."`
-	Drain         time.Duration `yaml:"drain" doc:"How long running requests may take when the service stops."`
-}
-
 // Bus configures the message bus.
 type Bus struct {
 	Port      int `yaml:"port" doc:"TCP port of the bus on the management network."`
@@ -135,7 +125,7 @@ func Default() Config {
 	return Config{
 		State: "/var/lib/trove", Region: "RegionOne",
 		Store: Store{Connections: 8, Wait: 5 * time.Second},
-		API:   API{Listen: "127.0.0.1:8779", RateLimit: 200, MaxVolumeSize: 100, PolicyFile: "policy.yaml", Drain: 10 * time.Second},
+		API:   defaultAPI(),
 		Bus: Bus{
 			Port: 4222, EnrolPort: 4223, Name: "trove",
 			CredentialLife: 24 * time.Hour, CertificateLife: 90 * 24 * time.Hour, CALife: 10 * 365 * 24 * time.Hour,
@@ -233,8 +223,8 @@ func Load(path string, environ []string) (Config, error) {
 
 // Check returns an error that names the first key whose value cannot work.
 func (c Config) Check() error {
-	if _, err := netip.ParseAddrPort(c.API.Listen); err != nil {
-		return fmt.Errorf("api.listen: %q is not an address with a port", c.API.Listen)
+	if err := c.API.check(); err != nil {
+		return err
 	}
 	if m, err := netip.ParseAddrPort(c.Metrics.Listen); c.Metrics.Listen != "" && (err != nil || !m.Addr().IsLoopback()) {
 		return fmt.Errorf("metrics.listen: %q is not a loopback address with a port", c.Metrics.Listen)

@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -36,6 +37,15 @@ func TestErrorsNameTheKey(t *testing.T) {
 	for _, c := range []struct{ text, env, want string }{
 		{"api:\n  lisen: x\n", "", `did you mean "listen"?`},
 		{"api:\n  listen: nowhere\n", "", "api.listen"},
+		{"api:\n  tls_certificate: /x\n", "", "api.tls_key"},
+		{"api:\n  listeners:\n    - listen: nowhere\n", "", "api.listeners"},
+		{"api:\n  listeners:\n    - listen: 127.0.0.1:8779\n", "", "is there twice"},
+		{"", "TROVE_API_TRUSTED_PROXIES=[nowhere]", "api.trusted_proxies"},
+		{"api:\n  healthcheck_disable_ports: [8779]\n", "", "api.healthcheck_disable_ports"},
+		{"api:\n  cors:\n    allowed_origin: [horizon.example]\n", "", "api.cors.allowed_origin"},
+		{"", "TROVE_API_WRITE_TIMEOUT=10ms", "api.write_timeout"},
+		{"", "TROVE_API_RATE_POST=-2", "api.rate_post"},
+		{"", "TROVE_API_PUBLIC_URL=db.example", "api.public_url"},
 		{"", "TROVE_BUS_PORT=many", "TROVE_BUS_PORT"},
 		{"bus:\n  port: 4223\n", "", "bus.enrol_port"},
 		{"objects:\n  port: 4222\n", "", "objects.port"},
@@ -82,6 +92,23 @@ func TestEveryKeyHasAText(t *testing.T) {
 	for _, k := range c.Keys() {
 		if k.Doc == "" {
 			t.Errorf("%s has no doc tag", k.Name)
+		}
+	}
+}
+
+func TestRatesByMethod(t *testing.T) {
+	for text, want := range map[string]map[string]int{
+		"":                                       {"GET": 200, "POST": 200, "PUT": 200, "DELETE": 200},
+		"api:\n  rate_limit: 0\n":                {"GET": 0, "POST": 0, "PUT": 0, "DELETE": 0},
+		"api:\n  rate_limit: 9\n  rate_get: 0\n": {"GET": 0, "POST": 9, "PUT": 9, "DELETE": 9},
+		"api:\n  rate_delete: 3\n":               {"GET": 200, "POST": 200, "PUT": 200, "DELETE": 3},
+	} {
+		c, err := load(t, text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := c.API.Rates(); !maps.Equal(got, want) {
+			t.Errorf("%q: %v", text, got)
 		}
 	}
 }

@@ -24,6 +24,12 @@ func Reference() string {
 		if list, ok := k.Value.([]string); ok {
 			value = strings.Join(list, ", ")
 		}
+		if n, ok := k.Value.(int); ok && n == RateDefault {
+			value = "as `api.rate_limit`"
+			if k.Name == "api.rate_limit" {
+				value = fmt.Sprintf("%d; in `trove dev` no limit", troveRate)
+			}
+		}
 		if value == "" || value == "[]" {
 			value = "–"
 		}

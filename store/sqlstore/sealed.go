@@ -3,6 +3,7 @@ package sqlstore
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -17,7 +18,13 @@ type SealedColumn struct {
 // SealedColumns is the list of all of them: what is sealed in another column is not sealed anew when the master key is replaced, and its old key is
 // not dropped. Who adds a column adds it here.
 func SealedColumns() []SealedColumn {
-	return []SealedColumn{{"operation", "id", "input"}, {"operation", "id", "notes"}, {"module", "id", "contents"}}
+	return []SealedColumn{
+		{"operation", "id", "input"},
+		{"operation", "id", "notes"},
+		{"idempotent_call", "id", "fingerprint"},
+		{"idempotent_call", "id", "answer"},
+		{"module", "id", "contents"},
+	}
 }
 
 // sealedPage is how many rows are read at a time.
@@ -83,6 +90,9 @@ func (s *Store) rewriteRow(ctx context.Context, c SealedColumn, r sealedRow, rew
 		run := t.(*tx).run
 		var text string
 		if err := run.row(ctx, []any{&text}, fmt.Sprintf(`SELECT %s FROM %s WHERE %s=?`, c.Column, c.Table, c.Key), r.id); err != nil {
+			if errors.Is(err, sql.ErrNoRows) {
+				return nil // removed meanwhile
+			}
 			return err
 		}
 		again, due := rewrite(c, r.id, text)

@@ -129,10 +129,15 @@ func testConfiguredInstances(t *testing.T, s store.Store) {
 	if err != nil || use != "instance" {
 		t.Errorf("VersionUse() = %q, %v, want instance", use, err)
 	}
+	kept, gone := Backup("p", other.ID), Backup("p", other.ID)
+	kept.DatastoreVersionID, gone.DatastoreVersionID = trove.NewID(), trove.NewID()
 	do(t, s, func(ctx context.Context, tx store.Tx) error {
-		return errors.Join(tx.DeleteInstance(ctx, other.ID, Start), tx.InsertConfiguration(ctx, c))
+		return errors.Join(tx.DeleteInstance(ctx, other.ID, Start), tx.InsertConfiguration(ctx, c),
+			tx.InsertBackup(ctx, kept), tx.InsertBackup(ctx, gone), tx.DeleteBackup(ctx, gone.ID, Start))
 	})
-	for version, want := range map[string]string{other.DatastoreVersionID: "", c.DatastoreVersionID: "configuration"} {
+	for version, want := range map[string]string{
+		other.DatastoreVersionID: "", c.DatastoreVersionID: "configuration", kept.DatastoreVersionID: "backup", gone.DatastoreVersionID: "",
+	} {
 		if use, err := s.VersionUse(t.Context(), version); err != nil || use != want {
 			t.Errorf("VersionUse() = %q, %v, want %q", use, err, want)
 		}

@@ -75,6 +75,13 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"cluster", testCluster},
 		{"list of clusters", testClusterList},
 		{"members of clusters", testMembers},
+		{"idempotent calls", testIdempotentCalls},
+		{"idempotent call that did nothing", testIdempotentCallReleased},
+		{"idempotent call under concurrency", testIdempotentCallOnce},
+		{"idempotent calls are pruned", testPruneIdempotentCalls},
+		{"audit", testAudit},
+		{"audit of strange texts", testAuditOfStrangeTexts},
+		{"audit is pruned", testPruneAudit},
 		{"model of quotas and operations", testModel},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/trove-dbaas/trove/api"
+	"github.com/trove-dbaas/trove/api/wire"
 )
 
 // node is a mapping of the document; yaml writes its keys in order.
@@ -72,6 +73,7 @@ func YAML() ([]byte, error) {
 		Paths:    paths,
 		Components: node{
 			"schemas":         types.schemas,
+			"parameters":      node{"IdempotencyKey": idempotencyKey()},
 			"securitySchemes": node{"token": node{"type": "apiKey", "in": "header", "name": "X-Auth-Token"}},
 		},
 	}
@@ -88,10 +90,6 @@ func YAML() ([]byte, error) {
 func operation(types *types, op *api.Operation) (node, error) {
 	out := node{
 		"operationId": op.ID, "summary": op.Summary, "tags": []string{op.Group},
-		"responses": node{
-			strconv.Itoa(op.Success): success(types, op),
-			"default":                node{"description": "A fault.", "content": content(node{"$ref": refPrefix + "Fault"})},
-		},
 	}
 	if rule := op.PolicyRule(); rule != "" {
 		out["x-policy-rule"] = rule
@@ -99,7 +97,15 @@ func operation(types *types, op *api.Operation) (node, error) {
 	if op.Extension {
 		out["x-extension"] = true
 	}
+	examples, err := api.Examples(op.ID)
+	if err != nil {
+		return nil, fmt.Errorf("read the examples: %w", err)
+	}
+	out["responses"] = responses(types, op, examples)
 	var query []node
+	if op.Creates {
+		query = append(query, node{"$ref": "#/components/parameters/IdempotencyKey"})
+	}
 	for _, q := range op.Query {
 		query = append(query, node{"name": q.Name, "in": "query", "description": q.Summary, "schema": node{"type": q.Type}})
 	}
@@ -113,19 +119,73 @@ func operation(types *types, op *api.Operation) (node, error) {
 	if err != nil {
 		return nil, err
 	}
-	out["requestBody"] = node{"required": !op.OptionalBody, "content": content(schema)}
+	body := content(schema)
+	shown := node{}
+	for n, e := range examples {
+		if len(e.Request) > 0 {
+			shown[exampleName(n)] = exampleOf(e.Summary, e.Request)
+		}
+	}
+	if len(shown) > 0 {
+		body[jsonType].(node)["examples"] = shown
+	}
+	out["requestBody"] = node{"required": !op.OptionalBody, "content": body}
 	return out, nil
 }
 
-func success(types *types, op *api.Operation) node {
-	out := node{"description": http.StatusText(op.Success) + "."}
-	if op.Response != nil {
-		out["content"] = content(types.of(op.Response))
+// responses are the answers of success and the faults, with those of the examples.
+func responses(types *types, op *api.Operation, examples []api.Example) node {
+	good := node{"description": http.StatusText(op.Success) + "."}
+	fault := content(node{"$ref": refPrefix + "Fault"})
+	var body node
+	switch {
+	case op.Response != nil:
+		body = content(types.of(op.Response))
+		good["content"] = body
+	case op.Text:
+		good["content"] = node{"text/plain": node{"schema": node{"type": "string"}}}
+		body = node{jsonType: good["content"].(node)["text/plain"]}
 	}
-	return out
+	for n, e := range examples {
+		into := fault
+		if e.Status == op.Success {
+			into = body
+		}
+		if len(e.Response) == 0 || into == nil {
+			continue
+		}
+		media := into[jsonType].(node)
+		shown, ok := media["examples"].(node)
+		if !ok {
+			shown = node{}
+			media["examples"] = shown
+		}
+		shown[exampleName(n)] = exampleOf(e.Summary, e.Response)
+	}
+	return node{strconv.Itoa(op.Success): good, "default": node{"description": "A fault.", "content": fault}}
+}
+
+func exampleName(n int) string { return "example" + strconv.Itoa(n+1) }
+
+func exampleOf(summary string, raw json.RawMessage) node {
+	d := json.NewDecoder(bytes.NewReader(raw))
+	var value any
+	if err := d.Decode(&value); err != nil {
+		value = string(raw)
+	}
+	return node{"summary": summary, "value": value}
 }
 
 func content(schema any) node { return node{jsonType: node{"schema": schema}} }
+
+func idempotencyKey() node {
+	return node{
+		"name": wire.HeaderIdempotencyKey, "in": "header",
+		"description": "Chosen by the client, a new one for each request. The same key with the same request gives the recorded answer once more, for a day, " +
+			"marked with " + wire.HeaderReplayed + "; with another request it is 422, and 409 while the first call runs.",
+		"schema": node{"type": "string", "minLength": 1, "maxLength": 255},
+	}
+}
 
 // requestSchema reads a request's schema. What it uses of draft 4 means the same in OpenAPI's dialect.
 func requestSchema(name string) (node, error) {

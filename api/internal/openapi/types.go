@@ -40,6 +40,9 @@ func (t *types) schema(typ reflect.Type) node {
 	case reflect.Map:
 		return node{"type": "object", "additionalProperties": nullable(t.schema(typ.Elem()))}
 	case reflect.Struct:
+		if typ.Name() == "" { // such as what hides a field of an embedded type
+			return node{"type": "object"}
+		}
 		return t.named(typ)
 	case reflect.String:
 		return node{"type": "string"}
@@ -129,11 +132,15 @@ func outside(t *types, paths node) {
 	}
 	versions := node{"200": node{"description": "OK.", "content": content(t.of(wire.Versions{}))}}
 	version := node{"200": node{"description": "OK.", "content": content(t.of(wire.VersionBody{}))}}
-	text := node{"text/plain": node{"schema": node{"type": "string"}}}
+	text := node{"text/plain": node{"schema": node{"type": "string"}}, jsonType: node{"schema": t.of(wire.Health{})}}
 	health := node{
 		"200": node{"description": "This process can serve requests.", "content": text},
-		"503": node{"description": "It cannot.", "content": text},
+		"503": node{"description": "It cannot, or is to get none.", "content": text},
 	}
+	document := node{"200": node{"description": "OK.", "content": content(node{"type": "object"})}}
+	page := node{"200": node{"description": "OK.", "content": node{"text/html": node{"schema": node{"type": "string"}}}}}
+	paths["/v1.0/openapi.json"] = get("showOpenAPI", "This document as JSON.", document)
+	paths["/v1.0/docs"] = get("showDocs", "A page that shows this document.", page)
 	paths["/"] = get("listAPIVersions", "List the versions of the API.", versions)
 	paths["/v1.0/"] = get("showAPIVersion", "Show the version v1.0.", version)
 	paths["/healthcheck"] = get("checkHealth", "Say whether this process can serve requests.", health)
