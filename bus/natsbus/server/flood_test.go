@@ -13,6 +13,7 @@ import (
 	"github.com/trove-dbaas/trove/bus"
 	"github.com/trove-dbaas/trove/bus/natsbus/server"
 	"github.com/trove-dbaas/trove/guestapi"
+	"github.com/trove-dbaas/trove/internal/clock"
 )
 
 func TestAFloodEndsWithTheConnectionAndThenWithTheKey(t *testing.T) {
@@ -126,7 +127,7 @@ func TestAFloodCostsNoReportOfANeighbour(t *testing.T) {
 		})
 	}
 	conn, sent := s.guest(t, neighbour), int64(0)
-	for begin := time.Now(); time.Since(begin) < 3*time.Second; time.Sleep(2 * time.Millisecond) {
+	for begin := time.Now(); time.Since(begin) < 3*time.Second && clock.Sleep(t.Context(), 2*time.Millisecond) == nil; {
 		if err := conn.Publish(t.Context(), guestapi.ReportSubject(neighbour, guestapi.ReportHeartbeat), []byte("{}")); err != nil {
 			t.Fatal(err)
 		}
@@ -137,7 +138,9 @@ func TestAFloodCostsNoReportOfANeighbour(t *testing.T) {
 	last := int64(-1)
 	for n := got.Load(); n != last && n < sent; n = got.Load() { // as long as there come more
 		last = n
-		time.Sleep(time.Second)
+		if clock.Sleep(t.Context(), time.Second) != nil {
+			return
+		}
 	}
 	if n := got.Load(); n != sent {
 		t.Errorf("of %d reports of the neighbour %d arrived; %v were dropped at the controller", sent, n, s.metric(t, "trove_bus_dropped_messages", ""))
