@@ -132,6 +132,7 @@ func TestChangeAndRecordAreOneCommit(t *testing.T) {
 type countingStore struct {
 	store.Store
 	n    atomic.Int64
+	read atomic.Int64 // how many instances were looked for
 	fail bool
 	wait chan struct{} // not nil: the first one waits for it
 }
@@ -144,6 +145,11 @@ func (c *countingStore) InTx(ctx context.Context, fn func(context.Context, store
 		<-c.wait
 	}
 	return c.Store.InTx(ctx, fn)
+}
+
+func (c *countingStore) Instance(ctx context.Context, id string) (trove.Instance, error) {
+	defer c.read.Add(1)
+	return c.Store.Instance(ctx, id)
 }
 
 // Refused calls that come together share commits.
@@ -162,7 +168,10 @@ func TestRefusedCallsShareCommits(t *testing.T) {
 	for range calls {
 		wg.Go(func() { w.ask(t, "member", http.MethodDelete, "/instances/"+absentID, "") })
 	}
-	time.Sleep(50 * time.Millisecond) //nolint:forbidigo // lets them arrive; with fewer the test only says less
+	for deadline := time.Now().Add(time.Minute); counted.read.Load() < calls && time.Now().Before(deadline); {
+		time.Sleep(time.Millisecond) //nolint:forbidigo // until all are about to be refused
+	}
+	time.Sleep(50 * time.Millisecond) //nolint:forbidigo // lets them wait for the first one's commit
 	close(counted.wait)
 	wg.Wait()
 	if n, all := counted.n.Load(), len(w.audit(t)); all != calls || n > calls/2 {

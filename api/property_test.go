@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"context"
 	"database/sql"
 	"encoding/json"
 	"fmt"
@@ -16,6 +17,7 @@ import (
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/api"
 	"github.com/trove-dbaas/trove/guestapi"
+	"github.com/trove-dbaas/trove/store"
 
 	_ "modernc.org/sqlite" // looks into the store behind its back
 )
@@ -295,7 +297,30 @@ func openWorld(t *testing.T) (*world, *sql.DB) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = db.Close() })
+	w.fewParameters(t)
 	return w, db
+}
+
+// fewParameters leaves so many rules that a comparison of all rows is quick.
+func (w *world) fewParameters(t *testing.T) {
+	t.Helper()
+	inTx(t, w.store, func(ctx context.Context, tx store.Tx) error {
+		for _, d := range datastoreFixture {
+			for _, name := range d.versions {
+				all, err := tx.Parameters(ctx, versionID(d.name, name), true)
+				if err != nil {
+					return err
+				}
+				few := slices.DeleteFunc(all, func(p trove.Parameter) bool {
+					return !slices.Contains([]string{"connect_timeout", "wait_timeout", "max_connections"}, p.Name)
+				})
+				if err := tx.ReplaceParameters(ctx, versionID(d.name, name), few); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
 }
 
 // leaving reports whether the fixture's instance is being deleted.
