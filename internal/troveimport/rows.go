@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // ordered puts rows in the order in which they were made: a replica after its source, and every report the same.
@@ -39,4 +40,20 @@ func values(metadata []record, version, key string) []string {
 	}
 	slices.Sort(all)
 	return all
+}
+
+// created returns when a row was made; where the source does not know, it is now.
+func (r *run) created(row record) time.Time {
+	if t := row.time("created"); !t.IsZero() {
+		return t
+	}
+	return r.options.Now
+}
+
+// updated returns when a row was changed last.
+func (r *run) updated(row record) time.Time {
+	if t := row.time("updated"); !t.IsZero() {
+		return t
+	}
+	return r.created(row)
 }
