@@ -16,12 +16,13 @@ import (
 // parameters gives a version that was taken the rules of its parameters: those of the engine here, which know what the service sets itself, or else the
 // source's. They are not an administrator's: loading an engine's rules later replaces them.
 func (r *run) parameters(all []record) func(context.Context, record) error {
+	of := grouped(all, "datastore_version_id")
 	return func(ctx context.Context, row record) error {
 		v, known := r.versions[row["id"]]
 		if !known || !r.made[v.ID] {
 			return nil
 		}
-		rules, unread := rulesOf(all, row["id"])
+		rules, unread := rulesOf(of[row["id"]])
 		reason := fmt.Sprintf("%d rules", len(rules))
 		if len(unread) > 0 {
 			reason += ", without those of " + strings.Join(unread, ", ") + ", which cannot be read"
@@ -38,11 +39,8 @@ func (r *run) parameters(all []record) func(context.Context, record) error {
 }
 
 // rulesOf reads the rules of a version in the source, by name, and which cannot be read.
-func rulesOf(all []record, version string) (rules []trove.Parameter, unread []string) {
-	for _, row := range all {
-		if row["datastore_version_id"] != version {
-			continue
-		}
+func rulesOf(rows []record) (rules []trove.Parameter, unread []string) {
+	for _, row := range rows {
 		p := trove.Parameter{Name: row["name"], RestartRequired: row.flag("restart_required"), Type: trove.ParameterType(strings.ToLower(row["data_type"]))}
 		switch p.Type {
 		case trove.ParameterInteger, trove.ParameterFloat:
@@ -65,6 +63,7 @@ func rulesOf(all []record, version string) (rules []trove.Parameter, unread []st
 
 // configuration takes a configuration group with its values, which get the types of the source's rules, or else of the rules here.
 func (r *run) configuration(items, rules []record) func(context.Context, record) error {
+	itemsOf, ofVersion := grouped(items, "configuration_id"), grouped(rules, "datastore_version_id")
 	return func(ctx context.Context, row record) error {
 		id, name := row["id"], row["name"]
 		if row.flag("deleted") {
@@ -90,11 +89,11 @@ func (r *run) configuration(items, rules []record) func(context.Context, record)
 		if err != nil {
 			return err
 		}
-		source, _ := rulesOf(rules, row["datastore_version_id"])
+		source, _ := rulesOf(ofVersion[row["datastore_version_id"]])
 		g := trove.Configuration{
 			ID: id, ProjectID: row["tenant_id"], Name: name, Description: row["description"], DatastoreVersionID: v.ID, Created: r.created(row), Updated: r.updated(row),
 		}
-		values, unread := valuesOf(items, id, source, here)
+		values, unread := valuesOf(itemsOf[id], source, here)
 		g.Values = values
 		r.groups[id] = g
 		r.say("configuration", id, name, Taken, "%s", strings.Join(remarks(values, unread, here), "; "))
@@ -103,10 +102,10 @@ func (r *run) configuration(items, rules []record) func(context.Context, record)
 }
 
 // valuesOf reads the values of a group, and the names of those that are not what their rule says.
-func valuesOf(items []record, group string, source, here []trove.Parameter) (values map[string]json.RawMessage, unread []string) {
+func valuesOf(items []record, source, here []trove.Parameter) (values map[string]json.RawMessage, unread []string) {
 	values = map[string]json.RawMessage{}
 	for _, row := range items {
-		if row["configuration_id"] != group || row.flag("deleted") {
+		if row.flag("deleted") {
 			continue
 		}
 		name := row["configuration_key"]

@@ -18,6 +18,15 @@ func ordered(rows []record) []record {
 	return rows
 }
 
+// grouped puts rows together that have the same value in a column.
+func grouped(rows []record, column string) map[string][]record {
+	of := map[string][]record{}
+	for _, row := range rows {
+		of[row[column]] = append(of[row[column]], row)
+	}
+	return of
+}
+
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
 // number reads a whole number.
