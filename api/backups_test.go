@@ -86,7 +86,7 @@ func TestABackupIsRefusedAfterEverythingElse(t *testing.T) {
 }
 
 // Trap 13: a quota that is exceeded is 413, also where the request would be refused anyway.
-func TestTrapBackupsOverQuotaAre413(t *testing.T) {
+func TestTrap13BackupsOverQuota(t *testing.T) {
 	w := newWorld(t, map[string]int{trove.QuotaBackups: 1}, nil)
 	id := w.built(t)
 	w.backup(t, trove.Backup{State: trove.BackupCompleted})
@@ -125,7 +125,7 @@ func TestAnInstanceThatIsBackedUp(t *testing.T) {
 }
 
 // Trap 2: times have no zone and no fraction.
-func TestTrapTimesOfBackupsHaveNoZone(t *testing.T) {
+func TestTrap2TimesOfBackupsHaveNoZone(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	b := w.backup(t, trove.Backup{State: trove.BackupCompleted})
 	rec := w.must(t, http.StatusOK, "member", http.MethodGet, "/backups/"+b.ID, "", nil)
@@ -135,7 +135,7 @@ func TestTrapTimesOfBackupsHaveNoZone(t *testing.T) {
 }
 
 // Trap 17: an administrator's list is the own project's, unless all_projects asks for more, which nobody else may.
-func TestTrapAdminsListTheirOwnBackups(t *testing.T) {
+func TestTrap17AdministratorsListTheirOwnBackups(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	mine, other := w.backup(t, trove.Backup{State: trove.BackupCompleted}), w.backup(t, trove.Backup{ProjectID: projectOther, State: trove.BackupCompleted})
 	list := func(token, query string) []string {
@@ -222,7 +222,7 @@ func TestDeleteBackups(t *testing.T) {
 }
 
 // Trap 11: what belongs to another project is not there, rather than forbidden; administrators see it.
-func TestTrapForeignThingsAreNotThere(t *testing.T) {
+func TestTrap11ForeignThingsAreNotThere(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	b := w.backup(t, trove.Backup{State: trove.BackupFailed})
 	var m wire.ModuleBody

@@ -203,7 +203,7 @@ func TestRootOfAClusterIsRefused(t *testing.T) {
 }
 
 // Trap 11: what is under mgmt is 401 for others than administrators.
-func TestTrapClustersUnderMgmtAre401(t *testing.T) {
+func TestTrap11ClustersUnderMgmtAre401(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	cl, _ := w.cluster(t, 1)
 	for _, path := range []string{"/mgmt/clusters", "/mgmt/clusters/" + cl.ID} {

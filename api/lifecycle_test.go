@@ -247,8 +247,8 @@ func TestResetStatusOfADeletion(t *testing.T) {
 	}
 }
 
-// What an access update leaves out stays as it is.
-func TestAccessIsMerged(t *testing.T) {
+// TestTrap15AccessIsMerged: what an access update leaves out stays as it is; Horizon sends no is_public and would drop the address.
+func TestTrap15AccessIsMerged(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	id := w.built(t)
 	w.change(t, id, func(i *trove.Instance) { i.Access = trove.Access{IsPublic: true, AllowedCIDRs: []string{"10.0.0.0/8"}} })

@@ -25,7 +25,7 @@ func (w *world) module(t *testing.T, token, fields string) wire.Module {
 }
 
 // Trap 1: a module is created with 200, and so are changed and deleted ones.
-func TestTrapSuccessCodesOfModules(t *testing.T) {
+func TestTrap1SuccessCodesOfModules(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	m := w.module(t, "member", `"name":"m"`)
 	w.must(t, http.StatusOK, "member", http.MethodPut, "/modules/"+m.ID, `{"module":{"description":"d"}}`, nil)

@@ -130,6 +130,11 @@ func (c *Client) Datastore(ctx context.Context, idOrName string) (wire.Datastore
 	return out.Datastore, err
 }
 
+// DeleteDatastore removes a datastore that has no versions, by id or name; it needs the role admin.
+func (c *Client) DeleteDatastore(ctx context.Context, idOrName string) error {
+	return c.do(ctx, http.MethodDelete, "/datastores/"+url.PathEscape(idOrName), nil, nil)
+}
+
 // DatastoreVersion returns one version by the ids or names of datastore and version.
 func (c *Client) DatastoreVersion(ctx context.Context, datastore, version string) (wire.DatastoreVersion, error) {
 	var out wire.DatastoreVersionBody

@@ -11,6 +11,8 @@ import (
 type Backups interface {
 	// Backup returns a living backup.
 	Backup(ctx context.Context, id string) (trove.Backup, error)
+	// BackupDeleted reports whether there was a backup that has been deleted.
+	BackupDeleted(ctx context.Context, id string) (bool, error)
 	// Backups returns living backups, those that changed last first.
 	Backups(ctx context.Context, f BackupFilter) ([]trove.Backup, error)
 	// BackupStrategies returns strategies ordered by project and instance.

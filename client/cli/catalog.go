@@ -68,7 +68,7 @@ func (a *app) datastoreCmd() *cobra.Command {
 			return a.show(columns, r)
 		}),
 	}
-	return group("datastore", "Kinds and versions of databases", list, show, group("version", "Versions of a datastore", versions, version, a.versionCreate(), a.versionSet(), a.versionDelete()))
+	return group("datastore", "Kinds and versions of databases", list, show, a.datastoreDelete(), group("version", "Versions of a datastore", versions, version, a.versionCreate(), a.versionSet(), a.versionDelete()))
 }
 
 var flavorColumns = []string{"ID", "Name", "RAM", "vCPUs", "Disk"}

@@ -48,6 +48,7 @@ var examples = map[string]string{
 	"configuration parameter set":  "  trove configuration parameter set busy '{\"wait_timeout\": 60}'",
 	"datastore version create":     "  trove datastore version create 10.11-new maria mariadb 2d7f3c74-6f2a-4b79-ab62-5c3e3c4d5e6f --active true",
 	"datastore version set":        "  trove datastore version set 5d7f1f0c-8f52-4a3e-9a44-0f6f3f2f7a10 --disable",
+	"datastore delete":             "  trove datastore delete mysql",
 	"datastore version delete":     "  trove datastore version delete 5d7f1f0c-8f52-4a3e-9a44-0f6f3f2f7a10",
 
 	"audit list":             "  trove audit list --since 24h\n  trove audit list --instance 5d7f1f0c-8f52-4a3e-9a44-0f6f3f2f7a10 --outcome failure -f json",

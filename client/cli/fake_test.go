@@ -45,6 +45,7 @@ func newFakeAPI() *fakeAPI {
 		"PUT /v1.0/p/instances/" + shopID, "DELETE /v1.0/p/instances/{id}", "POST /v1.0/p/instances/" + shopID + "/", "PUT /v1.0/p/instances/" + shopID + "/",
 		"DELETE /v1.0/p/instances/" + shopID + "/", "POST /v1.0/p/mgmt/instances/" + shopID + "/action", "PUT /v1.0/p/mgmt/quotas/{project}",
 		"PUT /v1.0/p/configurations/{id}", "PATCH /v1.0/p/configurations/{id}", "DELETE /v1.0/p/configurations/{id}",
+		"DELETE /v1.0/p/datastores/{datastore}",
 		"POST /v1.0/p/mgmt/datastore-versions", "PATCH /v1.0/p/mgmt/datastore-versions/{id}", "DELETE /v1.0/p/mgmt/datastore-versions/{id}",
 	} {
 		f.mux.HandleFunc(pattern, change)

@@ -163,6 +163,7 @@ var stories = map[string][]string{
 	"configuration_parameter_set":  {`configuration parameter set busy {"wait_timeout":60}`},
 	"datastore_version_create":     {"datastore version create 10.11-new maria mariadb image-1 --active false --default true --image-tags a,b --version-number 10.11.9"},
 	"datastore_version_set":        {"datastore version set v-1 --datastore-manager mariadb --image image-2 --image-tags x --version-name new --enable --default", "datastore version set v-1 --disable --non-default"},
+	"datastore_delete":             {"datastore delete mysql"},
 	"datastore_version_delete":     {"datastore version delete v-1"},
 }
 

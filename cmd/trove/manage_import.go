@@ -16,10 +16,11 @@ import (
 )
 
 const importHelp = `Take what a Python Trove has in its database into the store of this service, with the same ids: datastores, versions with the flavors and volume types that they
-allow, instances, quotas, and who enabled root. Without --apply nothing is changed, and the report says what would be. With it everything is done in one
+allow and the rules of their parameters, configuration groups, instances, backups and their strategies, quotas, and who enabled root. Without --apply nothing is changed, and the report says what would be. With it everything is done in one
 transaction, or nothing. It may be repeated: what is there stays as it is.
 
 Of an instance the row is taken, not its machine and its data: it shows UNKNOWN and a fault that says so, counts for its project's quota, and can be deleted.
+Of a backup the row is taken too; its object stays where it is.
 What is left, such as instances that something is being done to, stands in the report with its reason.
 
 A source is mysql://user@host:3306/trove, sqlite:///path, or file:///path of a dump by mysqldump or mariadb-dump. The password comes from the first line of --password-file, never from the command line.`

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/cloud/local"
 	"github.com/trove-dbaas/trove/internal/clock"
 	"github.com/trove-dbaas/trove/internal/config"
 	"github.com/trove-dbaas/trove/internal/imagelayout"
@@ -218,7 +219,14 @@ func (a *Admin) SetQuota(ctx context.Context, project, resource string, limit in
 
 // Import takes over what a Python Trove has, or with dry says what it would take.
 func (a *Admin) Import(ctx context.Context, from *troveimport.Source, dry bool) ([]troveimport.Item, error) {
-	return troveimport.Import(ctx, from, a.store, clock.System{}.Now(), dry)
+	o := troveimport.Options{Now: clock.System{}.Now(), Dry: dry, Flavors: a.cfg.Local.TroveFlavors(), Rules: map[string][]trove.Parameter{}}
+	if len(o.Flavors) == 0 {
+		o.Flavors = local.DefaultFlavors()
+	}
+	for manager, e := range engines() {
+		o.Rules[manager] = e.Parameters
+	}
+	return troveimport.Import(ctx, from, a.store, o)
 }
 
 // CheckResult is how a check before an upgrade ended.

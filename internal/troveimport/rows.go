@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // ordered puts rows in the order in which they were made: a replica after its source, and every report the same.
@@ -15,6 +16,15 @@ func ordered(rows []record) []record {
 		return cmp.Or(a.time("created").Compare(b.time("created")), strings.Compare(a["id"], b["id"]))
 	})
 	return rows
+}
+
+// grouped puts rows together that have the same value in a column.
+func grouped(rows []record, column string) map[string][]record {
+	of := map[string][]record{}
+	for _, row := range rows {
+		of[row[column]] = append(of[row[column]], row)
+	}
+	return of
 }
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
@@ -39,4 +49,20 @@ func values(metadata []record, version, key string) []string {
 	}
 	slices.Sort(all)
 	return all
+}
+
+// created returns when a row was made; where the source does not know, it is now.
+func (r *run) created(row record) time.Time {
+	if t := row.time("created"); !t.IsZero() {
+		return t
+	}
+	return r.options.Now
+}
+
+// updated returns when a row was changed last.
+func (r *run) updated(row record) time.Time {
+	if t := row.time("updated"); !t.IsZero() {
+		return t
+	}
+	return r.created(row)
 }

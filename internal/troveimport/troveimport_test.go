@@ -23,6 +23,10 @@ const (
 	shop    = "40000000-0000-4000-8000-000000000001"
 	replica = "40000000-0000-4000-8000-000000000002"
 	third   = "40000000-0000-4000-8000-000000000003"
+
+	group     = "50000000-0000-4000-8000-000000000001"
+	increment = "60000000-0000-4000-8000-000000000001"
+	full      = "60000000-0000-4000-8000-000000000002"
 )
 
 // fixture fills a database with the schema and content of testdata/trove18.sql.
@@ -83,10 +87,22 @@ func newStore(t *testing.T) *sqlstore.Store {
 	return st
 }
 
+// options are those of a service with one flavor and one engine.
+func options(dry bool) troveimport.Options {
+	return troveimport.Options{
+		Now: now, Dry: dry, Flavors: []trove.Flavor{{ID: "2", RAM: 2048}},
+		Rules: map[string][]trove.Parameter{"mariadb": {
+			{Name: "innodb_stats_on_metadata", Type: trove.ParameterBoolean},
+			{Name: "max_connections", Type: trove.ParameterInteger, Max: "20"},
+			{Name: "wait_timeout", Type: trove.ParameterInteger},
+		}},
+	}
+}
+
 // lines are the report as text.
 func lines(t *testing.T, from *troveimport.Source, into store.Store, dry bool) string {
 	t.Helper()
-	report, err := troveimport.Import(t.Context(), from, into, now, dry)
+	report, err := troveimport.Import(t.Context(), from, into, options(dry))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,19 +119,37 @@ datastore | couchbase | taken
 version | mysql 8.0 | taken | not active: there is no image of the manager mysql here
 version | mariadb 10.11 | taken
 version | couchbase 2.2 | taken | not active: there is no image of the manager couchbase here
+parameters | mysql 8.0 | taken | 4 rules, without those of plugins, which cannot be read
+parameters | mariadb 10.11 | taken | 3 rules of the engine here, not the source's 1
 quota | project-a instances | taken | 2
 quota | project-a volumes | taken | 100
 quota | project-b cores | left | there is no such resource here
+quota | project-a backups | taken | 2
+configuration | busy | taken | the rules here do not allow its values of Max_Connections2
+configuration | of mariadb | taken | left out, as they are not of their type: character_set_server, wait_timeout; the rules here do not allow its values of max_connections
+configuration | of no version | left | its datastore version "20000000-0000-4000-8000-000000000009" is not in the source
 instance | shop | taken
 instance | shop-replica | taken
-quota | project-a instances | taken | raised to 3 for instance 40000000-0000-4000-8000-000000000003
-instance | third | taken | its access rules cannot be read and are left out
+instance | third | taken | its access rules cannot be read and are left out; its configuration group 50000000-0000-4000-8000-000000000001 is not here for its version and is left out; its memory does not count: there is no flavor 9 here
 instance | resizing | left | something is being done to it: task RESIZING
 instance | member | left | it is part of a cluster
 instance | of no version | left | its datastore version "20000000-0000-4000-8000-000000000009" is not in the source
 root | u-1 | taken
-backups | 1 rows | left | this release of the service has no backups; the objects stay where they are
-configurations | 1 rows | left | this release of the service has no configuration groups
+backup | full | taken
+backup | increment | taken
+backup | of a deleted instance | taken | its datastore version is not in the source and is left out
+backup | running | left | it is being made: state BUILDING
+backup | on a running one | left | it builds on backup 60000000-0000-4000-8000-000000000004, which is not here
+strategy | project-a | taken | container all-of-a
+strategy | project-a 40000000-0000-4000-8000-000000000001 | taken | container of-the-shop
+strategy | project-b | left | there is no backend "ceph" here
+strategy | project-c | left | it has no project or no container
+module | licence | left | its contents are encrypted with a key of the other service: make it anew with trove module create
+cluster | trio | left | a cluster with members cannot be deleted here, so neither it nor they are taken
+quota | project-a backups | taken | raised to 3: that much is in use
+quota | project-a instances | taken | raised to 3: that much is in use
+backups | 1 rows | left | they are deleted in the source
+configurations | 1 rows | left | they are deleted in the source
 `
 
 func TestDryRunSaysWhatWouldBeAndChangesNothing(t *testing.T) {
@@ -147,8 +181,8 @@ func checkImported(t *testing.T, into *sqlstore.Store) {
 	want := trove.Instance{
 		ID: shop, ProjectID: "project-a", Name: "shop", Created: time.Date(2024, 2, 3, 4, 5, 6, 0, time.UTC), Updated: time.Date(2024, 2, 4, 4, 5, 6, 0, time.UTC),
 		Task: trove.TaskNone, DatastoreVersionID: "20000000-0000-4000-8000-000000000001", FlavorID: "2", VolumeSize: 5, Region: "RegionOne",
-		Access: trove.Access{IsPublic: true, AllowedCIDRs: []string{"10.0.0.0/8"}}, ComputeID: "c1", VolumeID: "v1",
-		Held: map[string]int{trove.QuotaInstances: 1, trove.QuotaVolumes: 5}, Fault: i.Fault, ServerID: i.ServerID, Version: i.Version, Guest: i.Guest,
+		Access: trove.Access{IsPublic: true, AllowedCIDRs: []string{"10.0.0.0/8"}}, ComputeID: "c1", VolumeID: "v1", ConfigurationID: group,
+		Held: map[string]int{trove.QuotaInstances: 1, trove.QuotaVolumes: 5, trove.QuotaRAM: 2048}, Fault: i.Fault, ServerID: i.ServerID, Version: i.Version, Guest: i.Guest,
 	}
 	if diff := cmp.Diff(want, i); diff != "" || i.Fault == nil || i.Status(false) != "UNKNOWN" {
 		t.Errorf("%s, fault %+v, status %s", diff, i.Fault, i.Status(false))
@@ -156,7 +190,8 @@ func checkImported(t *testing.T, into *sqlstore.Store) {
 	if i, err = into.Instance(t.Context(), replica); err != nil || i.ReplicaOf != shop {
 		t.Errorf("%+v, %v", i, err)
 	}
-	if i, err = into.Instance(t.Context(), third); err != nil || i.Task != trove.TaskBuildErrorReplica || i.DatastoreVersionID != "20000000-0000-4000-8000-000000000002" {
+	if i, err = into.Instance(t.Context(), third); err != nil || i.Task != trove.TaskBuildErrorReplica || i.DatastoreVersionID != "20000000-0000-4000-8000-000000000002" ||
+		i.ConfigurationID != "" || i.Held[trove.QuotaRAM] != 0 {
 		t.Errorf("%+v, %v", i, err)
 	}
 	v, err := into.DatastoreVersion(t.Context(), "20000000-0000-4000-8000-000000000001")
@@ -177,7 +212,7 @@ func checkImported(t *testing.T, into *sqlstore.Store) {
 		t.Fatal(err)
 	}
 	for _, q := range quotas {
-		if want := map[string][2]int{trove.QuotaInstances: {3, 3}, trove.QuotaVolumes: {15, 100}}[q.Resource]; want[1] != 0 && want != [2]int{q.InUse, q.Limit} {
+		if want := map[string][2]int{trove.QuotaInstances: {3, 3}, trove.QuotaVolumes: {15, 100}, trove.QuotaBackups: {3, 3}, trove.QuotaRAM: {4096, q.Limit}}[q.Resource]; want[0] != 0 && want != [2]int{q.InUse, q.Limit} {
 			t.Errorf("%+v, want %v", q, want)
 		}
 	}
@@ -185,6 +220,8 @@ func checkImported(t *testing.T, into *sqlstore.Store) {
 	if err != nil || h.UserID != "u-1" || !h.Enabled.Equal(time.Date(2024, 3, 1, 0, 0, 0, 0, time.UTC)) || !h.Disabled.IsZero() {
 		t.Errorf("%+v, %v", h, err)
 	}
+	checkGroups(t, into)
+	checkBackups(t, into)
 }
 
 // TestAgainChangesNothing: the second run finds everything, and nothing that was changed or deleted meanwhile comes back.
@@ -229,7 +266,7 @@ func TestSourcesThatAreNone(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = s.Close() }()
-	if _, err := troveimport.Import(t.Context(), s, newStore(t), now, false); trove.KindOf(err) != trove.KindBadRequest {
+	if _, err := troveimport.Import(t.Context(), s, newStore(t), options(false)); trove.KindOf(err) != trove.KindBadRequest {
 		t.Errorf("an empty database: %v", err)
 	}
 }

@@ -50,6 +50,14 @@ func (r reader) Backup(ctx context.Context, id string) (trove.Backup, error) {
 	return b.Backup, err
 }
 
+func (r reader) BackupDeleted(ctx context.Context, id string) (bool, error) {
+	n := 0
+	if err := r.run.row(ctx, []any{&n}, `SELECT COUNT(*) FROM backup WHERE id=? AND deleted=1`, id); err != nil {
+		return false, fmt.Errorf("look for the deleted backup %s: %w", id, err)
+	}
+	return n > 0, nil
+}
+
 func (r reader) Backups(ctx context.Context, f store.BackupFilter) ([]trove.Backup, error) {
 	var q strings.Builder
 	var args []any

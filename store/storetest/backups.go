@@ -67,6 +67,11 @@ func testBackup(t *testing.T, s store.Store) {
 	for range 2 { // gone is fine
 		do(t, s, func(ctx context.Context, tx store.Tx) error { return tx.DeleteBackup(ctx, want.ID, now) })
 	}
+	for id, want := range map[string]bool{want.ID: true, bare.ID: false, trove.NewID(): false} {
+		if gone, err := s.BackupDeleted(t.Context(), id); gone != want || err != nil {
+			t.Errorf("BackupDeleted(%s) = %t, %v, want %t", id, gone, err, want)
+		}
+	}
 	_, err = s.Backup(t.Context(), want.ID)
 	wantMissing(t, err, want.ID)
 	err = s.InTx(t.Context(), func(ctx context.Context, tx store.Tx) error {

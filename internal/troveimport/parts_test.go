@@ -1,0 +1,141 @@
+package troveimport_test
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/store"
+	"github.com/trove-dbaas/trove/store/sqlstore"
+)
+
+// checkGroups looks at the configuration groups and the rules of the first import.
+func checkGroups(t *testing.T, into *sqlstore.Store) {
+	t.Helper()
+	at := time.Date(2024, 1, 5, 6, 7, 8, 0, time.UTC)
+	got, err := into.Configuration(t.Context(), group)
+	want := trove.Configuration{
+		ID: group, ProjectID: "project-a", Name: "busy", Description: "for the shop", DatastoreVersionID: "20000000-0000-4000-8000-000000000001", Created: at, Updated: at,
+		Values: map[string]json.RawMessage{
+			"max_connections": json.RawMessage(`250`), "long_query_time": json.RawMessage(`2.5`), "innodb_file_per_table": json.RawMessage(`true`),
+			"sql_mode": json.RawMessage(`"007"`), "Max_Connections2": json.RawMessage(`"7"`),
+		},
+		Version: got.Version,
+	}
+	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		t.Errorf("%s, %v", diff, err)
+	}
+	if n, err := into.CountConfigured(t.Context(), group); n != 1 || err != nil {
+		t.Errorf("the group has %d instances, %v", n, err)
+	}
+	got, err = into.Configuration(t.Context(), "50000000-0000-4000-8000-000000000003")
+	if diff := cmp.Diff(map[string]json.RawMessage{"max_connections": json.RawMessage(`25`), "innodb_stats_on_metadata": json.RawMessage(`false`)}, got.Values); diff != "" || err != nil {
+		t.Errorf("%s, %v", diff, err)
+	}
+	rules, err := into.Parameters(t.Context(), "20000000-0000-4000-8000-000000000001", true)
+	if diff := cmp.Diff([]trove.Parameter{
+		{Name: "innodb_file_per_table", RestartRequired: true, Type: trove.ParameterBoolean},
+		{Name: "long_query_time", Type: trove.ParameterFloat, Min: "0"},
+		{Name: "max_connections", Type: trove.ParameterInteger, Min: "1", Max: "100000"},
+		{Name: "sql_mode", Type: trove.ParameterString},
+	}, rules); diff != "" || err != nil {
+		t.Errorf("%s, %v", diff, err)
+	}
+	rules, err = into.Parameters(t.Context(), "20000000-0000-4000-8000-000000000002", true)
+	if diff := cmp.Diff(options(false).Rules["mariadb"], rules); diff != "" || err != nil {
+		t.Errorf("%s, %v", diff, err)
+	}
+}
+
+// checkBackups looks at the backups and the strategies of the first import.
+func checkBackups(t *testing.T, into *sqlstore.Store) {
+	t.Helper()
+	at := time.Date(2024, 4, 1, 0, 0, 0, 0, time.UTC)
+	got, err := into.Backup(t.Context(), increment)
+	if diff := cmp.Diff(trove.Backup{
+		ID: increment, ProjectID: "project-a", InstanceID: shop, Name: "increment", ParentID: full, State: trove.BackupCompleted, Size: 0.12,
+		Location: "https://swift.example/v1/AUTH_a/backups/increment.xbstream.gz.enc", Checksum: "0cc175b9c0f1b6a831c399e269772661",
+		DatastoreVersionID: "20000000-0000-4000-8000-000000000001", StorageDriver: "swift", Created: at, Updated: at,
+	}, got); diff != "" || err != nil {
+		t.Errorf("%s, %v", diff, err)
+	}
+	all, err := into.Backups(t.Context(), store.BackupFilter{})
+	if len(all) != 3 || err != nil {
+		t.Errorf("%+v, %v", all, err)
+	}
+	if i, err := into.Instance(t.Context(), shop); err != nil || i.BackingUp {
+		t.Errorf("%+v, %v", i, err)
+	}
+	strategies, err := into.BackupStrategies(t.Context(), store.StrategyFilter{})
+	if diff := cmp.Diff([]trove.BackupStrategy{
+		{ProjectID: "project-a", Backend: "swift", Container: "all-of-a", Created: time.Date(2024, 5, 1, 0, 0, 0, 0, time.UTC)},
+		{ProjectID: "project-a", InstanceID: shop, Backend: "swift", Container: "of-the-shop", Created: time.Date(2024, 5, 2, 0, 0, 0, 0, time.UTC)},
+	}, strategies); diff != "" || err != nil {
+		t.Errorf("%s, %v", diff, err)
+	}
+}
+
+// TestBackupThatWasDeletedHereStaysSo: the import neither brings it back nor fails over its row, and leaves what builds on it.
+func TestBackupThatWasDeletedHereStaysSo(t *testing.T) {
+	from, into := liteSource(t), newStore(t)
+	lines(t, from, into, false)
+	err := into.InTx(t.Context(), func(ctx context.Context, tx store.Tx) error {
+		for _, id := range []string{full, increment} {
+			if err := tx.DeleteBackup(ctx, id, now); err != nil {
+				return err
+			}
+		}
+		return tx.GiveQuota(ctx, "project-a", map[string]int{trove.QuotaBackups: 2})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := lines(t, from, into, false)
+	for _, want := range []string{"backup | full | left | it was here and was deleted\n", "backup | increment | left | it was here and was deleted\n"} {
+		if !strings.Contains(again, want) {
+			t.Errorf("%q is not in %s", want, again)
+		}
+	}
+}
+
+// TestWhatChangedHereStays: the second import touches neither a group, nor a strategy, nor the rules of a version.
+func TestWhatChangedHereStays(t *testing.T) {
+	from, into := liteSource(t), newStore(t)
+	lines(t, from, into, false)
+	const version = "20000000-0000-4000-8000-000000000001"
+	err := into.InTx(t.Context(), func(ctx context.Context, tx store.Tx) error {
+		g, err := tx.Configuration(ctx, group)
+		if err != nil {
+			return err
+		}
+		g.Values = map[string]json.RawMessage{"max_connections": json.RawMessage(`5`)}
+		if err := tx.UpdateConfiguration(ctx, g, now); err != nil {
+			return err
+		}
+		if err := tx.PutBackupStrategy(ctx, trove.BackupStrategy{ProjectID: "project-a", Backend: "swift", Container: "other", Created: now}); err != nil {
+			return err
+		}
+		return tx.ReplaceParameters(ctx, version, nil)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := lines(t, from, into, false)
+	g, err := into.Configuration(t.Context(), group)
+	if err != nil || string(g.Values["max_connections"]) != "5" || !strings.Contains(again, "configuration | busy | there\n") {
+		t.Errorf("%s, %v, %s", g.Values, err, again)
+	}
+	rules, err := into.Parameters(t.Context(), version, true)
+	if err != nil || len(rules) > 0 {
+		t.Errorf("rules that were removed came back: %v, %v", rules, err)
+	}
+	strategies, err := into.BackupStrategies(t.Context(), store.StrategyFilter{ProjectID: "project-a"})
+	if err != nil || strategies[0].Container != "other" {
+		t.Errorf("%+v, %v", strategies, err)
+	}
+}
