@@ -56,6 +56,8 @@ type api struct {
 	rows  int
 }
 
+var web = &http.Client{Timeout: 10 * time.Second}
+
 // figure is what wrk says.
 type figure struct {
 	rate     float64
@@ -119,7 +121,7 @@ func start(b *testing.B, kind string) *api {
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer log.Close() //nolint:errcheck // the child has it
+	defer log.Close()
 	a.cmd = exec.CommandContext(context.WithoutCancel(b.Context()), "taskset", "-c", "0", *program, "serve", "api", "--state", a.state, "--listen", listen)
 	a.cmd.Env, a.cmd.Stdout, a.cmd.Stderr = env, log, log
 	if err := a.cmd.Start(); err != nil {
@@ -131,7 +133,7 @@ func start(b *testing.B, kind string) *api {
 	})
 	a.url = "http://" + listen
 	deploy.Eventually(b, time.Minute, "trove-api to answer", func() bool {
-		r, err := http.Get(a.url + "/")
+		r, err := web.Get(a.url + "/")
 		if err == nil {
 			_ = r.Body.Close()
 		}
@@ -176,11 +178,11 @@ func (a *api) login() {
 	if err != nil {
 		a.b.Fatal(err)
 	}
-	r, err := http.Post(a.url+"/identity/v3/auth/tokens", "application/json", bytes.NewReader(body))
+	r, err := web.Post(a.url+"/identity/v3/auth/tokens", "application/json", bytes.NewReader(body))
 	if err != nil {
 		a.b.Fatal(err)
 	}
-	defer r.Body.Close() //nolint:errcheck // it was read
+	defer r.Body.Close()
 	var answer struct {
 		Token struct{ Project struct{ ID string } }
 	}
@@ -191,7 +193,10 @@ func (a *api) login() {
 	a.url += "/v1.0/" + answer.Token.Project.ID
 }
 
-func (a *api) root() string { return a.url[:strings.Index(a.url, "/v1.0")] + "/" }
+func (a *api) root() string {
+	base, _, _ := strings.Cut(a.url, "/v1.0")
+	return base + "/"
+}
 
 // fill inserts instances until there are so many.
 func (a *api) fill(rows int) {
