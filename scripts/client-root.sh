@@ -14,9 +14,10 @@ if [ ! -x "$root/usr/bin/openstack" ]; then
 	# The archive that this machine takes its own packages from.
 	archive=$(awk '/^URIs:/ { uri = $2 } /^Signed-By:.*debian-archive/ { print uri; exit } /^deb / { for (i = 2; i <= NF; i++) if ($i ~ /^http/) { print $i; exit } }' \
 		/etc/apt/sources.list.d/debian.sources /etc/apt/sources.list 2>/dev/null | head -1)
+	[ -n "$archive" ] || die "no archive of Debian packages is configured below /etc/apt."
 	TMPDIR=/var/tmp mmdebstrap --mode=root --variant=essential --skip=check/empty --include=python3-openstackclient,python3-troveclient \
 		--dpkgopt=path-exclude='/usr/share/doc/*' --dpkgopt=path-exclude='/usr/share/man/*' --dpkgopt=path-exclude='/usr/share/locale/*' \
-		"$suite" "$root.new" "${archive:-http://deb.debian.org/debian}" >"$log" 2>&1 || {
+		"$suite" "$root.new" "$archive" >"$log" 2>&1 || {
 		tail -20 "$log" >&2
 		die "the root file system could not be made; the lines above say why."
 	}
