@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 )
@@ -24,10 +23,6 @@ type row struct {
 type expectations struct {
 	// Deviations are what differs from the original on purpose, by program and command.
 	Deviations map[string]deviation `json:"deviations"`
-	// Pending are rows that fail until other work is there.
-	Pending []string `json:"pending"`
-	// PendingVerbs are verbs of ours that docs/cli-from-openstack.md names and that come with the same work.
-	PendingVerbs []string `json:"pending_verbs"`
 }
 
 type deviation struct {
@@ -130,15 +125,9 @@ func (s *suite) run(t *testing.T, rows []row) {
 		if wrong == "" {
 			wrong = s.after(t, r, got)
 		}
-		pending := slices.Contains(s.expect.Pending, key)
-		switch {
-		case wrong != "" && pending:
-			o.result = "pending"
-		case wrong != "":
+		if wrong != "" {
 			t.Errorf("%s: %s: %s\n%s", s.name, key, wrong, got.Output)
 			o.result = "WRONG: " + wrong
-		case pending:
-			t.Errorf("%s: %s: is as expected: take it off the list of what is pending", s.name, key)
 		}
 		s.outcomes = append(s.outcomes, o)
 	}
