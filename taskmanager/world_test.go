@@ -3,7 +3,6 @@ package taskmanager_test
 import (
 	"context"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -18,13 +17,10 @@ import (
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/bus"
 	"github.com/trove-dbaas/trove/bus/membus"
-	"github.com/trove-dbaas/trove/cloud"
 	"github.com/trove-dbaas/trove/cloud/fake"
 	"github.com/trove-dbaas/trove/conductor"
 	"github.com/trove-dbaas/trove/guestapi"
-	"github.com/trove-dbaas/trove/internal/agentrelease"
 	"github.com/trove-dbaas/trove/internal/clock"
-	"github.com/trove-dbaas/trove/internal/workflow"
 	"github.com/trove-dbaas/trove/store"
 	"github.com/trove-dbaas/trove/store/sqlstore"
 	"github.com/trove-dbaas/trove/taskmanager"
@@ -286,119 +282,6 @@ func (w *world) cancelOpen(ctx context.Context) {
 	}
 }
 
-// nothing makes a call without a result one with.
-func nothing(err error) (struct{}, error) { return struct{}{}, err }
-
-type mortalStore struct {
-	*sqlstore.Store
-	m *manager
-}
-
-func (s *mortalStore) InTx(ctx context.Context, fn func(context.Context, store.Tx) error) error {
-	var own error
-	_, err := outside(ctx, s.m, "store.InTx", func() (struct{}, error) {
-		own = s.Store.InTx(ctx, fn)
-		return nothing(own)
-	})
-	return err
-}
-
-func (s *mortalStore) DueOperations(ctx context.Context, now time.Time, limit int) ([]store.OperationRow, error) {
-	if s.m.isDead() {
-		runtime.Goexit()
-	}
-	return s.Store.DueOperations(ctx, now, limit)
-}
-
-type mortalCloud struct {
-	*fake.Cloud
-	m *manager
-}
-
-func (c *mortalCloud) EnsureMachine(ctx context.Context, s cloud.MachineSpec) (cloud.Machine, error) {
-	return outside(ctx, c.m, "EnsureMachine", func() (cloud.Machine, error) { return c.Cloud.EnsureMachine(ctx, s) })
-}
-
-func (c *mortalCloud) ResizeMachine(ctx context.Context, id string, f trove.Flavor) (cloud.Machine, error) {
-	return outside(ctx, c.m, "ResizeMachine", func() (cloud.Machine, error) { return c.Cloud.ResizeMachine(ctx, id, f) })
-}
-
-func (c *mortalCloud) FindMachine(ctx context.Context, id string) (cloud.Machine, error) {
-	return outside(ctx, c.m, "FindMachine", func() (cloud.Machine, error) { return c.Cloud.FindMachine(ctx, id) })
-}
-
-func (c *mortalCloud) StopMachine(ctx context.Context, id string) error {
-	_, err := outside(ctx, c.m, "StopMachine", func() (struct{}, error) { return nothing(c.Cloud.StopMachine(ctx, id)) })
-	return err
-}
-
-func (c *mortalCloud) RebootMachine(ctx context.Context, id string) error {
-	_, err := outside(ctx, c.m, "RebootMachine", func() (struct{}, error) { return nothing(c.Cloud.RebootMachine(ctx, id)) })
-	return err
-}
-
-func (c *mortalCloud) MachineHost(ctx context.Context, id string) (string, error) {
-	return outside(ctx, c.m, "MachineHost", func() (string, error) { return c.Cloud.MachineHost(ctx, id) })
-}
-
-func (c *mortalCloud) MigrateMachine(ctx context.Context, id, host string) error {
-	_, err := outside(ctx, c.m, "MigrateMachine", func() (struct{}, error) { return nothing(c.Cloud.MigrateMachine(ctx, id, host)) })
-	return err
-}
-
-func (c *mortalCloud) RemoveMachine(ctx context.Context, id string) error {
-	_, err := outside(ctx, c.m, "RemoveMachine", func() (struct{}, error) { return nothing(c.Cloud.RemoveMachine(ctx, id)) })
-	return err
-}
-
-func (c *mortalCloud) EnsureVolume(ctx context.Context, s cloud.VolumeSpec) (cloud.Volume, error) {
-	return outside(ctx, c.m, "EnsureVolume", func() (cloud.Volume, error) { return c.Cloud.EnsureVolume(ctx, s) })
-}
-
-func (c *mortalCloud) FindVolume(ctx context.Context, id string) (cloud.Volume, error) {
-	return outside(ctx, c.m, "FindVolume", func() (cloud.Volume, error) { return c.Cloud.FindVolume(ctx, id) })
-}
-
-func (c *mortalCloud) RemoveVolume(ctx context.Context, id string) error {
-	_, err := outside(ctx, c.m, "RemoveVolume", func() (struct{}, error) { return nothing(c.Cloud.RemoveVolume(ctx, id)) })
-	return err
-}
-
-func (c *mortalCloud) EnsureNetwork(ctx context.Context, s cloud.NetworkSpec) (cloud.Network, error) {
-	return outside(ctx, c.m, "EnsureNetwork", func() (cloud.Network, error) { return c.Cloud.EnsureNetwork(ctx, s) })
-}
-
-func (c *mortalCloud) RemoveNetwork(ctx context.Context, id string) error {
-	_, err := outside(ctx, c.m, "RemoveNetwork", func() (struct{}, error) { return nothing(c.Cloud.RemoveNetwork(ctx, id)) })
-	return err
-}
-
-func (c *mortalCloud) EnsureName(ctx context.Context, id string, a []trove.Address) (string, error) {
-	return outside(ctx, c.m, "EnsureName", func() (string, error) { return c.Cloud.EnsureName(ctx, id, a) })
-}
-
-func (c *mortalCloud) RemoveName(ctx context.Context, id string) error {
-	_, err := outside(ctx, c.m, "RemoveName", func() (struct{}, error) { return nothing(c.Cloud.RemoveName(ctx, id)) })
-	return err
-}
-
-type mortalGuests struct {
-	*guestapi.Client
-	m *manager
-}
-
-func (g *mortalGuests) Start(ctx context.Context, instance, id string, c guestapi.Command, args any) (guestapi.OperationStatus, error) {
-	return outside(ctx, g.m, "Start "+string(c), func() (guestapi.OperationStatus, error) { return g.Client.Start(ctx, instance, id, c, args) })
-}
-
-func (g *mortalGuests) Status(ctx context.Context, instance, id string) (guestapi.OperationStatus, error) {
-	return outside(ctx, g.m, "Status", func() (guestapi.OperationStatus, error) { return g.Client.Status(ctx, instance, id) })
-}
-
-func (g *mortalGuests) Ping(ctx context.Context, instance string) (guestapi.Hello, error) {
-	return outside(ctx, g.m, "Ping", func() (guestapi.Hello, error) { return g.Client.Ping(ctx, instance) })
-}
-
 type enrolment struct{}
 
 func (enrolment) EnrolURLs() []string { return []string{"https://192.0.2.1:4223"} }
@@ -422,146 +305,3 @@ func (sealer) Open(_ context.Context, purpose, sealed string) (trove.Secret, err
 
 // newAgent is the release that there is.
 const newAgent = "1.3.0"
-
-// mortalAgents has one release.
-type mortalAgents struct{ m *manager }
-
-func (a *mortalAgents) Get(version string) (agentrelease.Manifest, agentrelease.Signed, error) {
-	if version != "" && version != newAgent {
-		return agentrelease.Manifest{}, agentrelease.Signed{}, trove.Errorf(trove.KindNotFound, "There is no release %s.", version)
-	}
-	return agentrelease.Manifest{Version: newAgent}, agentrelease.Signed{}, nil
-}
-
-func (a *mortalAgents) Grant(ctx context.Context, instance, _ string, m agentrelease.Manifest) (guestapi.Grant, error) {
-	return outside(ctx, a.m, "Grant", func() (guestapi.Grant, error) {
-		return guestapi.Grant{Token: instance, Prefix: guestapi.AgentPrefix(m.Version)}, nil
-	})
-}
-
-// request does what the API does in one transaction: it changes the row and enqueues the operation.
-func (w *world) request(kind string) string {
-	w.t.Helper()
-	var id string
-	err := w.store.InTx(w.t.Context(), func(ctx context.Context, tx store.Tx) error {
-		input, err := w.accept(ctx, tx, kind)
-		if err != nil {
-			return err
-		}
-		id, err = workflow.Enqueue(ctx, tx, time.Now(), workflow.Request{
-			Kind: operationOf(kind), Target: instanceID, ProjectID: project, RequestID: "req-1", Input: input,
-		})
-		return err
-	})
-	if err != nil {
-		w.t.Fatalf("request %s: %v", kind, err)
-	}
-	w.wake()
-	return id
-}
-
-func (w *world) accept(ctx context.Context, tx store.Tx, kind string) (any, error) {
-	change := func(task trove.Task, take map[string]int) error {
-		if err := tx.TakeQuota(ctx, project, take); err != nil {
-			return err
-		}
-		return tx.UpdateInstance(ctx, instanceID, time.Now(), func(i *trove.Instance) error {
-			i.Task = task
-			for resource, n := range take {
-				i.Held[resource] += n
-			}
-			return nil
-		})
-	}
-	switch kind {
-	case trove.OpCreate:
-		held := map[string]int{trove.QuotaInstances: 1, trove.QuotaRAM: w.flavor.RAM, trove.QuotaVolumes: 1}
-		secrets, err := json.Marshal(trove.CreateSecrets{
-			Users: []trove.CreateUser{{Name: "u1", Host: "%", Password: password, Databases: []string{"d1"}}}, RootPassword: password,
-		})
-		sealed, _ := sealer{}.Seal(ctx, trove.SecretPurpose(instanceID), trove.Secret(secrets))
-		return trove.CreateInput{Flavor: w.flavor, Databases: []trove.Database{{Name: "d1"}}, Sealed: sealed}, errors.Join(err,
-			tx.TakeQuota(ctx, project, held),
-			tx.InsertInstance(ctx, trove.Instance{
-				ID: instanceID, ProjectID: project, Name: "db", Created: time.Now(), Updated: time.Now(), Task: trove.TaskBuilding,
-				DatastoreVersionID: versionID, FlavorID: w.flavor.ID, VolumeSize: 1, Access: openToAll, ServerID: 7, Held: held,
-			}))
-	case trove.OpDelete, stoppedDelete:
-		return nil, change(trove.TaskDeleting, nil)
-	case trove.OpRestart, trove.OpStop, trove.OpStart:
-		return nil, change(trove.TaskRebooting, nil)
-	case trove.OpReboot:
-		return nil, errors.Join(change(trove.TaskRebooting, nil), tx.SetServiceStatus(ctx, instanceID, trove.ServiceRestarting, time.Now()))
-	case trove.OpRebuild:
-		return nil, change(trove.TaskBuilding, nil)
-	case trove.OpStopEngine:
-		return nil, change(trove.TaskUpdating, nil)
-	case trove.OpMigrate:
-		return trove.MigrateInput{}, change(trove.TaskMigrating, nil)
-	case trove.OpResizeVolume, stoppedVolume:
-		return trove.ResizeVolumeInput{Old: 1, New: 3}, change(trove.TaskResizing, map[string]int{trove.QuotaVolumes: 2})
-	case trove.OpUpgradeAgent:
-		return trove.UpgradeAgentInput{}, nil
-	case trove.OpUpdateAccess:
-		return trove.UpdateAccessInput{Old: openToAll, New: openToOne}, change(trove.TaskUpdating, nil)
-	case trove.OpResizeFlavor, stoppedFlavor:
-		return trove.ResizeFlavorInput{Old: flavorSmall, New: flavorLarge},
-			change(trove.TaskResizing, map[string]int{trove.QuotaRAM: flavorLarge.RAM - flavorSmall.RAM})
-	case shrinkFlavor: // the quota is given back when it is done
-		return trove.ResizeFlavorInput{Old: flavorLarge, New: flavorSmall}, change(trove.TaskResizing, nil)
-	}
-	return nil, fmt.Errorf("no operation %q", kind)
-}
-
-// shrinkFlavor stands for a resize to a smaller flavor.
-const shrinkFlavor = trove.OpResizeFlavor + "/shrink"
-
-// stoppedVolume and stoppedFlavor stand for resizes of an instance that is stopped, stoppedDelete for its delete.
-const (
-	stoppedVolume = trove.OpResizeVolume + "/stopped"
-	stoppedFlavor = trove.OpResizeFlavor + "/stopped"
-	stoppedDelete = trove.OpDelete + "/stopped"
-)
-
-// operationOf returns the kind of operation without what a test says of its circumstances.
-func operationOf(kind string) string {
-	kind, _, _ = strings.Cut(kind, "/")
-	return kind
-}
-
-// beginsStopped reports whether the operation is on an instance that is stopped.
-func beginsStopped(kind string) bool {
-	return kind == trove.OpStart || strings.HasSuffix(kind, "/stopped")
-}
-
-// firstFlavor is what the instance of a test is created with.
-func firstFlavor(kind string) trove.Flavor {
-	if kind == shrinkFlavor {
-		return flavorLarge
-	}
-	return flavorSmall
-}
-
-// carryOut runs taskmanagers, a new one whenever one was killed, until the operation is closed.
-func (w *world) carryOut(id string) trove.Operation {
-	w.t.Helper()
-	m := w.start()
-	defer func() { m.stop() }()
-	for range 20000 {
-		op, err := w.store.Operation(w.t.Context(), id)
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		if op.State != trove.OperationOpen {
-			return op
-		}
-		if m.isDead() {
-			m.stop()
-			m = w.start()
-		}
-		time.Sleep(100 * time.Millisecond) //nolint:forbidigo // of the bubble's time
-	}
-	op, _ := w.store.Operation(w.t.Context(), id)
-	w.t.Fatalf("operation %s is still open: step %s, %s; calls %v", op.Kind, op.Step, op.Sentence, w.calls)
-	return op
-}
