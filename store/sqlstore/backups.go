@@ -124,11 +124,8 @@ func (t *tx) UpdateBackup(ctx context.Context, id string, now time.Time, change 
 		return err
 	}
 	b.Updated = now
-	n, err := t.run.exec(ctx, `UPDATE backup SET name=?, description=?, parent_id=?, state=?, location=?, size=?, checksum=?, datastore_version_id=?,
+	err = swap(ctx, t.run, `UPDATE backup SET name=?, description=?, parent_id=?, state=?, location=?, size=?, checksum=?, datastore_version_id=?,
 storage_driver=?, updated=?, version=version+1 WHERE id=? AND version=?`, append(backupArgs(&b), id, row.version)...)
-	if err == nil && n == 0 {
-		err = errConflict
-	}
 	if err == nil {
 		err = t.noteBackups(ctx, row.InstanceID)
 	}

@@ -101,11 +101,8 @@ func (t *tx) UpdateCluster(ctx context.Context, id string, now time.Time, change
 	if err := change(&c); err != nil {
 		return err
 	}
-	n, err := t.run.exec(ctx, `UPDATE cluster SET name=?, task=?, datastore_version_id=?, configuration_id=?, updated=?, version=version+1
+	err = swap(ctx, t.run, `UPDATE cluster SET name=?, task=?, datastore_version_id=?, configuration_id=?, updated=?, version=version+1
 WHERE id=? AND version=?`, c.Name, int(c.Task), c.DatastoreVersionID, c.ConfigurationID, micros(now), id, row.version)
-	if err == nil && n == 0 {
-		err = errConflict
-	}
 	if err != nil {
 		return fmt.Errorf("update cluster %s: %w", id, err)
 	}

@@ -61,11 +61,8 @@ func (t *tx) UseEnrolmentToken(ctx context.Context, tokenHash, publicKey string,
 	if micros(now) >= expires {
 		return "", trove.Errorf(trove.KindUnauthorized, "The enrolment token has expired.")
 	}
-	n, err := t.run.exec(ctx, `UPDATE guest SET public_key=?, token_used=?, credential_ends=0, trust='' WHERE instance_id=? AND token_hash=? AND token_used=0`,
+	err = swap(ctx, t.run, `UPDATE guest SET public_key=?, token_used=?, credential_ends=0, trust='' WHERE instance_id=? AND token_hash=? AND token_used=0`,
 		publicKey, micros(now), instance, tokenHash)
-	if err == nil && n == 0 {
-		err = errConflict // the other one was first: look again
-	}
 	if err != nil {
 		return "", fmt.Errorf("use the enrolment token of %s: %w", instance, err)
 	}

@@ -265,12 +265,9 @@ func (t *tx) UpdateInstance(ctx context.Context, id string, now time.Time, chang
 	if err != nil {
 		return fmt.Errorf("update instance %s: %w", id, err)
 	}
-	n, err := t.run.exec(ctx, `UPDATE instance SET name=?, created=?, updated=?, task=?, server_status=?, datastore_version_id=?, flavor_id=?, volume_size=?,
+	err = swap(ctx, t.run, `UPDATE instance SET name=?, created=?, updated=?, task=?, server_status=?, datastore_version_id=?, flavor_id=?, volume_size=?,
 volume_type=?, region=?, availability_zone=?, locality=?, hostname=?, configuration_id=?, replica_of=?, access=?, nics=?, addresses=?, fault=?, compute_id=?,
 volume_id=?, server_id=?, held=?, cluster_id=?, shard_id=?, member_type=?, version=version+1 WHERE id=? AND version=?`, append(args, id, version)...)
-	if err == nil && n == 0 {
-		err = errConflict
-	}
 	if err != nil {
 		return fmt.Errorf("update instance %s: %w", id, err)
 	}

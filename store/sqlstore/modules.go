@@ -117,12 +117,9 @@ func (t *tx) UpdateModule(ctx context.Context, id string, now time.Time, change 
 		return err
 	}
 	m.Updated = now
-	n, err := t.run.exec(ctx, `UPDATE module SET project_id=?, name=?, type=?, description=?, contents=?, md5=?, datastore_id=?, datastore_version_id=?,
+	err = swap(ctx, t.run, `UPDATE module SET project_id=?, name=?, type=?, description=?, contents=?, md5=?, datastore_id=?, datastore_version_id=?,
 auto_apply=?, visible=?, live_update=?, priority_apply=?, apply_order=?, is_admin=?, updated=?, version=version+1 WHERE id=? AND version=?`,
 		append(moduleArgs(&m), id, row.version)...)
-	if err == nil && n == 0 {
-		err = errConflict
-	}
 	if err != nil {
 		return fmt.Errorf("update module %s: %w", id, err)
 	}

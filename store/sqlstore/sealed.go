@@ -100,11 +100,7 @@ func (s *Store) rewriteRow(ctx context.Context, c SealedColumn, r sealedRow, rew
 			return nil
 		}
 		done = true
-		n, err := run.exec(ctx, fmt.Sprintf(`UPDATE %s SET %s=? WHERE %s=? AND %s=?`, c.Table, c.Column, c.Key, c.Column), again, r.id, text)
-		if err == nil && n == 0 {
-			err = errConflict // a worker wrote the row meanwhile: look again
-		}
-		return err
+		return swap(ctx, run, fmt.Sprintf(`UPDATE %s SET %s=? WHERE %s=? AND %s=?`, c.Table, c.Column, c.Key, c.Column), again, r.id, text)
 	})
 	return done, err
 }

@@ -33,6 +33,15 @@ type statement interface {
 // errConflict is found by us rather than by the database: a row was changed between our reading and our writing.
 var errConflict = errors.New("another transaction changed the row")
 
+// swap runs a statement that changes a row only as it was read. If it is another one by now that is a conflict, and the transaction runs again.
+func swap(ctx context.Context, run runner, query string, args ...any) error {
+	n, err := run.exec(ctx, query, args...)
+	if err == nil && n == 0 {
+		return errConflict
+	}
+	return err
+}
+
 // errNested would otherwise wait for the one writing connection for ever.
 var errNested = errors.New("InTx inside InTx")
 
