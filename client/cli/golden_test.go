@@ -66,6 +66,7 @@ var stories = map[string][]string{
 	"mgmt_hwinfo":            {"mgmt hwinfo shop -f *"},
 	"mgmt_diagnostics":       {"mgmt diagnostics shop -f *"},
 	"ssl_show":               {"ssl show shop -f *", "ssl show shop --include-certificate -c certificate -f value"},
+	"ssl_ca":                 {"ssl ca shop"},
 	"ssl_enable":             {"ssl enable shop --mode enforced", "ssl enable shop --certificate testdata/pem.txt --private-key testdata/pem.txt --ca-certificates testdata/pem.txt --mode mtls"},
 	"ssl_disable":            {"ssl disable shop"},
 	"ssl_rollback":           {"ssl rollback shop"},
