@@ -61,7 +61,7 @@ type Fleet struct {
 	deaf    map[string]bool
 
 	certificates map[string]string // by instance
-	boots   int
+	boots        int
 }
 
 // New returns a fleet without guests.
