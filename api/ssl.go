@@ -145,6 +145,9 @@ func (s *server) changeSSL(ctx context.Context, c *call) (any, error) {
 	if err := c.instance.CheckActionable(c.instance.BackingUp); err != nil {
 		return nil, err
 	}
+	if err := s.checkRequiredTLS(ctx, c, change, rollback); err != nil {
+		return nil, err
+	}
 	var done guestapi.TLSChanged
 	if rollback {
 		done, err = s.cfg.Guests.RollbackTLS(ctx, c.instance.ID)
@@ -170,6 +173,23 @@ func (s *server) changeSSL(ctx context.Context, c *call) (any, error) {
 		out.Status, out.Mode = shown.Status, shown.Mode
 	}
 	return &wire.SSLChangedBody{SSL: out}, nil
+}
+
+// checkRequiredTLS refuses what would let clients in without TLS where the datastore version requires it. What a rollback brings back is not known here.
+func (s *server) checkRequiredTLS(ctx context.Context, c *call, change guestapi.SetTLSArgs, rollback bool) error {
+	v, err := s.cfg.Store.DatastoreVersion(ctx, c.instance.DatastoreVersionID)
+	if err != nil && !trove.IsNotFound(err) {
+		return fmt.Errorf("read the datastore version: %w", err)
+	}
+	switch {
+	case !v.RequireTLS:
+		return nil
+	case rollback:
+		return bad("Datastore version %s requires TLS, which a rollback could take away. Enable it with what you want instead.", v.Name)
+	case change.Off || change.Mode != "enforced" && change.Mode != "mtls":
+		return bad("Datastore version %s requires TLS: the modes are enforced and mtls.", v.Name)
+	}
+	return nil
 }
 
 // requireRestart shows RESTART_REQUIRED until a restart, unless something else has begun meanwhile, which shows its own.

@@ -129,6 +129,29 @@ func TestCertificateFromTheFirstStart(t *testing.T) {
 	}
 }
 
+// TestRequiredTLS: a database whose version requires TLS begins so.
+func TestRequiredTLS(t *testing.T) {
+	g := newGuest(t)
+	g.start()
+	args := prepareArgs()
+	args.RequireTLS = true
+	g.long(guestapi.CmdPrepare, "op/prepare", args)
+	if s, err := guestapi.NewClient(g.ctl).TLS(t.Context(), g.id); err != nil || s.Mode != "enforced" {
+		t.Errorf("TLS is %q, %v", s.Mode, err)
+	}
+}
+
+func TestRequiredTLSOfAnEngineThatHasNone(t *testing.T) {
+	g := newGuest(t)
+	g.cfg.Engine = plain{g.cfg.Engine}
+	g.start()
+	args := prepareArgs()
+	args.RequireTLS = true
+	if end := g.long(guestapi.CmdPrepare, "op/prepare", args); end.State != guestapi.StateFailed || end.Error.Kind != trove.KindNotImplemented {
+		t.Errorf("%+v", end)
+	}
+}
+
 // TestKeyThatCannotBeRead: a file that was damaged does not keep the guest from its next certificate.
 func TestKeyThatCannotBeRead(t *testing.T) {
 	g := newGuest(t)

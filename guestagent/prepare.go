@@ -75,6 +75,11 @@ func (r *run) writePreparation(ctx context.Context, args guestapi.PrepareArgs) e
 	if err := e.Prepare(ctx, l, p); err != nil {
 		return fmt.Errorf("write the settings: %w", err)
 	}
+	if args.RequireTLS {
+		if err := r.enforceTLS(ctx); err != nil {
+			return err
+		}
+	}
 	return r.supervisor.setIntent(func(i *intent) { i.PreparedBy = r.req.ID })
 }
 

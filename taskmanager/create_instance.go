@@ -218,7 +218,11 @@ func (m *Manager) prepareArgs(ctx context.Context, op *workflow.Op) (guestapi.Pr
 	if err != nil {
 		return guestapi.PrepareArgs{}, err //nolint:wrapcheck // says which group
 	}
-	args := guestapi.PrepareArgs{ServerID: i.ServerID, RAM: in.Flavor.RAM, VCPUs: in.Flavor.VCPUs, Databases: in.Databases, Overrides: overrides}
+	version, err := m.store.DatastoreVersion(ctx, i.DatastoreVersionID)
+	if err != nil {
+		return guestapi.PrepareArgs{}, fmt.Errorf("read the datastore version of instance %s: %w", i.ID, err)
+	}
+	args := guestapi.PrepareArgs{RequireTLS: version.RequireTLS, ServerID: i.ServerID, RAM: in.Flavor.RAM, VCPUs: in.Flavor.VCPUs, Databases: in.Databases, Overrides: overrides}
 	if args.Certificate, err = m.firstCertificate(ctx, op); err != nil {
 		return guestapi.PrepareArgs{}, err
 	}
