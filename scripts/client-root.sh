@@ -7,7 +7,7 @@ suite=${1:-trixie}
 kind=${2:-clients}
 case $kind in
 clients) packages=python3-openstackclient,python3-troveclient name=$suite ;;
-dashboard) packages=openstack-dashboard,python3-trove-dashboard,tempest,trove-tempest-plugin,python3-pymysql name=$suite-dashboard ;;
+dashboard) packages=openstack-dashboard,python3-trove-dashboard,tempest,trove-tempest-plugin,python3-psycopg2,python3-pymysql name=$suite-dashboard ;;
 *) die "client-root.sh knows \"clients\" and \"dashboard\", not \"$kind\"." ;;
 esac
 root=${XDG_CACHE_HOME:-$HOME/.cache}/trove/clients/$name

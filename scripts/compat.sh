@@ -7,8 +7,9 @@ need_root
 make -s tools
 scripts/install-packages.sh test
 COMPAT_ROOT=$(scripts/client-root.sh trixie)
-COMPAT_DASHBOARD_ROOT=$(scripts/client-root.sh trixie dashboard)
-export COMPAT_ROOT COMPAT_DASHBOARD_ROOT
+export COMPAT_ROOT
+scripts/client-root.sh bookworm dashboard >/dev/null
+scripts/client-root.sh trixie dashboard >/dev/null
 [ $# = 0 ] || exec scripts/gotest.sh compat -timeout 15m -count=1 ./tests/compat "$@"
 tables=$(mktemp -d)
 trap 'rm -rf "$tables"' EXIT

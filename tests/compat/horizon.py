@@ -307,7 +307,7 @@ def panels():
         module.DISABLED = not found
         if not found:
             absent.append(module.PANEL)
-    return absent
+    return sorted(absent)
 
 
 def views():

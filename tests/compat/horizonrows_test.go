@@ -42,6 +42,10 @@ var horizonRows = []row{
 	{cmd: "press /project/databases/$one/berta/%25/access_detail access grant_access shop", prints: "Granted Access to: shop"},
 	{cmd: "press /project/databases/$one/berta/%25/access_detail access revoke_access second", prints: "Access Revoked to: second"},
 	{cmd: "show /project/databases/$one/berta/%25/access_detail?again", prints: `second\|No.*shop\|Yes`},
+	{cmd: "submit /project/databases/$one/create_user name=carl password=carl-$password host=10.1.2.3", prints: `Created user "carl"`},
+	{cmd: "submit /project/databases/$one/carl/10.1.2.3/edit_user new_host=10.1.2.%", prints: `Updated user "carl"`},
+	{cmd: "press /project/databases/$one/?tab=instance_details__users_tab users delete carl@10.1.2.%", prints: "Deleted User: carl"},
+	{cmd: "show /project/databases/$one/?tab=instance_details__users_tab&again", prints: `anna@%\|\|anna\|%\|shop.*berta@%\|\|berta\|%\|shop\|`},
 	{cmd: "press /project/databases/$one/?tab=instance_details__users_tab users delete berta@%", prints: "Deleted User: berta"},
 	{cmd: "press /project/databases/$one/?tab=instance_details__database_tab databases delete second", prints: "Deleted Database: second"},
 
@@ -69,8 +73,11 @@ var horizonRows = []row{
 	{cmd: "press /project/databases/ databases detach_configuration $one", prints: "Detached Configuration Group: $p-1", until: "$one ACTIVE"},
 	{cmd: "press /project/database_configurations/ configurations delete $group", prints: "Deleted Configuration Group: $p-c"},
 
-	{cmd: "submit /project/databases/$one/edit_instance instance_name=$p-renamed allowed_cidrs=10.0.0.0/8,192.168.0.0/16", prints: `Instance "$p-renamed" successfully updated`, until: "$one ACTIVE"},
-	{cmd: "show /project/databases/$one/edit_instance", prints: "Update Instance"},
+	{
+		cmd:    "submit /project/databases/$one/edit_instance instance_name=$p-renamed allowed_cidrs=10.0.0.0/8,192.168.0.0/16",
+		prints: `Instance "$p-renamed" successfully updated`, until: "$one ACTIVE",
+	},
+	{cmd: "show /project/databases/$one/?renamed", prints: "$p-renamed.*10.0.0.0/8.*192.168.0.0/16"},
 	{cmd: "submit /project/databases/$one/edit_instance instance_name=$p-1", prints: `Instance "$p-1" successfully updated`, until: "$one ACTIVE"},
 	{cmd: "submit /project/databases/$one/resize_volume new_size=1", fails: "New size for volume must be greater"},
 	{cmd: "submit /project/databases/$one/resize_volume new_size=2", prints: "Resizing volume", until: "$one ACTIVE"},

@@ -110,10 +110,23 @@ func (d *Deployment) servers(r *http.Request) (any, error) {
 			return nil, err
 		}
 		if name := r.URL.Query().Get("name"); name == "" || name == i.Name {
-			all = append(all, object{"id": m.ID, "name": i.Name, "status": "ACTIVE", "tenant_id": i.ProjectID, "flavor": object{"id": m.FlavorID}})
+			all = append(all, serverBody(m, i))
 		}
 	}
 	return object{"servers": all}, nil
+}
+
+// serverBody has all that Tempest's schema of a server demands.
+func serverBody(m cloud.Machine, i trove.Instance) object {
+	created := i.Created.UTC().Format("2006-01-02T15:04:05Z")
+	return object{
+		"id": m.ID, "name": i.Name, "status": "ACTIVE", "tenant_id": i.ProjectID, "user_id": "trove", "created": created, "updated": created, "hostId": "",
+		"image": object{"id": m.ImageID, "links": []object{}}, "flavor": object{"id": m.FlavorID, "links": []object{}}, "links": []object{},
+		"metadata": object{}, "addresses": object{}, "accessIPv4": "", "accessIPv6": "", "progress": 0, "config_drive": "", "key_name": nil,
+		"OS-DCF:diskConfig": "MANUAL", "OS-EXT-AZ:availability_zone": "nova", "OS-EXT-STS:power_state": 1, "OS-EXT-STS:task_state": nil,
+		"OS-EXT-STS:vm_state": "active", "OS-SRV-USG:launched_at": created, "OS-SRV-USG:terminated_at": nil,
+		"os-extended-volumes:volumes_attached": []object{}, "security_groups": []object{},
+	}
 }
 
 func (d *Deployment) networks(r *http.Request) (any, error) {
