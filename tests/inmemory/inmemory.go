@@ -82,7 +82,7 @@ func (d *Deployment) start(ctx context.Context, accounts []Account) (err error) 
 		return err
 	}
 	d.ends = append(d.ends, d.store.Close)
-	if err := d.store.InTx(ctx, putDatastore); err != nil {
+	if err := d.store.InTx(ctx, PutDatastore); err != nil {
 		return err
 	}
 	keys, err := grant.Open(filepath.Join(d.dir, "grants.json"), clock.System{})
@@ -104,7 +104,8 @@ func (d *Deployment) start(ctx context.Context, accounts []Account) (err error) 
 	return d.serve(ctx, keys, kept, accounts)
 }
 
-func putDatastore(ctx context.Context, tx store.Tx) error {
+// PutDatastore writes the one datastore with its version and parameters.
+func PutDatastore(ctx context.Context, tx store.Tx) error {
 	return errors.Join(
 		tx.PutDatastore(ctx, trove.Datastore{ID: DatastoreID, Name: Datastore, DefaultVersionID: VersionID}),
 		tx.PutDatastoreVersion(ctx, trove.DatastoreVersion{
@@ -114,8 +115,8 @@ func putDatastore(ctx context.Context, tx store.Tx) error {
 		tx.ReplaceParameters(ctx, VersionID, enginefake.New().Parameters()))
 }
 
-// apiEngines is what the API knows of the one engine.
-func apiEngines() map[string]api.Engine {
+// Engines is what the API knows of the one engine.
+func Engines() map[string]api.Engine {
 	e := enginefake.New()
 	return map[string]api.Engine{enginefake.Manager: {
 		Capabilities: e.Info().Capabilities, Parameters: e.Parameters(),
@@ -147,7 +148,7 @@ func (d *Deployment) serve(ctx context.Context, keys *grant.Keyring, kept *mem.S
 		Store: d.store, Auth: id, Policy: rules, Guests: guestapi.NewClient(conn), Catalog: d.cloud, Sealer: Sealer{}, Clock: clock.System{}, Log: log,
 		Wake:    func(ctx context.Context) { _ = conn.Publish(ctx, guestapi.WakeSubject, nil) }, // it looks every second by itself
 		Objects: kept, Grants: grant.NewIssuer(keys, d.store, urls, clock.System{}),
-		Region: Region, DefaultDatastore: Datastore, PublicEndpoint: d.URL, Rates: rates(), Engines: apiEngines(),
+		Region: Region, DefaultDatastore: Datastore, PublicEndpoint: d.URL, Rates: Rates(), Engines: Engines(),
 	})
 	if err != nil {
 		return errors.Join(err, listener.Close())
@@ -169,8 +170,8 @@ func (d *Deployment) serve(ctx context.Context, keys *grant.Keyring, kept *mem.S
 	return nil
 }
 
-// rates are limits that no test reaches, and that clients are told of.
-func rates() map[string]int {
+// Rates are limits that no test reaches, and that clients are told of.
+func Rates() map[string]int {
 	all := map[string]int{}
 	for _, verb := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete} {
 		all[verb] = 1_000_000
