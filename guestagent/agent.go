@@ -77,6 +77,7 @@ type Agent struct {
 	waiting chan struct{} // short commands that run or wait
 
 	configuring sync.Mutex // held by the command that changes parameters
+	samples     sampler
 
 	mu    sync.Mutex
 	queue []guestapi.Request
@@ -143,6 +144,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	})
 	parts.Go(func() { a.runQueue(ctx) })
 	parts.Go(func() { a.live(ctx) })
+	parts.Go(func() { a.watchDrift(ctx) })
 	parts.Go(func() {
 		select {
 		case <-a.replaced:
