@@ -61,7 +61,7 @@ func (s *Storage) concerns(i *trove.Instance, now time.Time) bool {
 	}
 	due := growthDue(i)
 	return st.Operation != "" || st.Alarm.Next(i.Guest.VolumeUsed, i.Guest.VolumeTotal) != st.Alarm ||
-		!due && st.Refusal != "" || due && rested(st, now)
+		!due && st.Refusal != "" || due && rested(i, now)
 }
 
 func growthDue(i *trove.Instance) bool {
@@ -69,12 +69,13 @@ func growthDue(i *trove.Instance) bool {
 	return a != nil && a.Due(i.Guest.VolumeUsed, i.Guest.VolumeTotal)
 }
 
-func rested(st *trove.Storage, now time.Time) bool {
+// rested reports whether the last attempt is long ago, and the usage was measured after the last change of the instance: that may have been a growth.
+func rested(i *trove.Instance, now time.Time) bool {
 	pause := trove.AutoscalePause
-	if st.Alarm == trove.StorageFull {
+	if i.Storage.Alarm == trove.StorageFull {
 		pause = fullPause
 	}
-	return now.Sub(st.Tried) >= pause
+	return now.Sub(i.Storage.Tried) >= pause && i.Guest.SeenAt.After(i.Updated)
 }
 
 // ReconcileOne looks at one instance's volume.
@@ -195,7 +196,7 @@ func (v *volume) grow(ctx context.Context, refusal error) (bool, error) {
 	if refusal != nil {
 		return false, v.refused(ctx, trove.MessageOf(refusal))
 	}
-	if !rested(st, v.now) {
+	if !rested(v.i, v.now) {
 		return false, nil
 	}
 	next := st.Autoscale.Next(v.i.VolumeSize)
