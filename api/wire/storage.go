@@ -14,9 +14,9 @@ type Storage struct {
 	Alarm      string `json:"alarm"`       // "", "high" or "full"
 	AlarmSince *Time  `json:"alarm_since"` // null without an alarm
 
-	Autoscale   *Autoscale `json:"autoscale"`    // null: it grows when somebody asks for it
-	LastAttempt *Time      `json:"last_attempt"` // when it was last to grow by itself
-	Refusal     string     `json:"refusal"`      // why that did not come to its end
+	Autoscale   *Autoscale `json:"autoscale,omitempty"` // absent: it grows when somebody asks for it
+	LastAttempt *Time      `json:"last_attempt"`        // when it was last to grow by itself
+	Refusal     string     `json:"refusal"`             // why that did not come to its end
 }
 
 // AutoscaleBody is the body of PUT /instances/{id}/storage/autoscale.
