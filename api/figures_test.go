@@ -107,7 +107,7 @@ func TestMetricsAreReadByPrometheus(t *testing.T) {
 		got["trove_instance_scrape_left_out"] != 7 {
 		t.Errorf("a guest speaks for the control plane: %v", got)
 	}
-	w.guests.fakeFigures.err = trove.Errorf(trove.KindUnavailable, "away")
+	w.guests.err = trove.Errorf(trove.KindUnavailable, "away")
 	if got = parsed(t, w.must(t, http.StatusOK, "member", http.MethodGet, metricsPath, "", nil)); got["trove_instance_scrape_success"] != 0 || got["trove_instance_up"] != 1 {
 		t.Errorf("a guest that does not answer: %v", got)
 	}
@@ -203,7 +203,7 @@ func TestDriftIsShownBesideTheDefaults(t *testing.T) {
 	if diff := cmp.Diff([]wire.Difference{{Name: "max_connections", Wanted: "500", Actual: "5"}}, read().Drift); diff != "" {
 		t.Error(diff)
 	}
-	w.guests.fakeFigures.err = trove.Errorf(trove.KindUnavailable, "away")
+	w.guests.err = trove.Errorf(trove.KindUnavailable, "away")
 	if got := read(); len(got.Configuration) == 0 {
 		t.Errorf("without the guest: %+v", got)
 	}

@@ -40,29 +40,18 @@ func scrapeToken(h http.Header) string {
 func (s *server) serveScrape(ctx context.Context, w *recorder, r *http.Request, path, token string) error {
 	project, path, _ := strings.Cut(path, "/")
 	op, ps, ok := s.match(r.Method, "/"+path)
-	id := ps.get("instance")
-	if !ok || op.ID != "showMetrics" || !trove.ValidID(id) {
+	if !ok || op.ID != "showMetrics" {
 		s.writeUnauthenticated(ctx, w)
 		return nil
 	}
-	known, err := s.cfg.Store.ScrapeToken(ctx, id)
-	if err != nil && !trove.IsNotFound(err) {
-		return fmt.Errorf("read the scrape token: %w", err)
-	}
-	if err != nil || subtle.ConstantTimeCompare([]byte(known.Hash), []byte(scrapeHash(token))) != 1 {
+	c := &call{req: r, header: w.Header(), params: ps, base: s.linkBase(r)}
+	if err := s.scrapes(ctx, c, project, token); err != nil {
+		if trove.KindOf(err) != trove.KindUnauthorized {
+			return err
+		}
 		s.writeUnauthenticated(ctx, w)
 		return nil
 	}
-	c := &call{req: r, header: w.Header(), caller: identity.Caller{UserID: known.UserID}, params: ps, base: s.linkBase(r)}
-	c.instance, err = s.cfg.Store.Instance(ctx, id)
-	if err != nil && !trove.IsNotFound(err) {
-		return fmt.Errorf("read the instance: %w", err)
-	}
-	if named, bad := url.PathUnescape(project); err != nil || bad != nil || named != c.instance.ProjectID {
-		s.writeUnauthenticated(ctx, w)
-		return nil
-	}
-	c.project, c.caller.ProjectID = c.instance.ProjectID, c.instance.ProjectID
 	w.project, w.op = c.project, op.ID
 	if retry, limit, ok := s.rates.take(c.project, r.Method, s.cfg.Clock.Now()); !ok {
 		s.writeRateLimited(ctx, w, r.Method, limit, retry)
@@ -75,6 +64,37 @@ func (s *server) serveScrape(ctx context.Context, w *recorder, r *http.Request, 
 	if st, ok := out.(stream); ok {
 		st.write(ctx, w)
 	}
+	return nil
+}
+
+// errNoScrape says that a scrape token does not fit.
+var errNoScrape = trove.Errorf(trove.KindUnauthorized, "The scrape token is not valid.")
+
+// scrapes finds the instance that a scrape token is for, or returns errNoScrape.
+func (s *server) scrapes(ctx context.Context, c *call, project, token string) error {
+	id := c.params.get("instance")
+	if !trove.ValidID(id) {
+		return errNoScrape
+	}
+	known, err := s.cfg.Store.ScrapeToken(ctx, id)
+	if trove.IsNotFound(err) || err == nil && subtle.ConstantTimeCompare([]byte(known.Hash), []byte(scrapeHash(token))) != 1 {
+		return errNoScrape
+	}
+	if err != nil {
+		return fmt.Errorf("read the scrape token: %w", err)
+	}
+	c.instance, err = s.cfg.Store.Instance(ctx, id)
+	if trove.IsNotFound(err) {
+		return errNoScrape
+	}
+	if err != nil {
+		return fmt.Errorf("read the instance: %w", err)
+	}
+	c.project = c.instance.ProjectID
+	if named, err := url.PathUnescape(project); err != nil || named != c.project {
+		return errNoScrape
+	}
+	c.caller = identity.Caller{UserID: known.UserID, ProjectID: c.project}
 	return nil
 }
 

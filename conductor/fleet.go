@@ -64,16 +64,17 @@ func NewFleet(c FleetConfig) (*Fleet, error) {
 
 // Run asks the guests until the context ends, and returns nil.
 func (f *Fleet) Run(ctx context.Context) error {
-	for {
+	for ctx.Err() == nil {
 		if f.cfg.Series > 0 {
 			if err := f.Once(ctx); err != nil && ctx.Err() == nil {
 				f.cfg.Log.WarnContext(ctx, "guests were not measured", "err", err)
 			}
 		}
 		if clock.Sleep(ctx, f.cfg.Interval) != nil {
-			return nil
+			break
 		}
 	}
+	return nil
 }
 
 // Once asks every guest whose database answers.

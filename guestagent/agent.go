@@ -76,8 +76,9 @@ type Agent struct {
 	slots   chan struct{} // short commands that run
 	waiting chan struct{} // short commands that run or wait
 
-	configuring sync.Mutex // held by the command that changes parameters
-	samples     sampler
+	configuring  sync.Mutex // held by the command that changes parameters
+	certificates sync.Mutex // held by the commands about the database's certificate
+	samples      sampler
 
 	mu    sync.Mutex
 	queue []guestapi.Request

@@ -44,6 +44,7 @@ type Reader interface {
 	Modules
 	Clusters
 	ConfigurationReader
+	CertificateReader
 	IdempotentCallReader
 	AuditReader
 	ScrapeTokenReader
@@ -111,6 +112,7 @@ type Tx interface {
 	ModulesTx
 	ClustersTx
 	ConfigurationWriter
+	CertificateWriter
 	IdempotentCalls
 	Audit
 	ScrapeTokens

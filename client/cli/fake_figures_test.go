@@ -2,11 +2,28 @@ package cli_test
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"sync/atomic"
 
 	"github.com/trove-dbaas/trove/api/wire"
 )
+
+// withFigures adds the stories of storage, metrics and the tail of a log.
+func withFigures(stories map[string][]string) map[string][]string {
+	maps.Copy(stories, map[string][]string{
+		"instance_storage":             {"instance storage shop -f *", "instance storage " + oldID + " -c autoscale -f value"},
+		"instance_autoscale":           {"instance autoscale shop --threshold 80 --step 5 --max 100", "instance autoscale shop --max 100 --step 20%", "instance autoscale shop --off"},
+		"instance_metrics":             {"instance metrics shop"},
+		"instance_statements":          {"instance statements shop -f *", "instance statements shop --limit 3"},
+		"instance_scrape-token_create": {"instance scrape-token create shop -f *"},
+		"instance_scrape-token_show":   {"instance scrape-token show shop -f *"},
+		"instance_scrape-token_revoke": {"instance scrape-token revoke shop"},
+		"configuration_drift":          {"configuration drift shop -f *"},
+		"log_tail":                     {"log tail shop error", "log tail shop error -n 1", "log tail shop error --published", "log tail shop error --published --lines 1"},
+	})
+	return stories
+}
 
 // figures are storage, metrics and the tail of a log.
 func (f *fakeAPI) figures(at string) {

@@ -62,13 +62,14 @@ func checkMetrics(t *testing.T, all []engine.Metric) {
 	}
 	seen, kinds := map[string]bool{}, map[string]string{}
 	for _, m := range all {
-		id := m.Name
+		labels := make([]string, 0, len(m.Labels))
 		for _, name := range slices.Sorted(maps.Keys(m.Labels)) {
-			id += fmt.Sprintf(",%s=%q", name, m.Labels[name])
+			labels = append(labels, fmt.Sprintf("%s=%q", name, m.Labels[name]))
 			if !labelName.MatchString(name) || strings.HasPrefix(name, "__") {
 				t.Errorf("%s: the label %q is none", m.Name, name)
 			}
 		}
+		id := m.Name + "{" + strings.Join(labels, ",") + "}"
 		kind := fmt.Sprint(m.Counter, m.Help)
 		switch {
 		case !metricName.MatchString(m.Name):

@@ -148,6 +148,7 @@ func setup(t testing.TB) enginetest.Setup {
 			var one int
 			return db.QueryRowContext(ctx, "SELECT 1").Scan(&one)
 		},
+		Shown: shown,
 		Set: func(ctx context.Context, l engine.Layout, password trove.Secret, name, value string) error {
 			db := client(t, l, "root", password, "")
 			defer func() { _ = db.Close() }()

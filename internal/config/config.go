@@ -16,7 +16,6 @@ import (
 	"time"
 
 	trove "github.com/trove-dbaas/trove"
-	"github.com/trove-dbaas/trove/guestapi"
 )
 
 // Config is the whole configuration.
@@ -231,14 +230,8 @@ func (c Config) Check() error {
 	if err := c.API.check(); err != nil {
 		return err
 	}
-	if c.Metrics.InstanceInterval < 0 || c.Metrics.InstanceInterval > 0 && c.Metrics.InstanceInterval < 5*time.Second {
-		return fmt.Errorf("metrics.instance_interval: %s is not 0, and shorter than 5s", c.Metrics.InstanceInterval)
-	}
-	if c.Metrics.InstanceSeries < 0 || c.Metrics.InstanceSeries > guestapi.MaxSeries {
-		return fmt.Errorf("metrics.instance_series: %d is not a number from 0 to %d", c.Metrics.InstanceSeries, guestapi.MaxSeries)
-	}
-	if m, err := netip.ParseAddrPort(c.Metrics.Listen); c.Metrics.Listen != "" && (err != nil || !m.Addr().IsLoopback()) {
-		return fmt.Errorf("metrics.listen: %q is not a loopback address with a port", c.Metrics.Listen)
+	if err := c.Metrics.check(); err != nil {
+		return err
 	}
 	for name, cidr := range map[string]string{"local.management_cidr": c.Local.ManagementCIDR, "local.tenant_cidr": c.Local.TenantCIDR} {
 		if cidr == "" {

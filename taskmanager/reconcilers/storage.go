@@ -124,11 +124,11 @@ func (s *Storage) look(ctx context.Context, id string, refusal error) (begun boo
 
 // volume is one instance's volume in a transaction. What it changes of the instance is written in the end.
 type volume struct {
-	cfg  Config
-	tx   store.Tx
-	i    *trove.Instance
-	now  time.Time
-	was  trove.Storage
+	cfg Config
+	tx  store.Tx
+	i   *trove.Instance
+	now time.Time
+	was trove.Storage
 }
 
 func (v *volume) say(ctx context.Context, kind, format string, args ...any) error {

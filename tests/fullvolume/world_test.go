@@ -95,7 +95,7 @@ func newWorld(t *testing.T, p *product) *world {
 			t.Error(err)
 		}
 	})
-	if err := errors.Join(os.Chmod(w.layout.Data, 0o755), os.MkdirAll(w.layout.State, 0o700)); err != nil { //nolint:gosec // the engine's account has to get through
+	if err := errors.Join(os.Chmod(w.layout.Data, 0o755), os.MkdirAll(w.layout.State, 0o700)); err != nil {
 		t.Fatal(err)
 	}
 	broker := membus.New()
