@@ -47,6 +47,7 @@ type Reader interface {
 	CertificateReader
 	IdempotentCallReader
 	AuditReader
+	ScrapeTokenReader
 
 	// Instance returns a living instance with its guest's state joined.
 	Instance(ctx context.Context, id string) (trove.Instance, error)
@@ -115,6 +116,7 @@ type Tx interface {
 	IdempotentCalls
 	Holds
 	Audit
+	ScrapeTokens
 
 	InsertInstance(ctx context.Context, i trove.Instance) error
 	// UpdateInstance reads the instance, lets change alter it and writes every column but id, project and guest state. Updated is

@@ -65,6 +65,7 @@ type controllers struct {
 
 	taskmanager *taskmanager.Manager
 	conductor   *conductor.Conductor
+	fleet       *conductor.Fleet // nil: there is no page of all instances
 	handler     http.Handler
 
 	apiListeners    []net.Listener   // the first one is api.listen
@@ -305,8 +306,19 @@ func (c *controllers) openConductor(ctx context.Context) (err error) {
 	if c.taskmanager != nil {
 		wake = c.taskmanager.Wake
 	}
-	c.conductor, err = conductor.New(conductor.Config{
+	if c.conductor, err = conductor.New(conductor.Config{
 		Store: c.store, Conn: c.reports, Clock: c.clock, Log: c.log, Metrics: c.metrics, Wake: wake,
+	}); err != nil || c.cfg.Metrics.InstanceInterval == 0 {
+		return err
+	}
+	if c.requests == nil { // a conductor alone has only listened so far
+		if c.requests, err = c.connect(ctx, "requests"); err != nil {
+			return err
+		}
+	}
+	c.fleet, err = conductor.NewFleet(conductor.FleetConfig{
+		Store: c.store, Guests: guestapi.NewClient(c.requests), Clock: c.clock, Log: c.log,
+		Interval: c.cfg.Metrics.InstanceInterval, Series: c.cfg.Metrics.InstanceSeries,
 	})
 	return err
 }

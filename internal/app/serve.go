@@ -31,6 +31,9 @@ func (c *controllers) serve(ctx context.Context, ready func(url string)) error {
 	run("memory", trimMemory)
 	if c.runs.Conductor {
 		run("conductor", c.conductor.Run)
+		if c.fleet != nil {
+			run("metrics of instances", c.fleet.Run)
+		}
 	}
 	if c.runs.Taskmanager {
 		run("taskmanager", c.taskmanager.Run)
