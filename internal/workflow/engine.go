@@ -36,6 +36,8 @@ type Config struct {
 	// Alone says that no other engine works on the store: a lock keeps others away. What an engine that died held is then taken over soon after the
 	// start; otherwise it is due when its leases end.
 	Alone bool
+	// Pause says that nothing may be claimed now: what runs goes on. nil: never.
+	Pause func() bool
 	// Wake tells the engines of other processes that there is work; nil: there are none, or they poll.
 	Wake func(ctx context.Context)
 }
@@ -216,6 +218,9 @@ func (e *Engine) takeOver(ctx context.Context) {
 
 // dispatch starts what is due and reports whether there may be more at once. A project that has its share of the workers waits.
 func (e *Engine) dispatch(ctx context.Context, wg *sync.WaitGroup) (more bool, err error) {
+	if e.cfg.Pause != nil && e.cfg.Pause() {
+		return false, nil
+	}
 	limit := candidates
 	for {
 		due, err := e.due(ctx, limit)
