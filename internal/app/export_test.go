@@ -10,6 +10,7 @@ import (
 	"github.com/trove-dbaas/trove/bus/natsbus/server"
 	"github.com/trove-dbaas/trove/identity"
 	"github.com/trove-dbaas/trove/internal/clock"
+	"github.com/trove-dbaas/trove/internal/clockwatch"
 	"github.com/trove-dbaas/trove/internal/config"
 	"github.com/trove-dbaas/trove/internal/keyfile"
 	"github.com/trove-dbaas/trove/store/sqlstore"
@@ -62,4 +63,11 @@ func (b Brokers) Gateways() ([]string, error) { return b.b.gateways() }
 // OwnCloud claims the local cloud for this machine.
 func OwnCloud(ctx context.Context, cfg config.Config, s *sqlstore.Store) error {
 	return (&controllers{cfg: cfg, store: s}).ownCloud(ctx)
+}
+
+// OpenClocks compares the clocks at the start of a process.
+func OpenClocks(ctx context.Context, cfg config.Config, s *sqlstore.Store, now clock.Clock) (*clockwatch.Watch, error) {
+	c := &controllers{cfg: cfg, store: s, clock: now, log: slog.New(slog.DiscardHandler), metrics: prometheus.NewRegistry()}
+	err := c.openClocks(ctx)
+	return c.clocks, err
 }

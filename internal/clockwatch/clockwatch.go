@@ -138,18 +138,18 @@ func (w *Watch) tell(ctx context.Context, ahead time.Duration) {
 // Run compares the clocks regularly until ctx ends.
 func (w *Watch) Run(ctx context.Context) error {
 	failed := false
-	for {
-		pause := every
+	pause := func() time.Duration {
 		if failed || w.Stopped() {
-			pause = again
+			return again
 		}
-		if clock.Sleep(ctx, pause) != nil {
-			return nil
-		}
+		return every
+	}
+	for clock.Sleep(ctx, pause()) == nil {
 		err := w.Look(ctx)
 		if err != nil && ctx.Err() == nil && !failed {
 			w.cfg.Log.WarnContext(ctx, "the clocks of this host and the database could not be compared", "err", err)
 		}
 		failed = err != nil
 	}
+	return nil
 }

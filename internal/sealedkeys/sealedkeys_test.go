@@ -14,6 +14,7 @@ import (
 	"time"
 
 	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/internal/clock"
 	"github.com/trove-dbaas/trove/internal/keyfile"
 	"github.com/trove-dbaas/trove/internal/sealedkeys"
 	"github.com/trove-dbaas/trove/secrets"
@@ -148,7 +149,9 @@ func TestAnotherProcessSeesAChange(t *testing.T) {
 		if time.Now().After(end) {
 			t.Fatal("it does not")
 		}
-		time.Sleep(20 * time.Millisecond)
+		if err := clock.Sleep(t.Context(), 20*time.Millisecond); err != nil {
+			t.Fatal(err)
+		}
 	}
 	stop()
 	if err := <-ended; err != nil {

@@ -181,7 +181,10 @@ func (e *Engine) Run(ctx context.Context) error {
 	poll := time.NewTicker(e.cfg.Poll)
 	defer poll.Stop()
 	for {
-		more, err := e.dispatch(ctx, &wg)
+		more, err := false, error(nil)
+		if e.cfg.Pause == nil || !e.cfg.Pause() {
+			more, err = e.dispatch(ctx, &wg)
+		}
 		if err != nil && ctx.Err() == nil {
 			e.cfg.Log.WarnContext(ctx, "due operations not read", "err", err)
 		}
@@ -218,9 +221,6 @@ func (e *Engine) takeOver(ctx context.Context) {
 
 // dispatch starts what is due and reports whether there may be more at once. A project that has its share of the workers waits.
 func (e *Engine) dispatch(ctx context.Context, wg *sync.WaitGroup) (more bool, err error) {
-	if e.cfg.Pause != nil && e.cfg.Pause() {
-		return false, nil
-	}
 	limit := candidates
 	for {
 		due, err := e.due(ctx, limit)
