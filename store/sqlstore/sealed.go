@@ -25,6 +25,7 @@ func SealedColumns() []SealedColumn {
 		{"idempotent_call", "id", "answer"},
 		{"module", "id", "contents"},
 		{"key_material", "name", "content"},
+		{"engine_authority", "id", "sealed_key"},
 	}
 }
 
