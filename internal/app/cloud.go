@@ -103,6 +103,9 @@ func (c *controllers) openCatalog(ctx context.Context) (err error) {
 	if c.outer != nil {
 		return c.openOuter(ctx)
 	}
+	if err := c.cloudHere(ctx); err != nil {
+		return err
+	}
 	stop, warn, err := marks(c.cfg.Local)
 	if err != nil {
 		return err

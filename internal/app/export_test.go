@@ -65,6 +65,11 @@ func OwnCloud(ctx context.Context, cfg config.Config, s *sqlstore.Store) error {
 	return (&controllers{cfg: cfg, store: s}).ownCloud(ctx)
 }
 
+// CloudHere looks whether an api may work with the local cloud of this machine.
+func CloudHere(ctx context.Context, cfg config.Config, s *sqlstore.Store) error {
+	return (&controllers{cfg: cfg, store: s}).cloudHere(ctx)
+}
+
 // OpenClocks compares the clocks at the start of a process.
 func OpenClocks(ctx context.Context, cfg config.Config, s *sqlstore.Store, now clock.Clock) (*clockwatch.Watch, error) {
 	c := &controllers{cfg: cfg, store: s, clock: now, log: slog.New(slog.DiscardHandler), metrics: prometheus.NewRegistry()}

@@ -176,12 +176,33 @@ func (c *controllers) ownCloud(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if other != "" {
-		return trove.Errorf(trove.KindConflict,
-			"The databases of this deployment are on another machine, %s, and the local cloud has one taskmanager, which runs there. Run `trove serve api` and `trove serve conductor` here. "+
-				"If the disk with the databases was moved to this machine, say so with `trove manage adopt-cloud`.", other)
+	return elsewhere("taskmanager", other)
+}
+
+// elsewhere says that a component of the local cloud belongs onto another machine; "": onto this one.
+func elsewhere(component, other string) error {
+	if other == "" {
+		return nil
 	}
-	return nil
+	return trove.Errorf(trove.KindConflict,
+		"The databases of this deployment are on another machine, %s, with the images and networks of the local cloud: trove-%s runs there. Here `trove serve conductor` can run. "+
+			"If the disk with the databases was moved to this machine, say so with `trove manage adopt-cloud`.", other, component)
+}
+
+// cloudHere refuses an api on another machine than the one that has the local cloud: it reads its images and networks.
+func (c *controllers) cloudHere(ctx context.Context) error {
+	if c.cfg.Store.URL == "" {
+		return nil
+	}
+	id, err := machineID(c.cfg.State)
+	if err != nil {
+		return err
+	}
+	machine, name, err := c.store.CloudMachine(ctx)
+	if err != nil || machine == "" || machine == id {
+		return err
+	}
+	return elsewhere("api", name)
 }
 
 // AdoptCloud says that the databases of the deployment are on this machine now.

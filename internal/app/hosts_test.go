@@ -217,6 +217,9 @@ func TestTheCloudOfAnotherMachineIsNotTaken(t *testing.T) {
 	a, b := config.Default(), config.Default()
 	a.State, b.State = t.TempDir(), t.TempDir()
 	a.Store.URL, b.Store.URL = "postgresql://x@y/z", "postgresql://x@y/z"
+	if err := app.CloudHere(t.Context(), b, st); err != nil {
+		t.Errorf("an api before any taskmanager: %v", err)
+	}
 	for range 2 {
 		if err := app.OwnCloud(t.Context(), a, st); err != nil {
 			t.Fatal(err)
@@ -225,5 +228,11 @@ func TestTheCloudOfAnotherMachineIsNotTaken(t *testing.T) {
 	err = app.OwnCloud(t.Context(), b, st)
 	if trove.KindOf(err) != trove.KindConflict || !strings.Contains(trove.MessageOf(err), a.State) || !strings.Contains(trove.MessageOf(err), "adopt-cloud") {
 		t.Errorf("another machine: %v", err)
+	}
+	if err := app.CloudHere(t.Context(), a, st); err != nil {
+		t.Errorf("an api beside the taskmanager: %v", err)
+	}
+	if err := app.CloudHere(t.Context(), b, st); trove.KindOf(err) != trove.KindConflict || !strings.Contains(trove.MessageOf(err), "trove-api runs there") {
+		t.Errorf("an api on another machine: %v", err)
 	}
 }

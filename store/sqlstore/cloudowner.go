@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 )
 
 // ClaimCloud makes a machine the one that the deployment's local cloud is on, if none is, or with force whichever is. It returns the name of the one that it is
@@ -27,6 +28,18 @@ func (s *Store) ClaimCloud(ctx context.Context, machine, name string, force bool
 		return nil
 	})
 	return other, err
+}
+
+// CloudMachine returns the machine that the local cloud is on with its name for people, "" before any has claimed it.
+func (s *Store) CloudMachine(ctx context.Context) (machine, name string, err error) {
+	err = s.run.row(ctx, []any{&machine, &name}, `SELECT machine, name FROM cloud_owner WHERE id='cloud'`)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", "", nil
+	}
+	if err != nil {
+		return "", "", fmt.Errorf("look where the local cloud is: %w", err)
+	}
+	return machine, name, nil
 }
 
 // forgetCloud lets the next machine have the local cloud: after a restore it is where the restored files are.

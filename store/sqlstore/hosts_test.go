@@ -84,6 +84,9 @@ func TestAControllerIsKeptAsItSays(t *testing.T) {
 func TestTheCloudHasOneMachine(t *testing.T) {
 	everywhere(t, func(t *testing.T, open func() *sqlstore.Store) {
 		s := open()
+		if machine, name, err := s.CloudMachine(t.Context()); machine != "" || name != "" || err != nil {
+			t.Errorf("before: %q %q, %v", machine, name, err)
+		}
 		for _, step := range []struct {
 			machine string
 			force   bool
@@ -95,6 +98,9 @@ func TestTheCloudHasOneMachine(t *testing.T) {
 			if other != step.other || err != nil {
 				t.Errorf("%+v: %q, %v", step, other, err)
 			}
+		}
+		if machine, name, err := s.CloudMachine(t.Context()); machine != "2" || name != "host 2" || err != nil {
+			t.Errorf("it is on %q %q, %v", machine, name, err)
 		}
 		if _, err := s.AfterRestore(t.Context(), "restored", storetest.Start); err != nil {
 			t.Fatal(err)

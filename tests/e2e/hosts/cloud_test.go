@@ -125,7 +125,7 @@ func call[R any](ctx context.Context, c remoteCloud, name string, args any) (val
 	if err != nil {
 		return value, fmt.Errorf("cloud: %w", err)
 	}
-	defer res.Body.Close() //nolint:errcheck // it was read
+	defer res.Body.Close()
 	var a reply
 	if err := json.NewDecoder(res.Body).Decode(&a); err != nil {
 		return value, fmt.Errorf("cloud: %w", err)
@@ -152,6 +152,7 @@ func (c remoteCloud) EnsureMachine(ctx context.Context, s cloud.MachineSpec) (cl
 func (c remoteCloud) FindMachine(ctx context.Context, id string) (cloud.Machine, error) {
 	return call[cloud.Machine](ctx, c, "FindMachine", id)
 }
+
 func (c remoteCloud) StopMachine(ctx context.Context, id string) error {
 	return do(ctx, c, "StopMachine", id)
 }
@@ -179,6 +180,7 @@ func (c remoteCloud) EnsureVolume(ctx context.Context, s cloud.VolumeSpec) (clou
 func (c remoteCloud) FindVolume(ctx context.Context, id string) (cloud.Volume, error) {
 	return call[cloud.Volume](ctx, c, "FindVolume", id)
 }
+
 func (c remoteCloud) RemoveVolume(ctx context.Context, id string) error {
 	return do(ctx, c, "RemoveVolume", id)
 }
@@ -206,6 +208,7 @@ func (c remoteCloud) Networks(ctx context.Context) ([]cloud.Network, error) {
 func (c remoteCloud) EnsureName(ctx context.Context, id string, a []trove.Address) (string, error) {
 	return call[string](ctx, c, "EnsureName", nameArgs{id, a})
 }
+
 func (c remoteCloud) RemoveName(ctx context.Context, id string) error {
 	return do(ctx, c, "RemoveName", id)
 }

@@ -6,7 +6,6 @@
 package hosts_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -55,26 +54,28 @@ const (
 )
 
 func TestMain(m *testing.M) {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-	defer stop()
-	var err error
-	switch component, guest := os.Getenv(componentVariable), os.Getenv(guestVariable); {
-	case component != "":
-		err = control(ctx, component)
-	case guest != "":
-		err = guestapp.Agent(ctx, guestapp.Options{
-			Boot: filepath.Join(guest, "boot.json"), Data: filepath.Join(guest, "data"), Runtime: filepath.Join(guest, "run"), User: "root", Version: "1",
-			Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
-		})
-	default:
-		m.Run()
-		dbserver.StopShared()
-		return
-	}
-	if err != nil {
+	if err := be(m); err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
 		os.Exit(1)
 	}
+}
+
+// be is what the environment says, and the tests if it says nothing.
+func be(m *testing.M) error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	switch component, guest := os.Getenv(componentVariable), os.Getenv(guestVariable); {
+	case component != "":
+		return control(ctx, component)
+	case guest != "":
+		return guestapp.Agent(ctx, guestapp.Options{
+			Boot: filepath.Join(guest, "boot.json"), Data: filepath.Join(guest, "data"), Runtime: filepath.Join(guest, "run"), User: "root", Version: "1",
+			Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		})
+	}
+	m.Run()
+	dbserver.StopShared()
+	return nil
 }
 
 // control is a controller's process.
@@ -306,9 +307,8 @@ type host struct {
 	address string
 	state   string
 
-	mu  sync.Mutex
-	of  map[string]*exec.Cmd
-	out map[string]*bytes.Buffer
+	mu sync.Mutex
+	of map[string]*exec.Cmd
 }
 
 // host makes the nth host, which has nothing but its address.
