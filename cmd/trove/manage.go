@@ -33,7 +33,7 @@ func manageCommand() *cobra.Command {
 	ca := &cobra.Command{Use: "ca", Short: "The certificate authority that guests believe", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
 	ca.AddCommand(caStatusCommand(&o), caRollCommand(&o))
 	key := &cobra.Command{Use: "key", Short: "The master key that seals secrets in the store", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
-	key.AddCommand(keyStatusCommand(&o), keyRotateCommand(&o), keyResealCommand(&o), keyPruneCommand(&o), keyRenewBusCommand(&o))
+	key.AddCommand(keyStatusCommand(&o), keyRotateCommand(&o), keyResealCommand(&o), keyPruneCommand(&o), keyPrepareCommand(&o), keyRenewBusCommand(&o))
 	ca.PersistentFlags().StringVar(&o.master, "master-key", "", "file of the master key, where systemd hands it over to the service")
 	key.PersistentFlags().StringVar(&o.master, "master-key", "", "file of the master key, where systemd hands it over to the service")
 	guest := &cobra.Command{Use: "guest", Short: "Guests that the service does not trust any more", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
@@ -131,6 +131,9 @@ func keyStatusCommand(o *manageOptions) *cobra.Command {
 					}
 					if key.Seals {
 						seals = ", seals"
+					}
+					if key.Next {
+						seals = ", the next one"
 					}
 					fmt.Fprintf(os.Stdout, "key %s: made %s, %d texts%s\n", key.ID, made, key.Texts, seals)
 				}

@@ -27,6 +27,24 @@ func keyRenewBusCommand(o *manageOptions) *cobra.Command {
 	}
 }
 
+func keyPrepareCommand(o *manageOptions) *cobra.Command {
+	return &cobra.Command{
+		Use: "prepare", Short: "Make the next master key for several hosts, before it seals", Args: cobra.NoArgs,
+		Long: "Make the next master key. It opens what is sealed under it, and seals nothing yet: copy the file to every host (and restart the controllers where systemd\n" +
+			"hands it over). Then `trove manage key rotate` puts it to use, and the file is copied once more. Without this step a host would seal what others cannot open.",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return o.withKeys(cmd.Context(), func(k *app.Keys) error {
+				id, err := k.PrepareMasterKey()
+				if err != nil {
+					return err
+				}
+				fmt.Fprintf(os.Stdout, "the next key is %s: copy the file to every host, then `trove manage key rotate`\n", id)
+				return nil
+			})
+		},
+	}
+}
+
 func controllersCommand(o *stateOptions) *cobra.Command {
 	return &cobra.Command{
 		Use: "controllers", Short: "Show the taskmanagers of the deployment with their brokers, and how their clocks go", Args: cobra.NoArgs,

@@ -140,6 +140,7 @@ func (k *Keys) RollCA(ctx context.Context, force bool) (began bool, err error) {
 type MasterKey struct {
 	secretsfile.Key
 	Seals bool
+	Next  bool // it was prepared, and seals from the next rotation on
 	Texts int
 }
 
@@ -152,6 +153,7 @@ func (k *Keys) MasterKeys(ctx context.Context) (keys []MasterKey, unlisted map[s
 	for i, key := range list {
 		keys = append(keys, MasterKey{Key: key, Seals: i == 0})
 	}
+	_, keys[len(keys)-1].Next = secretsfile.Next(list)
 	known := sqlstore.SealedColumns()
 	unlisted = map[string]int{}
 	err = k.store.VisitTexts(ctx, []string{secretsfile.Marker, "v1."}, func(table, column, text string) {
@@ -167,6 +169,15 @@ func (k *Keys) MasterKeys(ctx context.Context) (keys []MasterKey, unlisted map[s
 		}
 	})
 	return keys, unlisted, err
+}
+
+// PrepareMasterKey makes the next master key, which opens and does not seal until the next rotation: hosts get the file before that. It returns its id.
+func (k *Keys) PrepareMasterKey() (string, error) {
+	if _, err := k.masterKeys(); err != nil {
+		return "", err
+	}
+	next, err := secretsfile.Prepare(k.master, k.clock.Now())
+	return next.ID, err
 }
 
 // Rotation is what RotateMasterKey did.
@@ -231,7 +242,7 @@ func (k *Keys) PruneMasterKeys(ctx context.Context) (dropped []string, err error
 	}
 	var kept []error
 	for i, key := range keys {
-		if key.Seals {
+		if key.Seals || key.Next {
 			continue
 		}
 		age := k.clock.Now().Sub(keys[i-1].Made) // replaced when the one above it was made
