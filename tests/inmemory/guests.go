@@ -35,6 +35,10 @@ type Guests struct {
 	objects   guestagent.Objects // nil: guests have no object store
 	boots     atomic.Int64
 
+	// Join is how a guest enrols and joins the bus, and Log what agents say; to be set before the first boot. nil: the bus in memory, and nothing.
+	Join func(ctx context.Context, boot bus.BootData, state string, connected func()) (bus.Conn, error)
+	Log  *slog.Logger
+
 	mu      sync.Mutex
 	running map[string]*guest
 }
@@ -92,16 +96,27 @@ func (g *Guests) agent(ctx context.Context, m *guest, data []byte) error {
 	if err := g.folders(m.layout); err != nil {
 		return err
 	}
-	if err := g.enrol(ctx, m, data); err != nil {
+	join, log := g.Join, g.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	if join == nil {
+		if err := g.enrol(ctx, m, data); err != nil {
+			return err
+		}
+		join = func(_ context.Context, _ bus.BootData, _ string, connected func()) (bus.Conn, error) {
+			connected()
+			return g.broker.Conn("guest"), nil
+		}
+	}
+	var boot bus.BootData
+	if err := json.Unmarshal(data, &boot); err != nil {
 		return err
 	}
 	a, err := guestagent.New(guestagent.Config{
 		Instance: m.instance, BootID: fmt.Sprintf("boot-%d", g.boots.Add(1)), Version: "1", Engine: g.databases.New(), Layout: m.layout,
-		Connect: func(_ context.Context, connected func()) (bus.Conn, error) {
-			connected()
-			return g.broker.Conn("guest"), nil
-		},
-		Objects: g.objects, Timings: timings(), Clock: clock.System{}, Log: slog.New(slog.DiscardHandler),
+		Connect: func(ctx context.Context, connected func()) (bus.Conn, error) { return join(ctx, boot, m.layout.State, connected) },
+		Objects: g.objects, Timings: timings(), Clock: clock.System{}, Log: log,
 	})
 	if err != nil {
 		return err

@@ -102,7 +102,7 @@ func (d *Deployment) start(ctx context.Context) (err error) {
 		return err
 	}
 	d.ends = append(d.ends, d.store.Close)
-	if err := d.store.InTx(ctx, d.putDatastore); err != nil {
+	if err := d.store.InTx(ctx, d.options.Databases.Put); err != nil {
 		return err
 	}
 	keys, err := grant.Open(filepath.Join(d.dir, "grants.json"), clock.System{})
@@ -142,8 +142,12 @@ func (d *Deployment) provider() (cloud.Provider, error) {
 	return r, err
 }
 
-func (d *Deployment) putDatastore(ctx context.Context, tx store.Tx) error {
-	e := d.options.Databases.New()
+// PutDatastore writes the datastore of fake databases with its version and parameters.
+func PutDatastore(ctx context.Context, tx store.Tx) error { return fakes().Put(ctx, tx) }
+
+// Put writes the one datastore with its version and parameters.
+func (b Databases) Put(ctx context.Context, tx store.Tx) error {
+	e := b.New()
 	return errors.Join(
 		tx.PutDatastore(ctx, trove.Datastore{ID: DatastoreID, Name: Datastore, DefaultVersionID: VersionID}),
 		tx.PutDatastoreVersion(ctx, trove.DatastoreVersion{
@@ -153,9 +157,12 @@ func (d *Deployment) putDatastore(ctx context.Context, tx store.Tx) error {
 		tx.ReplaceParameters(ctx, VersionID, e.Parameters()))
 }
 
-// apiEngines is what the API knows of the one engine.
-func (d *Deployment) apiEngines() map[string]api.Engine {
-	e := d.options.Databases.New()
+// Engines is what the API knows of fake databases.
+func Engines() map[string]api.Engine { return fakes().Engines() }
+
+// Engines is what the API knows of the one engine.
+func (b Databases) Engines() map[string]api.Engine {
+	e := b.New()
 	return map[string]api.Engine{e.Info().Manager: {
 		Capabilities: e.Info().Capabilities, Parameters: e.Parameters(),
 		Defaults: func(ram, vcpus int) map[string]string { return e.Defaults(engine.Settings{RAM: ram, VCPUs: vcpus}) },
@@ -188,7 +195,7 @@ func (d *Deployment) serve(ctx context.Context, keys *grant.Keyring, kept *mem.S
 		Store: d.store, Auth: id, Policy: rules, Guests: guestapi.NewClient(conn), Catalog: d.cloud, Sealer: Sealer{}, Clock: clock.System{}, Log: log,
 		Wake:    func(ctx context.Context) { _ = conn.Publish(ctx, guestapi.WakeSubject, nil) }, // it looks every second by itself
 		Objects: kept, Grants: grant.NewIssuer(keys, d.store, urls, clock.System{}),
-		Region: Region, DefaultDatastore: Datastore, PublicEndpoint: d.URL, Rates: rates(), Engines: d.apiEngines(),
+		Region: Region, DefaultDatastore: Datastore, PublicEndpoint: d.URL, Rates: Rates(), Engines: d.options.Databases.Engines(),
 	})
 	if err != nil {
 		return errors.Join(err, listener.Close())
@@ -211,8 +218,8 @@ func (d *Deployment) serve(ctx context.Context, keys *grant.Keyring, kept *mem.S
 	return nil
 }
 
-// rates are limits that no test reaches, and that clients are told of.
-func rates() map[string]int {
+// Rates are limits that no test reaches, and that clients are told of.
+func Rates() map[string]int {
 	all := map[string]int{}
 	for _, verb := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete} {
 		all[verb] = 1_000_000
