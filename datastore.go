@@ -28,6 +28,7 @@ type DatastoreVersion struct {
 // Capabilities are an engine's abilities and facts, loaded with the datastore version from the driver.
 type Capabilities struct {
 	Port              int      `json:"port"`               // the TCP port that clients connect to
+	TLSPort           int      `json:"tls_port,omitempty"` // the TCP port for TLS, where the engine needs one of its own
 	Volume            bool     `json:"volume"`             // data lives on a volume of its own
 	Databases         bool     `json:"databases"`          // has named databases
 	Users             bool     `json:"users"`              // has users that are managed through the API
@@ -42,6 +43,14 @@ type Capabilities struct {
 	Client            []string `json:"client"`             // the engine's own client, for `trove instance connect`
 	// CharacterSets are the character sets that the API accepts, with their collations; empty: the engine alone decides.
 	CharacterSets map[string][]string `json:"character_sets,omitempty"`
+}
+
+// Ports are the TCP ports that clients may connect to.
+func (c Capabilities) Ports() []int {
+	if c.TLSPort == 0 {
+		return []int{c.Port}
+	}
+	return []int{c.Port, c.TLSPort}
 }
 
 // Flavor is a size of machine.
