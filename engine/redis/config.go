@@ -74,6 +74,7 @@ func (p place) fixed(k kept) []option {
 // safe are options that keep clients from what is not theirs.
 var safe = []option{
 	{"daemonize", "no"},
+	{"shutdown-on-sigterm", "nosave force"}, // all is in the append-only file; with a full volume it would not stop
 	{"unixsocketperm", "700"},
 	{"protected-mode", "yes"},
 	{"enable-protected-configs", "no"},
