@@ -77,6 +77,7 @@ var (
 	_ engine.Configurable    = (*Engine)(nil)
 	_ engine.LogSource       = (*Engine)(nil)
 	_ engine.TLSSource       = (*Engine)(nil)
+	_ engine.Certified       = (*Engine)(nil)
 	_ engine.MetricSource    = (*Engine)(nil)
 	_ engine.StatementSource = (*Engine)(nil)
 	_ engine.Upgrader        = (*Engine)(nil)

@@ -19,7 +19,7 @@ type kept struct {
 	Settings   engine.Settings `json:"settings"`
 	Admin      string          `json:"admin"`                // the password of the agent's own account
 	Version    string          `json:"version,omitempty"`    // of the programs that last had the data
-	GivenCert  []byte          `json:"given_cert,omitempty"` // what the instance was made with
+	GivenCert  []byte          `json:"given_cert,omitempty"` // the last one of the service
 	GivenKey   []byte          `json:"given_key,omitempty"`
 	TLS        tlsKept         `json:"tls,omitzero"`
 	TLSBefore  *tlsKept        `json:"tls_before,omitempty"` // what the last change of TLS replaced; nil: nothing to go back to

@@ -193,6 +193,23 @@ func (e *Engine) RollbackTLS(ctx context.Context, l engine.Layout) (restart bool
 	return false, e.changeTLS(ctx, p, k, next)
 }
 
+// UseCertificate implements engine.Certified. Setting a file's name to what it is already makes the server read it again.
+func (e *Engine) UseCertificate(ctx context.Context, l engine.Layout, cert, key []byte) error {
+	if err := checkPair(cert, key); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	p := e.at(l)
+	k, err := p.readKept()
+	if err != nil {
+		return err
+	}
+	next := k
+	next.GivenCert, next.GivenKey = cert, key
+	return e.changeTLS(ctx, p, k, next)
+}
+
 func wantedTLS(c engine.TLSChange) (tlsKept, error) {
 	bad := func(format string, args ...any) (tlsKept, error) {
 		return tlsKept{}, trove.Errorf(trove.KindBadRequest, format, args...)
@@ -222,21 +239,26 @@ func wantedTLS(c engine.TLSChange) (tlsKept, error) {
 // changeTLS keeps what is next and tells the running server. What it refuses, such as a key that its library calls too weak, is as if it had not been asked
 // for. A server that is down takes it up when it starts.
 func (e *Engine) changeTLS(ctx context.Context, p place, before, next kept) error {
-	err := e.takeUpTLS(ctx, p, next)
+	err := e.takeUpTLS(ctx, p, next, stricter(before.TLS, next.TLS))
 	if err == nil || trove.KindOf(err) == trove.KindUnavailable {
 		return nil
 	}
 	undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), dialTimeout)
 	defer cancel()
-	if back := e.takeUpTLS(undo, p, before); back != nil && trove.KindOf(back) != trove.KindUnavailable {
+	if back := e.takeUpTLS(undo, p, before, false); back != nil && trove.KindOf(back) != trove.KindUnavailable {
 		return errors.Join(err, fmt.Errorf("go back to the TLS before: %w", back))
 	}
 	return trove.Wrap(trove.KindBadRequest, err, "The database refuses the certificates.")
 }
 
-// takeUpTLS keeps it, writes what the server reads and tells the running one. Connections that the new mode would not let in are ended, as are all others:
-// which of them came how the server does not say.
-func (e *Engine) takeUpTLS(ctx context.Context, p place, k kept) error {
+// stricter reports whether there may be connections that are not to go on.
+func stricter(before, next tlsKept) bool {
+	return (next.enforced() || next.Off) && (before.Mode != next.Mode || before.Off != next.Off || !bytes.Equal(before.CA, next.CA))
+}
+
+// takeUpTLS keeps it, writes what the server reads and tells the running one. Where connections are to end all of them do: which came how the server does
+// not say.
+func (e *Engine) takeUpTLS(ctx context.Context, p place, k kept, end bool) error {
 	if err := p.writeKept(k); err != nil {
 		return err
 	}
@@ -256,7 +278,7 @@ func (e *Engine) takeUpTLS(ctx context.Context, p place, k kept) error {
 		if err := c.run(ctx, "CONFIG", args...); err != nil {
 			return fmt.Errorf("change the server's TLS: %w", err)
 		}
-		if !k.TLS.enforced() && !k.TLS.Off {
+		if !end {
 			return nil
 		}
 		for _, kind := range []string{"normal", "pubsub"} {

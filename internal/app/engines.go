@@ -9,25 +9,44 @@ import (
 	"github.com/trove-dbaas/trove/api"
 	"github.com/trove-dbaas/trove/engine"
 	"github.com/trove-dbaas/trove/engine/mariadb"
+	"github.com/trove-dbaas/trove/engine/redis"
+	"github.com/trove-dbaas/trove/engine/valkey"
 	"github.com/trove-dbaas/trove/image"
 	"github.com/trove-dbaas/trove/internal/clock"
 	"github.com/trove-dbaas/trove/internal/config"
 	"github.com/trove-dbaas/trove/internal/imagelayout"
 )
 
+// drivers are the engines' drivers as this side has them: nothing of them runs here.
+func drivers() []interface {
+	engine.Engine
+	engine.Configurable
+} {
+	log, clk := slog.New(slog.DiscardHandler), clock.System{}
+	return []interface {
+		engine.Engine
+		engine.Configurable
+	}{mariadb.New(log, clk), redis.New(log, clk), valkey.New(log, clk)}
+}
+
 // engines returns what the API gets to know of the engine drivers, by manager.
 func engines() map[string]api.Engine {
-	e := mariadb.New(slog.New(slog.DiscardHandler), clock.System{})
-	return map[string]api.Engine{mariadb.Manager: {
-		Capabilities: e.Info().Capabilities, Parameters: e.Parameters(),
-		Defaults: func(ram, vcpus int) map[string]string { return e.Defaults(engine.Settings{RAM: ram, VCPUs: vcpus}) },
-	}}
+	all := map[string]api.Engine{}
+	for _, e := range drivers() {
+		all[e.Info().Manager] = api.Engine{
+			Capabilities: e.Info().Capabilities, Parameters: e.Parameters(),
+			Defaults: func(ram, vcpus int) map[string]string { return e.Defaults(engine.Settings{RAM: ram, VCPUs: vcpus}) },
+		}
+	}
+	return all
 }
 
 // engineInfo returns the facts about an engine, which become data of its datastore versions. Nothing else of an engine is used on this side.
 func engineInfo(manager string) (engine.Info, error) {
-	if manager == "mariadb" {
-		return mariadb.New(slog.New(slog.DiscardHandler), clock.System{}).Info(), nil
+	for _, e := range drivers() {
+		if i := e.Info(); i.Manager == manager {
+			return i, nil
+		}
 	}
 	return engine.Info{}, trove.Errorf(trove.KindBadRequest, "There is no engine %q.", manager)
 }

@@ -24,6 +24,8 @@ import (
 	"github.com/trove-dbaas/trove/engine"
 	"github.com/trove-dbaas/trove/engine/fake"
 	"github.com/trove-dbaas/trove/engine/mariadb"
+	"github.com/trove-dbaas/trove/engine/redis"
+	"github.com/trove-dbaas/trove/engine/valkey"
 	"github.com/trove-dbaas/trove/guestagent"
 	"github.com/trove-dbaas/trove/guestagent/objects"
 	"github.com/trove-dbaas/trove/guestagent/slots"
@@ -51,6 +53,10 @@ func Engine(name string, log *slog.Logger) (engine.Engine, error) {
 	switch name {
 	case mariadb.Manager:
 		return mariadb.New(log, clock.System{}), nil
+	case redis.ManagerRedis:
+		return redis.New(log, clock.System{}), nil
+	case valkey.Manager:
+		return valkey.New(log, clock.System{}), nil
 	case fake.Manager:
 		return fake.New(), nil
 	}

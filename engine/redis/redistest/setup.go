@@ -102,6 +102,14 @@ func setup(t testing.TB, newEngine New) enginetest.Setup {
 			_, err = c.Do("SET", "login", user)
 			return err
 		},
+		Shown: func(_ context.Context, l engine.Layout) (der []byte, err error) {
+			c, err := tls.Dial("tcp", net.JoinHostPort(l.Address, "6380"), &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // it looks at the certificate itself
+			if err != nil {
+				return nil, err
+			}
+			defer func() { _ = c.Close() }()
+			return c.ConnectionState().PeerCertificates[0].Raw, nil
+		},
 		Override: "timeout", Value: "77",
 		Static: "databases", StaticValue: "33",
 		Refused: map[string]string{
