@@ -2,10 +2,8 @@ package redis
 
 import (
 	_ "embed" // the rules
-	"encoding/json"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 
 	trove "github.com/trove-dbaas/trove"
@@ -18,14 +16,11 @@ import (
 var rulesFile []byte
 
 var parameterRules = sync.OnceValue(func() []trove.Parameter {
-	var file struct {
-		Parameters []trove.Parameter `json:"configuration-parameters"`
-	}
-	if err := json.Unmarshal(rulesFile, &file); err != nil {
+	rules, err := engine.ParseRules(rulesFile)
+	if err != nil {
 		return nil // a test reads the file
 	}
-	slices.SortFunc(file.Parameters, func(a, b trove.Parameter) int { return strings.Compare(a.Name, b.Name) })
-	return file.Parameters
+	return rules.For("")
 })
 
 // Parameters implements engine.Configurable. The rules are those that hold in every version of both products; TestRulesAreThoseOfTheServer compares them
