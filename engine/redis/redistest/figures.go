@@ -142,7 +142,7 @@ func metrics(t *testing.T, s enginetest.Setup) {
 		t.Errorf("Metrics() of a server that is down = %v, want Unavailable", err)
 	}
 	enginetest.Start(t, s)
-	c := clientConn(t, s, "alice")
+	c := clientConn(t, s)
 	for i := range 70 {
 		_, err := c.Do("SELECT", i%16)
 		must(t, err)
@@ -183,7 +183,7 @@ func metrics(t *testing.T, s enginetest.Setup) {
 func statements(t *testing.T, s enginetest.Setup) {
 	prepared(t, s, alice())
 	enginetest.Start(t, s)
-	c := clientConn(t, s, "alice")
+	c := clientConn(t, s)
 	for range 50 {
 		_, err := c.Do("EVAL", "for i = 1, 1000 do redis.call('SET', 'k' .. i, i) end", 0)
 		must(t, err)

@@ -52,12 +52,16 @@ func prepared(t *testing.T, s enginetest.Setup, p engine.Preparation) {
 }
 
 // The driver's directories and files.
-func manager(e engine.Engine) string                     { return e.Info().Manager }
+func manager(e engine.Engine) string { return e.Info().Manager }
+
 func runtimeDir(e engine.Engine, l engine.Layout) string { return filepath.Join(l.Runtime, manager(e)) }
-func dataDir(e engine.Engine, l engine.Layout) string    { return filepath.Join(l.Data, manager(e)) }
+
+func dataDir(e engine.Engine, l engine.Layout) string { return filepath.Join(l.Data, manager(e)) }
+
 func usersFile(e engine.Engine, l engine.Layout) string {
 	return filepath.Join(dataDir(e, l), "users.acl")
 }
+
 func settingsFile(e engine.Engine, l engine.Layout) string {
 	return filepath.Join(l.State, manager(e), "settings.json")
 }
@@ -95,10 +99,10 @@ func adminConn(t *testing.T, s enginetest.Setup) redis.Conn {
 	return c
 }
 
-// clientConn is a tenant's connection for the length of a test.
-func clientConn(t *testing.T, s enginetest.Setup, user string) redis.Conn {
+// clientConn is a connection of alice's for the length of a test.
+func clientConn(t *testing.T, s enginetest.Setup) redis.Conn {
 	t.Helper()
-	c, err := dial(t.Context(), s.Layout, user, password, nil)
+	c, err := dial(t.Context(), s.Layout, "alice", password, nil)
 	must(t, err)
 	t.Cleanup(func() { _ = c.Close() })
 	return c

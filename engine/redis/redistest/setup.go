@@ -79,11 +79,33 @@ func ask(ctx context.Context, l engine.Layout, user string, password trove.Secre
 
 // harmful are commands that reach beyond a tenant's keys.
 var harmful = [][]string{
-	{"CONFIG", "SET", "dir", "/"}, {"CONFIG", "SET", "maxclients", "1"}, {"CONFIG", "REWRITE"}, {"DEBUG", "JMAP"}, {"DEBUG", "SLEEP", "0"}, {"SHUTDOWN"},
-	{"MODULE", "LOAD", "/tmp/x.so"}, {"MODULE", "LOADEX", "/tmp/x.so"}, {"REPLICAOF", "192.0.2.1", "6379"}, {"SLAVEOF", "192.0.2.1", "6379"},
-	{"CLUSTER", "MEET", "192.0.2.1", "6379"}, {"CLUSTER", "RESET"}, {"ACL", "SETUSER", "mallory", "on"}, {"ACL", "DELUSER", "trove_admin"}, {"ACL", "SAVE"},
-	{"ACL", "LOAD"}, {"ACL", "LIST"}, {"ACL", "GETUSER", "trove_admin"}, {"SAVE"}, {"MIGRATE", "192.0.2.1", "6379", "k", "0", "1"}, {"FAILOVER"},
-	{"PSYNC", "?", "-1"}, {"SYNC"}, {"REPLCONF", "ACK", "0"}, {"CLIENT", "PAUSE", "1000"}, {"RESTORE-ASKING", "k", "0", "x"}, {"PFDEBUG", "GETREG", "k"},
+	{"CONFIG", "SET", "dir", "/"},
+	{"CONFIG", "SET", "maxclients", "1"},
+	{"CONFIG", "REWRITE"},
+	{"DEBUG", "JMAP"},
+	{"DEBUG", "SLEEP", "0"},
+	{"SHUTDOWN"},
+	{"MODULE", "LOAD", "/tmp/x.so"},
+	{"MODULE", "LOADEX", "/tmp/x.so"},
+	{"REPLICAOF", "192.0.2.1", "6379"},
+	{"SLAVEOF", "192.0.2.1", "6379"},
+	{"CLUSTER", "MEET", "192.0.2.1", "6379"},
+	{"CLUSTER", "RESET"},
+	{"ACL", "SETUSER", "mallory", "on"},
+	{"ACL", "DELUSER", "trove_admin"},
+	{"ACL", "SAVE"},
+	{"ACL", "LOAD"},
+	{"ACL", "LIST"},
+	{"ACL", "GETUSER", "trove_admin"},
+	{"SAVE"},
+	{"MIGRATE", "192.0.2.1", "6379", "k", "0", "1"},
+	{"FAILOVER"},
+	{"PSYNC", "?", "-1"},
+	{"SYNC"},
+	{"REPLCONF", "ACK", "0"},
+	{"CLIENT", "PAUSE", "1000"},
+	{"RESTORE-ASKING", "k", "0", "x"},
+	{"PFDEBUG", "GETREG", "k"},
 	{"PFSELFTEST"},
 }
 
@@ -102,13 +124,14 @@ func setup(t testing.TB, newEngine New) enginetest.Setup {
 			_, err = c.Do("SET", "login", user)
 			return err
 		},
-		Shown: func(_ context.Context, l engine.Layout) (der []byte, err error) {
-			c, err := tls.Dial("tcp", net.JoinHostPort(l.Address, "6380"), &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // it looks at the certificate itself
+		Shown: func(ctx context.Context, l engine.Layout) (der []byte, err error) {
+			d := tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}} //nolint:gosec // it looks at the certificate itself
+			c, err := d.DialContext(ctx, "tcp", net.JoinHostPort(l.Address, "6380"))
 			if err != nil {
 				return nil, err
 			}
 			defer func() { _ = c.Close() }()
-			return c.ConnectionState().PeerCertificates[0].Raw, nil
+			return c.(*tls.Conn).ConnectionState().PeerCertificates[0].Raw, nil
 		},
 		Override: "timeout", Value: "77",
 		Static: "databases", StaticValue: "33",

@@ -37,7 +37,7 @@ func readTree(t *testing.T, dirs ...string) string {
 			if err != nil || !d.Type().IsRegular() {
 				return err
 			}
-			data, err := os.ReadFile(path)
+			data, err := os.ReadFile(path) //nolint:gosec // in a directory of the test's
 			all.WriteString(path + "\n" + string(data) + "\n")
 			return err
 		}))
@@ -203,7 +203,7 @@ func startProcess(t *testing.T, s enginetest.Setup) *exec.Cmd {
 	t.Helper()
 	c, err := s.Engine.Command(s.Layout)
 	must(t, err)
-	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), c.Path, c.Args...)
+	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), c.Path, c.Args...) //nolint:gosec // the driver's own command
 	cmd.Env, cmd.SysProcAttr = c.Env, &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: engineID, Gid: engineID}}
 	must(t, cmd.Start())
 	t.Cleanup(func() {
@@ -216,11 +216,13 @@ func startProcess(t *testing.T, s enginetest.Setup) *exec.Cmd {
 
 func waitFor(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !done(); {
-		if time.Now().After(deadline) {
+	deadline := time.After(30 * time.Second)
+	for !done() {
+		select {
+		case <-deadline:
 			t.Fatalf("waited 30 s for %s", what)
+		case <-time.After(20 * time.Millisecond):
 		}
-		<-time.After(20 * time.Millisecond)
 	}
 }
 
@@ -228,7 +230,7 @@ func waitFor(t *testing.T, what string, done func() bool) {
 func killLosesNothing(t *testing.T, s enginetest.Setup) {
 	prepared(t, s, alice())
 	cmd := startProcess(t, s)
-	c := clientConn(t, s, "alice")
+	c := clientConn(t, s)
 	_, err := c.Do("SET", "kept", "yes")
 	must(t, err)
 	aof := func() string {
@@ -250,7 +252,7 @@ func killLosesNothing(t *testing.T, s enginetest.Setup) {
 	must(t, err)
 	must(t, f.Close())
 	enginetest.Start(t, s)
-	if got, err := redis.String(clientConn(t, s, "alice").Do("GET", "kept")); err != nil || got != "yes" {
+	if got, err := redis.String(clientConn(t, s).Do("GET", "kept")); err != nil || got != "yes" {
 		t.Errorf("after a kill the value is %q, %v", got, err)
 	}
 }
@@ -262,7 +264,7 @@ func filled(t *testing.T, s enginetest.Setup) (srv *enginetest.Server, c redis.C
 	t.Cleanup(func() { _ = syscall.Unmount(s.Layout.Data, syscall.MNT_DETACH) })
 	prepared(t, s, alice())
 	srv = enginetest.Start(t, s)
-	c = clientConn(t, s, "alice")
+	c = clientConn(t, s)
 	waitFor(t, "the volume to be full", func() bool {
 		_, err := c.Do("SET", valueKey(written), megabyte)
 		if err == nil {
@@ -319,12 +321,12 @@ func fullVolume(t *testing.T, s enginetest.Setup) {
 	if err != nil || len(found) == 0 || !found[0].Blocks {
 		t.Errorf("CheckUpgrade() on a full volume = %v, %v, want it to say no", found, err)
 	}
-	c = clientConn(t, s, "alice") // reading the users again ended the other
+	c = clientConn(t, s) // reading the users again ended the other
 	grow(t, s, c)
 	must(t, s.Engine.CreateUser(ctx, l, trove.User{Name: "late", Password: "late-pass"}))
 	srv.Stop()
 	enginetest.Start(t, s)
-	wantValues(t, clientConn(t, s, "alice"), written)
+	wantValues(t, clientConn(t, s), written)
 }
 
 // fullVolumeStops: it also stops and starts without room. The command that found no room was taken and is in memory alone: a stop before growth loses it.
@@ -332,7 +334,7 @@ func fullVolumeStops(t *testing.T, s enginetest.Setup) {
 	srv, _, written := filled(t, s)
 	srv.Stop()
 	enginetest.Start(t, s)
-	c := clientConn(t, s, "alice")
+	c := clientConn(t, s)
 	wantValues(t, c, written-1)
 	grow(t, s, c)
 }
@@ -341,14 +343,25 @@ func fullVolumeStops(t *testing.T, s enginetest.Setup) {
 func usersMay(t *testing.T, s enginetest.Setup) {
 	prepared(t, s, alice())
 	enginetest.Start(t, s)
-	c := clientConn(t, s, "alice")
+	c := clientConn(t, s)
 	_, err := c.Do("SET", "k", "v")
 	must(t, err)
 	dump, err := redis.String(c.Do("DUMP", "k"))
 	must(t, err)
 	for _, command := range [][]any{
-		{"KEYS", "*"}, {"INFO"}, {"CLIENT", "LIST"}, {"SLOWLOG", "GET"}, {"LATENCY", "LATEST"}, {"ROLE"}, {"RESTORE", "k2", "0", dump}, {"SWAPDB", "0", "1"},
-		{"EVAL", "return redis.call('SET', KEYS[1], 'x')", "1", "k3"}, {"PUBLISH", "c", "m"}, {"MEMORY", "STATS"}, {"LASTSAVE"}, {"FLUSHALL"},
+		{"KEYS", "*"},
+		{"INFO"},
+		{"CLIENT", "LIST"},
+		{"SLOWLOG", "GET"},
+		{"LATENCY", "LATEST"},
+		{"ROLE"},
+		{"RESTORE", "k2", "0", dump},
+		{"SWAPDB", "0", "1"},
+		{"EVAL", "return redis.call('SET', KEYS[1], 'x')", "1", "k3"},
+		{"PUBLISH", "c", "m"},
+		{"MEMORY", "STATS"},
+		{"LASTSAVE"},
+		{"FLUSHALL"},
 	} {
 		if _, err := c.Do(command[0].(string), command[1:]...); err != nil {
 			t.Errorf("%v: %v", command[:2:2], err)

@@ -16,6 +16,7 @@ import (
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/engine"
 	"github.com/trove-dbaas/trove/engine/enginetest"
+	"github.com/trove-dbaas/trove/internal/clock"
 )
 
 // presented returns the certificate that the server shows to a client.
@@ -100,7 +101,7 @@ func renewed(t *testing.T, s enginetest.Setup) {
 	prepared(t, s, alice())
 	enginetest.Start(t, s)
 	before := presented(t, s)
-	c := clientConn(t, s, "alice")
+	c := clientConn(t, s)
 	cert, key := enginetest.Certificate(t, "next")
 	setTLS(t, s, engine.TLSChange{Mode: engine.TLSBasic, Cert: cert, Key: key})
 	if got := presented(t, s); got.Equal(before) || got.Subject.CommonName != "next" {
@@ -115,11 +116,10 @@ func renewed(t *testing.T, s enginetest.Setup) {
 func weakKey(t *testing.T, s enginetest.Setup) {
 	prepared(t, s, alice())
 	srv := enginetest.Start(t, s)
-	before := presented(t, s)
 	t.Setenv("GODEBUG", "rsa1024min=0")
 	private, err := rsa.GenerateKey(rand.Reader, 1024) //nolint:gosec // weak on purpose
 	must(t, err)
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now(), NotAfter: time.Now().Add(time.Hour)}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: clock.System{}.Now(), NotAfter: clock.System{}.Now().Add(time.Hour)}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
 	must(t, err)
 	_, err = s.Engine.(engine.TLSSource).SetTLS(t.Context(), s.Layout, engine.TLSChange{
@@ -136,7 +136,6 @@ func weakKey(t *testing.T, s enginetest.Setup) {
 	c, err := plain(s)
 	must(t, err)
 	must(t, c.Close())
-	_ = before
 	srv.Stop()
 	enginetest.Start(t, s)
 	presented(t, s)
