@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/trove-dbaas/trove/api/wire"
 	"github.com/trove-dbaas/trove/store"
 )
 
@@ -19,7 +20,7 @@ func TestDatastoreWithoutDatabases(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				v.Capabilities.Databases, v.Capabilities.UserHosts = false, false
+				v.Capabilities.Databases, v.Capabilities.UserHosts, v.Capabilities.RootName = false, false, "default"
 				if err := tx.PutDatastoreVersion(ctx, v); err != nil {
 					return err
 				}
@@ -32,6 +33,11 @@ func TestDatastoreWithoutDatabases(t *testing.T) {
 	w.must(t, http.StatusAccepted, "member", http.MethodPost, path+"/users", `{"users":[{"name":"anna","password":"secret-1"}]}`, nil)
 	w.must(t, http.StatusOK, "member", http.MethodGet, path+"/users", "", nil)
 	w.must(t, http.StatusOK, "member", http.MethodGet, path+"/users/anna", "", nil)
+	var root wire.RootBody
+	w.must(t, http.StatusOK, "member", http.MethodPost, path+"/root", "", &root)
+	if root.User.Name != "default" || root.User.Password == "" {
+		t.Errorf("root is %+v", root.User)
+	}
 	for _, c := range []struct {
 		method, path, body string
 		status             int

@@ -98,7 +98,7 @@ func (e *Engine) Info() engine.Info {
 	return engine.Info{
 		Manager: e.product.manager, RootName: rootName, User: e.product.account, StopTimeout: stopTimeout,
 		Capabilities: trove.Capabilities{
-			Port: port, TLSPort: tlsPort, Volume: true, Users: true, Root: true,
+			Port: port, TLSPort: tlsPort, Volume: true, Users: true, Root: true, RootName: rootName,
 			ReservedUsers: append([]string(nil), reservedUsers...), MaxUserName: maxUserName,
 			Client: []string{e.product.client},
 		},

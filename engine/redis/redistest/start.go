@@ -20,6 +20,7 @@ import (
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/engine"
 	"github.com/trove-dbaas/trove/engine/enginetest"
+	"github.com/trove-dbaas/trove/internal/execx"
 )
 
 const password trove.Secret = "plain-user-password"
@@ -203,8 +204,8 @@ func startProcess(t *testing.T, s enginetest.Setup) *exec.Cmd {
 	t.Helper()
 	c, err := s.Engine.Command(s.Layout)
 	must(t, err)
-	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), c.Path, c.Args...) //nolint:gosec // the driver's own command
-	cmd.Env, cmd.SysProcAttr = c.Env, &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: engineID, Gid: engineID}}
+	attr := &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: engineID, Gid: engineID}}
+	cmd := execx.Command(context.WithoutCancel(t.Context()), execx.Cmd{Path: c.Path, Args: c.Args, Env: c.Env, Dir: c.Dir, Attr: attr})
 	must(t, cmd.Start())
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
