@@ -29,6 +29,7 @@ import (
 	identity "github.com/trove-dbaas/trove/identity/local"
 	"github.com/trove-dbaas/trove/identity/policy"
 	"github.com/trove-dbaas/trove/internal/clock"
+	"github.com/trove-dbaas/trove/internal/keyfile"
 	"github.com/trove-dbaas/trove/store"
 	"github.com/trove-dbaas/trove/store/sqlstore"
 )
@@ -104,11 +105,11 @@ func (d *Deployment) start(ctx context.Context) (err error) {
 	if err := d.store.InTx(ctx, d.options.Databases.Put); err != nil {
 		return err
 	}
-	keys, err := grant.Open(filepath.Join(d.dir, "grants.json"), clock.System{})
+	keys, err := grant.Open(ctx, keyfile.Dir(d.dir), clock.System{})
 	if err != nil {
 		return err
 	}
-	if _, err := keys.Renew(false); err != nil {
+	if _, err := keys.Renew(ctx, false); err != nil {
 		return err
 	}
 	kept := mem.New()
