@@ -165,7 +165,7 @@ func Engines() map[string]api.Engine { return fakes().Engines() }
 func (b Databases) Engines() map[string]api.Engine {
 	e := b.New()
 	return map[string]api.Engine{e.Info().Manager: {
-		Capabilities: e.Info().Capabilities, Parameters: e.Parameters(),
+		Capabilities: e.Info().Capabilities, Parameters: func(string) []trove.Parameter { return e.Parameters() },
 		Defaults: func(ram, vcpus int) map[string]string { return e.Defaults(engine.Settings{RAM: ram, VCPUs: vcpus}) },
 	}}
 }
