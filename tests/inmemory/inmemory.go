@@ -118,7 +118,7 @@ func putDatastore(ctx context.Context, tx store.Tx) error {
 func apiEngines() map[string]api.Engine {
 	e := enginefake.New()
 	return map[string]api.Engine{enginefake.Manager: {
-		Capabilities: e.Info().Capabilities, Parameters: e.Parameters(),
+		Capabilities: e.Info().Capabilities, Parameters: func(string) []trove.Parameter { return e.Parameters() },
 		Defaults: func(ram, vcpus int) map[string]string { return e.Defaults(engine.Settings{RAM: ram, VCPUs: vcpus}) },
 	}}
 }
