@@ -1,0 +1,47 @@
+package postgresql
+
+import (
+	"strings"
+
+	"github.com/trove-dbaas/trove/engine"
+)
+
+// The name of the map in pg_ident.conf by which the operating system's accounts become the agent's role.
+const adminMap = "agent"
+
+// ident says that root in the guest, or whoever runs this where that is not root, is the agent's role.
+func ident(account string) string { return adminMap + " " + account + " " + adminName + "\n" }
+
+// hba says who comes in. The agent comes through the local socket alone and nobody else does; clients come over TCP with a SCRAM password, in the manner that
+// the mode of TLS asks for. closed lets no client in: before the first start has made what it shall make.
+func hba(t tlsKept, closed bool) string {
+	lines := []string{
+		"# Written at each start of the server; changes here are lost.",
+		"local all " + adminName + " peer map=" + adminMap,
+		"local all all reject",
+		"host all " + adminName + " all reject",
+	}
+	const all = " all all all scram-sha-256"
+	switch {
+	case closed:
+	case t.Mode == engine.TLSMutual:
+		lines = append(lines, "hostssl"+all+" clientcert=verify-ca")
+	case t.Mode == engine.TLSEnforced:
+		lines = append(lines, "hostssl"+all)
+	default:
+		lines = append(lines, "host"+all)
+	}
+	return strings.Join(append(lines, "host all all all reject"), "\n") + "\n"
+}
+
+// writeAccess writes both files for the server to read.
+func (p place) writeAccess(t tlsKept, closed bool) error {
+	account, err := agentAccount()
+	if err != nil {
+		return err
+	}
+	if err := writeFor(p.identFile(), []byte(ident(account)), 0o400, p.UID, p.GID); err != nil {
+		return err
+	}
+	return writeFor(p.hbaFile(), []byte(hba(t, closed)), 0o400, p.UID, p.GID)
+}
