@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -22,7 +21,7 @@ func finish(dir string, r recipe) error {
 		return fmt.Errorf("finish the root file system: %w", err)
 	}
 	defer func() { _ = tree.Close() }()
-	for _, step := range []func(*os.Root, recipe) error{removeFiles, emptyDirs, addAccount, writeFiles, dropRights} {
+	for _, step := range []func(*os.Root, recipe) error{removeFiles, emptyDirs, appendTexts, writePrograms, addAccount, writeFiles, dropRights} {
 		if err := step(tree, r); err != nil {
 			return fmt.Errorf("finish the root file system: %w", err)
 		}
@@ -67,24 +66,65 @@ func emptyDirs(tree *os.Root, _ recipe) error {
 	return nil
 }
 
+// addAccount makes the engine's account. One that the packages made gets the recipe's numbers: theirs depend on the order of their installation.
 func addAccount(tree *os.Root, r recipe) error {
 	a := r.Account
-	passwd, err := tree.ReadFile("etc/passwd")
-	if err != nil {
-		return err
+	for name, line := range map[string]string{
+		"etc/passwd": fmt.Sprintf("%s:x:%d:%d::%s:/usr/sbin/nologin\n", a.Name, a.UID, a.GID, a.Home), "etc/group": fmt.Sprintf("%s:x:%d:\n", a.Name, a.GID),
+	} {
+		data, err := tree.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		var kept strings.Builder
+		for each := range strings.Lines(string(data)) {
+			fields := strings.Split(each, ":")
+			switch {
+			case fields[0] != a.Name:
+				kept.WriteString(each)
+			case len(fields) > 2 && fields[2] == "0":
+				return fmt.Errorf("the account %s has all rights", a.Name)
+			}
+		}
+		kept.WriteString(line)
+		if err := tree.WriteFile(name, []byte(kept.String()), 0o644); err != nil {
+			return err
+		}
 	}
-	if slices.ContainsFunc(strings.Split(string(passwd), "\n"), func(l string) bool { return strings.HasPrefix(l, a.Name+":") }) {
-		return fmt.Errorf("the packages made an account %s of their own", a.Name)
+	return nil
+}
+
+// appendTexts adds what the recipe adds to files of packages.
+func appendTexts(tree *os.Root, r recipe) error {
+	for name, text := range r.Append {
+		f, err := tree.OpenFile(name, os.O_WRONLY|os.O_APPEND, 0)
+		if err != nil {
+			return err
+		}
+		_, err = f.WriteString(text)
+		if err := errors.Join(err, f.Close()); err != nil {
+			return err
+		}
 	}
-	group, err := tree.ReadFile("etc/group")
-	if err != nil {
-		return err
+	return nil
+}
+
+// writePrograms writes the recipe's scripts.
+func writePrograms(tree *os.Root, r recipe) error {
+	for _, s := range r.Programs {
+		for _, name := range s.Paths {
+			if err := tree.MkdirAll(path.Dir(name), 0o755); err != nil {
+				return err
+			}
+			if err := tree.WriteFile(name, []byte(strings.Join(s.Lines, "\n")+"\n"), 0o755); err != nil {
+				return err
+			}
+			if err := tree.Chmod(name, 0o755); err != nil { // whatever our umask is
+				return err
+			}
+		}
 	}
-	passwd = fmt.Appendf(passwd, "%s:x:%d:%d::%s:/usr/sbin/nologin\n", a.Name, a.UID, a.GID, a.Home)
-	if err := tree.WriteFile("etc/passwd", passwd, 0o644); err != nil {
-		return err
-	}
-	return tree.WriteFile("etc/group", fmt.Appendf(group, "%s:x:%d:\n", a.Name, a.GID), 0o644)
+	return nil
 }
 
 // writeFiles replaces what mmdebstrap copied from the machine, and what would tell copies of the image apart or join them.

@@ -91,7 +91,9 @@ func (p place) change(ctx context.Context, c conn, old, next kept) error {
 // complaint returns what the server has against the file that it has read: an error of a line, or a value that it did not take. What waits for a restart is
 // no complaint.
 func (c conn) complaint(ctx context.Context, overrides map[string]json.RawMessage) error {
-	rows, err := c.rows(ctx, `SELECT COALESCE(f.name, ''), COALESCE(f.error, '') FROM pg_file_settings f LEFT JOIN pg_settings s ON lower(s.name) = lower(f.name)
+	// Of a parameter that is not in the file any more the name stands in the error alone, in the words of the session's language.
+	rows, err := c.rows(ctx, `SELECT COALESCE(f.name, substring(f.error FROM '^parameter "(.*)"'), ''), f.error FROM pg_file_settings f
+		LEFT JOIN pg_settings s ON lower(s.name) = lower(COALESCE(f.name, substring(f.error FROM '^parameter "(.*)" cannot be changed without restarting the server$')))
 		WHERE f.error IS NOT NULL AND COALESCE(s.context, '') <> 'postmaster'`)
 	if err != nil {
 		return fmt.Errorf("read what the server says of its settings: %w", err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -99,7 +100,7 @@ func (p place) upgrade(ctx context.Context, from, to int, previous string, progr
 	if err := p.remakeWork(); err != nil {
 		return err
 	}
-	old, err := p.oldPrograms(previous, from)
+	old, env, err := p.oldPrograms(ctx, previous, from)
 	if err != nil {
 		return err
 	}
@@ -119,15 +120,21 @@ func (p place) upgrade(ctx context.Context, from, to int, previous string, progr
 		"--old-bindir=" + old, "--old-datadir=" + p.dataDir(), "--new-datadir=" + p.newDir(), "--username=" + adminName, "--old-options=" + options,
 		"--new-options=" + options, "--link", "--socketdir=" + p.workDir(), "--jobs=1",
 	}
-	if path, err := p.program("x"); err == nil {
-		args = append(args, "--new-bindir="+filepath.Dir(path))
+	bin, err := binDir(p.Root)
+	if err != nil {
+		return err
 	}
+	run := execx.Cmd{
+		Path: filepath.Join(bin, "pg_upgrade"), Args: append(args, "--new-bindir="+bin), Env: env, Dir: p.workDir(), Attr: p.asEngine(),
+	}
+	check := run
+	check.Args = append(slices.Clone(run.Args), "--check")
 	progress("Asking pg_upgrade what is in the way.", 15)
-	if out, err := p.run(ctx, p.workDir(), "", "pg_upgrade", append(args, "--check")...); err != nil {
+	if out, err := execx.Run(ctx, check); err != nil {
 		return trove.Wrap(trove.KindUnprocessable, err, "The data cannot be upgraded to PostgreSQL %d: %s", to, p.findings(out))
 	}
 	progress(fmt.Sprintf("Taking the data over from PostgreSQL %d.", from), 30)
-	if out, err := p.run(ctx, p.workDir(), "", "pg_upgrade", args...); err != nil {
+	if out, err := execx.Run(ctx, run); err != nil {
 		return trove.Wrap(trove.KindInternal, err, "The upgrade to PostgreSQL %d failed: %s", to, p.findings(out))
 	}
 	return p.mark()
@@ -246,42 +253,19 @@ func (p place) findings(said []byte) string {
 	return shorten(strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r == '\n' }), " / "), most)
 }
 
-// wrapped are the old version's programs that pg_upgrade runs.
-var wrapped = []string{"postgres", "pg_ctl", "pg_controldata", "pg_resetwal"}
-
-// oldPrograms makes a directory with programs of the old image, each run by the loader of that image with its libraries and locales: what they link is not in
-// the new one. They find the files of their version by their own place. A loader that is given a program's path needs no right to change the root.
-func (p place) oldPrograms(previous string, major int) (string, error) {
-	bin := filepath.Join(previous, "usr/lib/postgresql", strconv.Itoa(major), "bin")
-	if there, err := exists(filepath.Join(bin, "postgres")); err != nil || !there {
-		return "", errors.Join(err, trove.Errorf(trove.KindUnavailable, "The programs of PostgreSQL %d, which wrote the data, are not in the old image.", major))
+// oldPrograms returns the directory with the programs of the old version and the environment that they need. They are scripts of this image (see its recipe),
+// as nothing can be run from where a guest can write, and they run the old image's programs by its own loader with its own libraries: what those link is not
+// here. A loader that is given a program's path needs no right to change the root, which a guest does not have.
+func (p place) oldPrograms(ctx context.Context, previous string, major int) (dir string, env []string, err error) {
+	bin := filepath.Join(previous, "usr/lib/postgresql", strconv.Itoa(major), "bin/postgres")
+	if there, err := exists(bin); err != nil || !there {
+		return "", nil, errors.Join(err, trove.Errorf(trove.KindUnavailable, "The programs of PostgreSQL %d, which wrote the data, are not in the old image.", major))
 	}
-	loaders, err := filepath.Glob(filepath.Join(previous, "usr/lib/*-linux-gnu*/ld-linux*.so.*"))
-	if err != nil || len(loaders) == 0 {
-		return "", errors.Join(err, errors.New("find the loader of the old image: there is none"))
-	}
-	libraries := filepath.Dir(loaders[0])
-	dir := filepath.Join(p.workDir(), "bin")
-	if err := ensureDir(dir, 0o755, p.UID, p.GID); err != nil {
-		return "", err
-	}
-	for _, name := range wrapped {
-		// pg_ctl looks for the server beside itself, and has to find the one that is wrapped.
-		self := filepath.Join(bin, name)
-		if name == "pg_ctl" {
-			self = filepath.Join(dir, name)
-		}
-		script := "#!/bin/sh\nLOCPATH=" + shell(filepath.Join(previous, "usr/lib/locale")) + " exec " + shell(loaders[0]) + " --argv0 " + shell(self) +
-			" --library-path " + shell(libraries+":"+filepath.Join(libraries, "llvm")) + " " + shell(filepath.Join(bin, name)) + " \"$@\"\n"
-		if err := writeFor(filepath.Join(dir, name), []byte(script), 0o500, p.UID, p.GID); err != nil {
-			return "", err
-		}
-	}
+	dir = filepath.Join("/", p.Root, "usr/lib/trove/previous")
+	env = append(slices.Clone(environment), "TROVE_PREVIOUS="+previous, "TROVE_PREVIOUS_VERSION="+strconv.Itoa(major))
 	// Said here and not by pg_upgrade, whose words for it lead nowhere.
-	if _, err := execx.Run(context.Background(), execx.Cmd{Path: filepath.Join(dir, "postgres"), Args: []string{"--version"}, Dir: "/", Attr: p.asEngine()}); err != nil {
-		return "", fmt.Errorf("run the programs of the old image: %w", err)
+	if _, err := execx.Run(ctx, execx.Cmd{Path: filepath.Join(dir, "postgres"), Args: []string{"--version"}, Env: env, Dir: "/", Attr: p.asEngine()}); err != nil {
+		return "", nil, fmt.Errorf("run the programs of the old image: %w", err)
 	}
-	return dir, nil
+	return dir, env, nil
 }
-
-func shell(text string) string { return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'" }
