@@ -76,7 +76,7 @@ func TestRulesAreThoseOfTheServer(t *testing.T) {
 // texts are values for parameters that are texts.
 var textValues = map[string]string{
 	"application_name": "some name", "client_encoding": "UTF8", "createrole_self_grant": "set", "datestyle": "German, DMY", "default_table_access_method": "heap",
-	"default_text_search_config": "pg_catalog.simple", "lc_messages": "C", "lc_monetary": "C", "lc_numeric": "C", "lc_time": "C", "log_connections": "authentication",
+	"default_text_search_config": "pg_catalog.simple", "lc_messages": "C", "lc_monetary": "C.UTF-8", "lc_numeric": "C.UTF-8", "lc_time": "C.UTF-8", "log_connections": "authentication",
 	"log_timezone": "Europe/Berlin", "search_path": `"$user", public, x`, "timezone": "Asia/Tokyo", "timezone_abbreviations": "India",
 }
 
@@ -107,8 +107,10 @@ func other(t *testing.T, p trove.Parameter, now setting) json.RawMessage {
 	v, err := strconv.ParseFloat(now.value, 64)
 	must(t, err)
 	next := max(v, low, 0) + 1
-	if now.kind == "real" && high <= 1 {
-		next = max(low, v/2+0.01)
+	if now.kind == "real" && high <= 2 {
+		if next = low; next == v {
+			next = (low + high) / 2
+		}
 	}
 	if next > high {
 		next = v - 1
@@ -137,7 +139,7 @@ func TestEveryParameterCanBeSetAndSurvivesARestart(t *testing.T) {
 		switch p.Name {
 		case "statement_timeout", "lock_timeout", "transaction_timeout", "idle_session_timeout", "idle_in_transaction_session_timeout", "tcp_user_timeout", "deadlock_timeout",
 			"default_transaction_read_only", "log_statement_stats", "log_parser_stats", "log_planner_stats", "log_executor_stats", "wal_level", "max_wal_senders",
-			"summarize_wal", "client_connection_check_interval", "min_wal_size", "row_security", "application_name", "client_encoding":
+			"summarize_wal", "client_connection_check_interval", "min_wal_size", "row_security", "application_name", "client_encoding", "default_table_access_method":
 			continue // they keep this test's own client out, exclude each other, or are the client's
 		}
 		overrides[p.Name] = v
@@ -186,11 +188,7 @@ func TestAppliesAreTogetherOrNot(t *testing.T) {
 		_, err := newEngine().Apply(t.Context(), s.Layout, map[string]json.RawMessage{
 			"cpu_tuple_cost": json.RawMessage("0.5"), "vacuum_cost_limit": json.RawMessage("300"), name: json.RawMessage(bad),
 		})
-		if name == "default_text_search_config" { // known when it is used: the server takes it, for this database may have one
-			must(t, err)
-			_, err = newEngine().Apply(t.Context(), s.Layout, nil)
-			must(t, err)
-		} else if trove.KindOf(err) != trove.KindBadRequest || !strings.Contains(trove.MessageOf(err), name) {
+		if trove.KindOf(err) != trove.KindBadRequest || !strings.Contains(strings.ToLower(trove.MessageOf(err)), name) {
 			t.Errorf("Apply() = %v, want the parameter %s named that is refused", err, name)
 		}
 		wantAnswer(t, client(t, s.Layout, "alice", "pw-a", "shop"), "SHOW cpu_tuple_cost", "0.01")
@@ -201,7 +199,7 @@ func TestAppliesAreTogetherOrNot(t *testing.T) {
 func TestValuesThatTheMachineHasNoMemoryForAreRefused(t *testing.T) {
 	s := prepared(t, shop())
 	enginetest.Start(t, s)
-	for value, ok := range map[string]bool{"16384": true, "51200": true, "65536": false, "1073741823": false} {
+	for value, ok := range map[string]bool{"16384": true, "40960": true, "65536": false, "1073741823": false} {
 		_, err := newEngine().Apply(t.Context(), s.Layout, map[string]json.RawMessage{"shared_buffers": json.RawMessage(value)})
 		if (err == nil) != ok || !ok && trove.KindOf(err) != trove.KindBadRequest {
 			t.Errorf("shared_buffers of %s blocks in 512 MiB: %v", value, err)

@@ -72,6 +72,9 @@ func (p place) try(ctx context.Context, s engine.Settings, logs ...string) error
 	return nil
 }
 
+// autoConf is what ALTER SYSTEM writes, which nobody may run: the server says a word about it where it is missing.
+const autoConf = "postgresql.auto.conf"
+
 // makeTrial makes a directory that is enough of a data directory for a trial.
 func (p place) makeTrial(dir, config string, s engine.Settings, logs []string) error {
 	text, err := p.render(s, logs...)
@@ -95,13 +98,15 @@ func (p place) makeTrial(dir, config string, s engine.Settings, logs []string) e
 			return fmt.Errorf("try the settings: %w", err)
 		}
 	}
-	if err := os.WriteFile(config, text, 0o600); err != nil {
-		return fmt.Errorf("try the settings: %w", err)
+	for path, data := range map[string][]byte{config: text, filepath.Join(dir, autoConf): nil} {
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			return fmt.Errorf("try the settings: %w", err)
+		}
 	}
 	if os.Geteuid() != 0 {
 		return nil
 	}
-	for _, name := range []string{"", "global", "PG_VERSION", controlFile, filepath.Base(config)} {
+	for _, name := range []string{"", "global", "PG_VERSION", controlFile, filepath.Base(config), autoConf} {
 		if err := os.Lchown(filepath.Join(dir, name), p.UID, p.GID); err != nil {
 			return fmt.Errorf("try the settings: %w", err)
 		}

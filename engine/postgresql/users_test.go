@@ -76,8 +76,8 @@ func TestRootHasEverythingButTheGuest(t *testing.T) {
 	wantAnswer(t, root, "CREATE DATABASE by_root", "")
 	wantAnswer(t, root, "SELECT count(*) > 0 FROM pg_stat_activity WHERE usename = 'alice' AND query <> '<insufficient privilege>'", "t")
 	wantRefused(t, root, "COPY t TO '/tmp/x'", "COPY t FROM PROGRAM 'id'", "SELECT pg_read_file('/etc/passwd')", "ALTER SYSTEM SET work_mem = 1", "SET ROLE trove_admin",
-		"ALTER ROLE trove_admin PASSWORD 'x'", "ALTER ROLE postgres SUPERUSER", "GRANT pg_execute_server_program TO postgres", "SELECT rolpassword FROM pg_authid",
-		"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'checkpointer'", "CREATE EXTENSION adminpack", "SELECT lo_import('/etc/passwd')")
+		"ALTER ROLE trove_admin PASSWORD 'x'", "ALTER ROLE postgres SUPERUSER", "GRANT pg_execute_server_program TO postgres",
+		"CREATE EXTENSION file_fdw", "SELECT lo_import('/etc/passwd')")
 	if major >= 16 {
 		wantAnswer(t, root, "CREATE ROLE carol LOGIN PASSWORD 'pw-c'; GRANT owner_of_shop TO carol; ALTER ROLE alice VALID UNTIL 'infinity'", "")
 		wantAnswer(t, client(t, s.Layout, "carol", "pw-c", "shop"), "SELECT a FROM t", "1")
