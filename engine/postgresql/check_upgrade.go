@@ -23,29 +23,47 @@ type question struct {
 }
 
 var serverQuestions = []question{
-	{query: "SELECT quote_literal(gid) FROM pg_prepared_xacts ORDER BY 1", blocks: true,
-		sentence: "There are prepared transactions (%s): commit them or roll them back."},
-	{query: "SELECT quote_ident(slot_name) FROM pg_replication_slots WHERE slot_type = 'logical' ORDER BY 1", blocks: true,
-		sentence: "There are logical replication slots (%s), which would be lost: drop them."},
-	{query: "SELECT quote_ident(slot_name) FROM pg_replication_slots WHERE slot_type = 'physical' ORDER BY 1",
-		sentence: "Physical replication slots are lost: %s."},
-	{query: "SELECT quote_ident(datname) FROM pg_database WHERE NOT datallowconn AND datname <> 'template0' ORDER BY 1", blocks: true,
-		sentence: "Nobody can connect to these databases: %s. Drop them, or allow it."},
+	{
+		query: "SELECT quote_literal(gid) FROM pg_prepared_xacts ORDER BY 1", blocks: true,
+		sentence: "There are prepared transactions (%s): commit them or roll them back.",
+	},
+	{
+		query: "SELECT quote_ident(slot_name) FROM pg_replication_slots WHERE slot_type = 'logical' ORDER BY 1", blocks: true,
+		sentence: "There are logical replication slots (%s), which would be lost: drop them.",
+	},
+	{
+		query:    "SELECT quote_ident(slot_name) FROM pg_replication_slots WHERE slot_type = 'physical' ORDER BY 1",
+		sentence: "Physical replication slots are lost: %s.",
+	},
+	{
+		query: "SELECT quote_ident(datname) FROM pg_database WHERE NOT datallowconn AND datname <> 'template0' ORDER BY 1", blocks: true,
+		sentence: "Nobody can connect to these databases: %s. Drop them, or allow it.",
+	},
 }
 
 // types are columns of types whose stored form the new server would not read: numbers of objects that get other numbers.
 var databaseQuestions = []question{
-	{query: columnsOf("'regcollation','regconfig','regdictionary','regnamespace','regoper','regoperator','regproc','regprocedure'"), blocks: true,
-		sentence: "In database %s there are columns of types that name objects by their numbers, which change: %s. Make them text, or drop them."},
-	{query: columnsOf("'aclitem'"), blocks: true, since: 16, before: 16,
-		sentence: "In database %s there are columns of the type aclitem, whose form has changed: %s. Drop them."},
-	{query: "SELECT quote_ident(extname) FROM pg_extension WHERE extname IN ('adminpack', 'old_snapshot') ORDER BY 1", blocks: true, since: 17, before: 17,
-		sentence: "In database %s there are extensions that the new version does not have: %s. Drop them."},
-	{query: `SELECT quote_ident(collname) FROM pg_collation WHERE collversion IS DISTINCT FROM pg_collation_actual_version(oid) AND collversion IS NOT NULL ORDER BY 1`,
-		sentence: "In database %s the order of these collations has changed since indexes were made: %s. They are made anew after the upgrade."},
-	{query: `SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+	{
+		query: columnsOf("'regcollation','regconfig','regdictionary','regnamespace','regoper','regoperator','regproc','regprocedure'"), blocks: true,
+		sentence: "In database %s there are columns of types that name objects by their numbers, which change: %s. Make them text, or drop them.",
+	},
+	{
+		query: columnsOf("'aclitem'"), blocks: true, since: 16, before: 16,
+		sentence: "In database %s there are columns of the type aclitem, whose form has changed: %s. Drop them.",
+	},
+	{
+		query: "SELECT quote_ident(extname) FROM pg_extension WHERE extname IN ('adminpack', 'old_snapshot') ORDER BY 1", blocks: true, since: 17, before: 17,
+		sentence: "In database %s there are extensions that the new version does not have: %s. Drop them.",
+	},
+	{
+		query:    `SELECT quote_ident(collname) FROM pg_collation WHERE collversion IS DISTINCT FROM pg_collation_actual_version(oid) AND collversion IS NOT NULL ORDER BY 1`,
+		sentence: "In database %s the order of these collations has changed since indexes were made: %s. They are made anew after the upgrade.",
+	},
+	{
+		query: `SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 		WHERE c.relpersistence = 'u' AND c.relkind = 'r' ORDER BY 1`,
-		sentence: "In database %s tables are unlogged, and are empty after a crash as ever: %s."},
+		sentence: "In database %s tables are unlogged, and are empty after a crash as ever: %s.",
+	},
 }
 
 // columnsOf lists columns of users' tables, indexes and views with these types of the system's.

@@ -113,15 +113,15 @@ func (e *Engine) Revoke(ctx context.Context, l engine.Layout, name, host, databa
 		if len(granted) == 0 {
 			return trove.Errorf(trove.KindNotFound, "The user %s has no rights on the database %q.", name, database)
 		}
-		statement := "ALTER ROLE " + quote(name) + " IN DATABASE " + quote(database) + " RESET role"
+		statements := []string{"ALTER ROLE " + quote(name) + " IN DATABASE " + quote(database) + " RESET role"}
 		for _, g := range granted { // the tenant's root may have granted it too
-			statement += "; REVOKE " + quote(g[0]) + " FROM " + quote(name)
+			by := ""
 			if len(granted) > 1 {
-				statement += " GRANTED BY " + quote(g[1])
+				by = " GRANTED BY " + quote(g[1])
 			}
-			statement += " CASCADE"
+			statements = append(statements, "REVOKE "+quote(g[0])+" FROM "+quote(name)+by+" CASCADE")
 		}
-		if err := c.exec(ctx, statement); err != nil {
+		if err := c.exec(ctx, strings.Join(statements, "; ")); err != nil {
 			return fmt.Errorf("revoke rights on %s from %s: %w", database, name, err)
 		}
 		return sendAway(ctx, c, name, database)

@@ -15,23 +15,26 @@ func ident(account string) string { return adminMap + " " + account + " " + admi
 // hba says who comes in. The agent comes through the local socket alone and nobody else does; clients come over TCP with a SCRAM password, in the manner that
 // the mode of TLS asks for. closed lets no client in: before the first start has made what it shall make.
 func hba(t tlsKept, closed bool) string {
-	lines := []string{
-		"# Written at each start of the server; changes here are lost.",
-		"local all " + adminName + " peer map=" + adminMap,
-		"local all all reject",
-		"host all " + adminName + " all reject",
+	const all, method = "all", "scram-sha-256"
+	lines := [][]string{
+		{"local", all, adminName, "peer", "map=" + adminMap},
+		{"local", all, all, "reject"},
+		{"host", all, adminName, all, "reject"},
 	}
-	const all = " all all all scram-sha-256"
 	switch {
 	case closed:
 	case t.Mode == engine.TLSMutual:
-		lines = append(lines, "hostssl"+all+" clientcert=verify-ca")
+		lines = append(lines, []string{"hostssl", all, all, all, method, "clientcert=verify-ca"})
 	case t.Mode == engine.TLSEnforced:
-		lines = append(lines, "hostssl"+all)
+		lines = append(lines, []string{"hostssl", all, all, all, method})
 	default:
-		lines = append(lines, "host"+all)
+		lines = append(lines, []string{"host", all, all, all, method})
 	}
-	return strings.Join(append(lines, "host all all all reject"), "\n") + "\n"
+	text := "# Written at each start of the server; changes here are lost.\n"
+	for _, l := range append(lines, []string{"host", all, all, all, "reject"}) {
+		text += strings.Join(l, " ") + "\n"
+	}
+	return text
 }
 
 // writeAccess writes both files for the server to read.

@@ -100,7 +100,7 @@ func (p place) identify(ctx context.Context, had string) (string, error) {
 	if err := c.rename(tree, binary.LittleEndian.Uint64(random[:])>>1); err != nil { // it is shown as a signed number by some
 		return "", err
 	}
-	if _, err := p.run(ctx, "/", "", "pg_resetwal", "-D", p.dataDir()); err != nil {
+	if err := p.run(ctx, "", "pg_resetwal", "-D", p.dataDir()); err != nil {
 		return "", fmt.Errorf("begin the log anew: %w", err)
 	}
 	return c.system(), nil

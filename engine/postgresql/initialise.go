@@ -60,7 +60,7 @@ func (p place) makeCluster(ctx context.Context) error {
 	if major >= firstBuiltin {
 		args = append(args, "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
 	}
-	if _, err := p.run(ctx, "/", "", "initdb", args...); err != nil {
+	if err := p.run(ctx, "", "initdb", args...); err != nil {
 		return fmt.Errorf("make the system tables: %w", err)
 	}
 	return nil
@@ -79,7 +79,7 @@ var settling = []string{
 
 // settle runs the server on the new directory for one user, without a network: a statement a line, and it ends with the last.
 func (p place) settle(ctx context.Context) error {
-	if _, err := p.run(ctx, "/", strings.Join(settling, "\n")+"\n", "postgres", "--single", "-D", p.newDir(), "-c", "exit_on_error=on", adminDB); err != nil {
+	if err := p.run(ctx, strings.Join(settling, "\n")+"\n", "postgres", "--single", "-D", p.newDir(), "-c", "exit_on_error=on", adminDB); err != nil {
 		return fmt.Errorf("settle the system tables: %w", err)
 	}
 	return nil

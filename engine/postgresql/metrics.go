@@ -67,8 +67,10 @@ var sources = []source{
 		count("restartpoints_done_total", "Restartpoints done."), count("write_time_total", "Milliseconds spent on writing."),
 		count("sync_time_total", "Milliseconds spent on syncing."), count("buffers_written_total", "Buffers written."),
 	}, query: "FROM pg_stat_checkpointer"},
-	{name: "pg_locks", labels: []string{"datname", "mode"}, values: []value{gauge("count", "Locks held or waited for.")},
-		query: "FROM (SELECT d.datname, l.mode, count(*) AS count FROM pg_locks l JOIN pg_database d ON d.oid = l.database GROUP BY 1, 2) locks WHERE " + measured + " ORDER BY datname, mode"},
+	{
+		name: "pg_locks", labels: []string{"datname", "mode"}, values: []value{gauge("count", "Locks held or waited for.")},
+		query: "FROM (SELECT d.datname, l.mode, count(*) AS count FROM pg_locks l JOIN pg_database d ON d.oid = l.database GROUP BY 1, 2) locks WHERE " + measured + " ORDER BY datname, mode",
+	},
 	{name: "pg_stat_activity", labels: []string{"datname", "state"}, values: []value{
 		gauge("count", "Sessions in this state."), gauge("max_tx_duration", "Seconds that the longest transaction among them has taken."),
 	}, query: `FROM (SELECT datname, COALESCE(state, 'unknown') AS state, count(*) AS count,
@@ -89,7 +91,8 @@ var sources = []source{
 
 var bgwriter = []value{
 	count("buffers_clean_total", "Buffers written by the background writer."), count("maxwritten_clean_total", "Times that the background writer stopped early."),
-	count("buffers_alloc_total", "Buffers allocated."), {name: "stats_reset_total", help: "When the figures began, as Unix time.", counter: true, expr: "EXTRACT(epoch FROM stats_reset)"},
+	count("buffers_alloc_total", "Buffers allocated."),
+	{name: "stats_reset_total", help: "When the figures began, as Unix time.", counter: true, expr: "EXTRACT(epoch FROM stats_reset)"},
 }
 
 // Metrics implements engine.MetricSource with the names of postgres_exporter. Labels such as server, which tell targets apart, are for who scrapes to add.

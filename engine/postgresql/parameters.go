@@ -30,7 +30,7 @@ func (*Engine) ParametersOf(version string) []trove.Parameter { return rules().F
 
 // Defaults implements engine.Configurable.
 func (*Engine) Defaults(s engine.Settings) map[string]string {
-	out := map[string]string{"port": strconv.Itoa(port), "password_encryption": "scram-sha-256", "huge_pages": "off", "fsync": "on"}
+	out := map[string]string{"port": strconv.Itoa(port), "password_encryption": "scram-sha-256", "huge_pages": "off", "fsync": "on"} //nolint:gosec // a method of keeping passwords is none
 	for _, o := range derived(s) {
 		out[o.name] = o.value
 	}

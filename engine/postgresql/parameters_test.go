@@ -112,6 +112,9 @@ func other(t *testing.T, p trove.Parameter, now setting) json.RawMessage {
 			next = (low + high) / 2
 		}
 	}
+	if strings.HasSuffix(p.Name, "_buffers") && p.Name != "wal_buffers" && p.Name != "shared_buffers" && p.Name != "temp_buffers" {
+		next = 64 // the server takes whole pages of 16
+	}
 	if next > high {
 		next = v - 1
 	}

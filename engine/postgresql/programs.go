@@ -109,12 +109,13 @@ func (p place) asEngine() *syscall.SysProcAttr {
 }
 
 // run runs one of the programs as the engine's account.
-func (p place) run(ctx context.Context, dir, stdin, name string, args ...string) ([]byte, error) {
+func (p place) run(ctx context.Context, stdin, name string, args ...string) error {
 	path, err := p.program(name)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return execx.Run(ctx, execx.Cmd{Path: path, Args: args, Env: environment, Dir: dir, Attr: p.asEngine(), Stdin: strings.NewReader(stdin)})
+	_, err = execx.Run(ctx, execx.Cmd{Path: path, Args: args, Env: environment, Dir: "/", Attr: p.asEngine(), Stdin: strings.NewReader(stdin)})
+	return err
 }
 
 // accountName is the operating system's name of an account.

@@ -235,9 +235,10 @@ func (p place) engineAccount() (string, error) {
 func (p place) findings(said []byte) string {
 	const most = 1500
 	text := strings.TrimSpace(string(said))
-	if i := strings.LastIndex(text, "fatal"); i >= 0 {
-		text = text[strings.LastIndex(text[:i], "\n")+1:]
-	}
+	lines := strings.Split(text, "\n")
+	text = strings.Join(slices.DeleteFunc(lines, func(l string) bool {
+		return strings.TrimSpace(l) == "" || strings.HasSuffix(strings.TrimSpace(l), " ok")
+	}), "\n")
 	for _, pattern := range []string{"*.txt", "pgsql.new/pg_upgrade_output.d/*/*.txt", "pgsql.new/pg_upgrade_output.d/*.txt"} {
 		dir := p.workDir()
 		if strings.HasPrefix(pattern, "pgsql.new") {

@@ -52,7 +52,7 @@ func oldRoot(t *testing.T, root string, major int) string {
 	for _, p := range programs {
 		script := fmt.Sprintf("#!/bin/sh\nLOCPATH=%s/usr/lib/locale exec %s --argv0 \"$0\" --library-path %s %s \"$@\"\n",
 			root, loaders[0], filepath.Dir(loaders[0]), filepath.Join(root, home, "bin", p.Name()))
-		must(t, os.WriteFile(filepath.Join(bin, p.Name()), []byte(script), 0o755)) //nolint:gosec // a program
+		must(t, os.WriteFile(filepath.Join(bin, p.Name()), []byte(script), 0o755))
 	}
 	return dir
 }

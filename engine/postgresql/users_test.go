@@ -42,7 +42,7 @@ func TestDroppedUserLeavesItsObjects(t *testing.T) {
 	if _, err := ask(t, bob, "SELECT 1"); err == nil {
 		t.Error("the user's session goes on")
 	}
-	wantAnswer(t, client(t, l, "alice", "pw-a", "shop"), "SELECT string_agg(tableowner, ' ') FROM pg_tables WHERE tablename LIKE 'own%'", "owner_of_shop owner_of_shop")
+	wantAnswer(t, client(t, l, "alice", "pw-a", "shop"), "SELECT string_agg(tableowner, ',') FROM pg_tables WHERE tablename LIKE 'own%'", "owner_of_shop,owner_of_shop")
 	must(t, e.Grant(ctx, l, "alice", "", []string{"other", "mine"}))
 	wantAnswer(t, client(t, l, "alice", "pw-a", "other"), "SELECT f() || pg_get_userbyid(proowner) FROM pg_proc WHERE proname = 'f'", "7owner_of_other")
 	wantAnswer(t, client(t, l, "alice", "pw-a", "mine"), "SELECT a FROM kept", "1")
@@ -115,7 +115,9 @@ func TestCharacterSetsAndCollations(t *testing.T) {
 	enginetest.Start(t, s)
 	ctx, e, l := t.Context(), s.Engine, s.Layout
 	for _, d := range []trove.Database{
-		{Name: "a", CharacterSet: "UTF8", Collate: "C.UTF-8"}, {Name: "b", CharacterSet: "UTF8", Collate: "de-x-icu"}, {Name: "c", CharacterSet: "LATIN1", Collate: "C"},
+		{Name: "a", CharacterSet: "UTF8", Collate: "C.UTF-8"},
+		{Name: "b", CharacterSet: "UTF8", Collate: "de-x-icu"},
+		{Name: "c", CharacterSet: "LATIN1", Collate: "C"},
 		{Name: "d", CharacterSet: "UTF8", Collate: "C"},
 	} {
 		must(t, e.CreateDatabase(ctx, l, d))
@@ -126,8 +128,13 @@ func TestCharacterSetsAndCollations(t *testing.T) {
 		must(t, e.DropDatabase(ctx, l, d.Name))
 	}
 	for _, d := range []trove.Database{
-		{Name: "x", CharacterSet: "klingon"}, {Name: "x", Collate: "xx_XX"}, {Name: "x", Collate: "not a name"}, {Name: "x", CharacterSet: "LATIN1", Collate: "C.UTF-8"},
-		{Name: "x", Collate: "utf8_general_ci"}, {Name: "x", CharacterSet: "SJIS"}, {Name: "x", Collate: "'; DROP DATABASE shop"},
+		{Name: "x", CharacterSet: "klingon"},
+		{Name: "x", Collate: "xx_XX"},
+		{Name: "x", Collate: "not a name"},
+		{Name: "x", CharacterSet: "LATIN1", Collate: "C.UTF-8"},
+		{Name: "x", Collate: "utf8_general_ci"},
+		{Name: "x", CharacterSet: "SJIS"},
+		{Name: "x", Collate: "'; DROP DATABASE shop"},
 	} {
 		if err := e.CreateDatabase(ctx, l, d); trove.KindOf(err) != trove.KindBadRequest {
 			t.Errorf("CreateDatabase(%+v) = %v, want BadRequest", d, err)
