@@ -69,12 +69,12 @@ func (p place) makeCluster(ctx context.Context) error {
 // firstBuiltin is the version that has a locale provider of its own: its C.UTF-8 does not change with the C library.
 const firstBuiltin = 17
 
-// settling is what every data directory of ours has. Nobody keeps template1 busy, which CREATE DATABASE copies where somebody makes one by SQL.
+// settling is what every data directory of ours has. Nothing is created: what a server for one user creates here gets numbers of the system's own objects, and
+// pg_upgrade would leave it behind. Nobody keeps template1 busy, which CREATE DATABASE copies where somebody makes one by SQL.
 var settling = []string{
 	"REVOKE ALL ON DATABASE template1 FROM PUBLIC",
 	"REVOKE ALL ON DATABASE " + adminDB + " FROM PUBLIC",
 	"GRANT CONNECT ON DATABASE " + adminDB + " TO PUBLIC",
-	"CREATE EXTENSION pg_stat_statements",
 }
 
 // settle runs the server on the new directory for one user, without a network: a statement a line, and it ends with the last.

@@ -27,8 +27,11 @@ func (e *Engine) Ready(ctx context.Context, l engine.Layout) error {
 		return fmt.Errorf("read what the first start shall make: %w", err)
 	}
 	err = p.with(ctx, adminDB, func(c conn) error {
+		if err := ensureStatements(ctx, c); err != nil {
+			return err
+		}
 		if want == nil {
-			return nil // the connection is the proof
+			return nil
 		}
 		return p.fulfil(ctx, c, *want)
 	})
@@ -56,6 +59,21 @@ func (e *Engine) Ready(ctx context.Context, l engine.Layout) error {
 		return fmt.Errorf("end the first start: %w", err)
 	}
 	return p.reread(ctx, k)
+}
+
+// ensureStatements makes the view on the counted statements, in the database that tenants make nothing in.
+func ensureStatements(ctx context.Context, c conn) error {
+	_, there, err := c.one(ctx, "SELECT 1 FROM pg_extension WHERE extname = 'pg_stat_statements'")
+	if err != nil {
+		return fmt.Errorf("look for the extension pg_stat_statements: %w", err)
+	}
+	if there {
+		return nil
+	}
+	if err := c.exec(ctx, "CREATE EXTENSION pg_stat_statements SCHEMA public"); err != nil {
+		return fmt.Errorf("make the extension pg_stat_statements: %w", err)
+	}
+	return nil
 }
 
 // fulfil makes what is not there yet: a first start that died may be repeated.

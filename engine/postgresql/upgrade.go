@@ -231,27 +231,37 @@ func (p place) engineAccount() (string, error) {
 	return accountName(p.UID)
 }
 
-// findings is what pg_upgrade says is in the way, with the files that it wrote about it.
+// findings is what pg_upgrade says is in the way, without what was well, and then what the files say that it wrote about it.
 func (p place) findings(said []byte) string {
 	const most = 1500
-	text := strings.TrimSpace(string(said))
-	lines := strings.Split(text, "\n")
-	text = strings.Join(slices.DeleteFunc(lines, func(l string) bool {
-		return strings.TrimSpace(l) == "" || strings.HasSuffix(strings.TrimSpace(l), " ok")
-	}), "\n")
-	for _, pattern := range []string{"*.txt", "pgsql.new/pg_upgrade_output.d/*/*.txt", "pgsql.new/pg_upgrade_output.d/*.txt"} {
-		dir := p.workDir()
-		if strings.HasPrefix(pattern, "pgsql.new") {
-			dir = p.Data
+	var lines []string
+	for line := range strings.Lines(string(said)) {
+		line = strings.TrimSpace(line)
+		if line != "" && !strings.HasSuffix(line, " ok") && strings.Trim(line, "-") != "" {
+			lines = append(lines, line)
 		}
-		found, _ := filepath.Glob(filepath.Join(dir, pattern))
+	}
+	const reports = "pg_upgrade_output.d/*/"
+	for pattern, errorsOnly := range map[string]bool{reports + "*.txt": false, reports + "log/pg_upgrade_dump_*.log": true} {
+		found, _ := filepath.Glob(filepath.Join(p.newDir(), pattern))
 		for _, f := range found {
-			if data, err := readPlain(f); err == nil {
-				text += "\n" + strings.TrimSpace(string(data))
+			data, err := readPlain(f)
+			if err != nil {
+				continue
+			}
+			for line := range strings.Lines(string(data)) {
+				if !errorsOnly || strings.Contains(line, "error: ") {
+					lines = append(lines, strings.TrimSpace(line))
+				}
 			}
 		}
 	}
-	return shorten(strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r == '\n' }), " / "), most)
+	text := strings.Join(lines, " / ")
+	for len(text) > most && len(lines) > 1 { // the end says more than the beginning
+		lines = lines[1:]
+		text = strings.Join(lines, " / ")
+	}
+	return shorten(text, most)
 }
 
 // oldPrograms returns the directory with the programs of the old version and the environment that they need. They are scripts of this image (see its recipe),
