@@ -135,7 +135,12 @@ func (p place) upgrade(ctx context.Context, from, to int, previous string, progr
 	}
 	progress(fmt.Sprintf("Taking the data over from PostgreSQL %d.", from), 30)
 	if out, err := execx.Run(ctx, run); err != nil {
-		return trove.Wrap(trove.KindInternal, err, "The upgrade to PostgreSQL %d failed: %s", to, p.findings(out))
+		said := p.findings(out)
+		if strings.Contains(said, "unrecognized parameter") {
+			return trove.Wrap(trove.KindUnprocessable, err, "The data is of a newer release of PostgreSQL %d than the release of %d in the new image knows of: make a newer "+
+				"image first. It says: %s", from, to, said)
+		}
+		return trove.Wrap(trove.KindInternal, err, "The upgrade to PostgreSQL %d failed: %s", to, said)
 	}
 	return p.mark()
 }
@@ -249,10 +254,15 @@ func (p place) findings(said []byte) string {
 			if err != nil {
 				continue
 			}
-			for line := range strings.Lines(string(data)) {
-				if !errorsOnly || strings.Contains(line, "error: ") {
-					lines = append(lines, strings.TrimSpace(line))
+			text := string(data)
+			if i := strings.Index(text, "error: "); errorsOnly {
+				if i < 0 {
+					continue
 				}
+				text, _, _ = strings.Cut(text[i:], "\n") // without the statement after it
+			}
+			for line := range strings.Lines(text) {
+				lines = append(lines, strings.TrimSpace(line))
 			}
 		}
 	}
