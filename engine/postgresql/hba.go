@@ -30,11 +30,12 @@ func hba(t tlsKept, closed bool) string {
 	default:
 		lines = append(lines, []string{"host", all, all, all, method})
 	}
-	text := "# Written at each start of the server; changes here are lost.\n"
+	var text strings.Builder
+	text.WriteString("# Written at each start of the server; changes here are lost.\n")
 	for _, l := range append(lines, []string{"host", all, all, all, "reject"}) {
-		text += strings.Join(l, " ") + "\n"
+		text.WriteString(strings.Join(l, " ") + "\n")
 	}
-	return text
+	return text.String()
 }
 
 // writeAccess writes both files for the server to read.
