@@ -12,6 +12,7 @@ package engine
 import (
 	"context"
 	"encoding/json"
+	"syscall"
 	"time"
 
 	trove "github.com/trove-dbaas/trove"
@@ -93,6 +94,8 @@ type Info struct {
 	User         string // the account inside the image that the server runs as
 	// StopTimeout is how long a clean stop may take before the server is killed. Data is safe either way.
 	StopTimeout time.Duration
+	// StopSignal asks the server for a clean stop; 0: SIGTERM. It may be sent more than once.
+	StopSignal syscall.Signal
 }
 
 // Layout is where things are in this guest. Paths are absolute.

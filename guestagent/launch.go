@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -42,6 +43,10 @@ func (l *loop) launch(ctx context.Context) error {
 	}
 	stop := l.s.engine.Info().StopTimeout.String()
 	if err := atomicfile.Write(filepath.Join(l.s.runtime, StopTimeoutFile), []byte(stop+"\n"), 0o644); err != nil {
+		return err
+	}
+	signal := strconv.Itoa(int(stopSignal(l.s.engine)))
+	if err := atomicfile.Write(filepath.Join(l.s.runtime, StopSignalFile), []byte(signal+"\n"), 0o644); err != nil {
 		return err
 	}
 	l.log = newEngineLog(l.s.layout.State, c.LogFile)

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/engine"
 	"github.com/trove-dbaas/trove/guestagent/process"
 )
 
@@ -181,10 +182,18 @@ func (l *loop) stop(ctx context.Context) {
 // askToStop asks, and again after a while: a server that has just been started hears no signal before it has come so far, and one that is stopping does
 // not mind.
 func (l *loop) askToStop(ctx context.Context) {
-	if err := l.handle.Signal(unix.SIGTERM); err != nil && !errors.Is(err, process.ErrGone) {
+	if err := l.handle.Signal(stopSignal(l.s.engine)); err != nil && !errors.Is(err, process.ErrGone) {
 		l.s.log.ErrorContext(ctx, "engine could not be asked to stop", "err", err)
 	}
 	l.timer.Reset(min(l.s.times.PingOther, l.stopBy.Sub(l.s.clock.Now())))
+}
+
+// stopSignal is what the engine takes for a wish to end.
+func stopSignal(e engine.Engine) unix.Signal {
+	if s := e.Info().StopSignal; s != 0 {
+		return s
+	}
+	return unix.SIGTERM
 }
 
 // due is called when the timer fires: what for depends on the phase.

@@ -65,6 +65,7 @@ func (t Timings) withDefaults() Timings {
 const (
 	PIDFile         = "engine.pid"          // process.Ref of the engine
 	StopTimeoutFile = "engine.stop-timeout" // how long it may take to stop, as time.Duration prints it
+	StopSignalFile  = "engine.stop-signal"  // the number of the signal that asks it to stop
 	StoppingFile    = "stopping"            // made when the machine is being stopped: the engine is not to be started again
 	notifyFile      = "notify"
 )

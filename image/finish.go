@@ -21,7 +21,7 @@ func finish(dir string, r recipe) error {
 		return fmt.Errorf("finish the root file system: %w", err)
 	}
 	defer func() { _ = tree.Close() }()
-	for _, step := range []func(*os.Root, recipe) error{removeFiles, emptyDirs, addAccount, writeFiles, dropRights} {
+	for _, step := range []func(*os.Root, recipe) error{removeFiles, emptyDirs, appendTexts, writePrograms, addAccount, writeFiles, dropRights} {
 		if err := step(tree, r); err != nil {
 			return fmt.Errorf("finish the root file system: %w", err)
 		}
@@ -67,7 +67,6 @@ func emptyDirs(tree *os.Root, _ recipe) error {
 }
 
 // addAccount makes the engine's account. One that the packages made gets the recipe's numbers: theirs depend on the order of their installation.
-// addAccount makes the engine's account. One that the packages made gets the recipe's numbers: theirs depend on the order of their installation.
 func addAccount(tree *os.Root, r recipe) error {
 	a := r.Account
 	for name, line := range map[string]string{
@@ -90,6 +89,39 @@ func addAccount(tree *os.Root, r recipe) error {
 		kept.WriteString(line)
 		if err := tree.WriteFile(name, []byte(kept.String()), 0o644); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// appendTexts adds what the recipe adds to files of packages.
+func appendTexts(tree *os.Root, r recipe) error {
+	for name, text := range r.Append {
+		f, err := tree.OpenFile(name, os.O_WRONLY|os.O_APPEND, 0)
+		if err != nil {
+			return err
+		}
+		_, err = f.WriteString(text)
+		if err := errors.Join(err, f.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writePrograms writes the recipe's scripts.
+func writePrograms(tree *os.Root, r recipe) error {
+	for _, s := range r.Programs {
+		for _, name := range s.Paths {
+			if err := tree.MkdirAll(path.Dir(name), 0o755); err != nil {
+				return err
+			}
+			if err := tree.WriteFile(name, []byte(strings.Join(s.Lines, "\n")+"\n"), 0o755); err != nil {
+				return err
+			}
+			if err := tree.Chmod(name, 0o755); err != nil { // whatever our umask is
+				return err
+			}
 		}
 	}
 	return nil

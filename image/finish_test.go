@@ -77,26 +77,33 @@ func TestFinishDropsFileCapabilities(t *testing.T) {
 
 func TestFinishGivesAnAccountOfThePackagesItsNumbers(t *testing.T) {
 	dir := rootTree(t)
-	for name, line := range map[string]string{"etc/passwd": "redis:x:100:102:admin:/var/lib/redis:/bin/bash\n", "etc/group": "redis:x:102:\n"} {
+	for name, line := range map[string]string{"etc/passwd": "postgres:x:100:102:admin:/var/lib/postgresql:/bin/bash\n", "etc/group": "postgres:x:102:\n"} {
 		f, err := os.OpenFile(filepath.Join(dir, name), os.O_APPEND|os.O_WRONLY, 0)
 		must(t, err)
 		_, err = f.WriteString(line)
 		must(t, err)
 		must(t, f.Close())
 	}
-	must(t, image.Finish(dir, image.TestRecipe{Account: image.TestAccount{Name: "redis", UID: 990, GID: 991, Home: "/data/redis"}}))
+	r := image.TestRecipe{
+		Account: image.TestAccount{Name: "postgres", UID: 990, GID: 991, Home: "/data/pgsql"}, Append: map[string]string{"etc/passwd": "added:x:7:7::/:/bin/false\n"},
+	}
+	must(t, image.Finish(dir, r))
 	passwd, err := os.ReadFile(filepath.Join(dir, "etc/passwd"))
 	must(t, err)
 	group, err := os.ReadFile(filepath.Join(dir, "etc/group"))
 	must(t, err)
 	text := string(passwd) + string(group)
-	for _, line := range []string{"redis:x:990:991::/data/redis:/usr/sbin/nologin\n", "redis:x:991:\n"} {
+	for _, line := range []string{"postgres:x:990:991::/data/pgsql:/usr/sbin/nologin\n", "postgres:x:991:\n", "added:x:7:7::/:/bin/false\n"} {
 		if !strings.Contains(text, line) {
 			t.Errorf("%q is not in\n%s", line, text)
 		}
 	}
-	if strings.Count(text, "redis:x:") != 2 {
+	if strings.Count(text, "postgres:") != 2 {
 		t.Errorf("the account is there twice:\n%s", text)
+	}
+	r.Append = map[string]string{"etc/none": "x"}
+	if err := image.Finish(rootTree(t), r); err == nil {
+		t.Error("a text for a file that is not there was taken")
 	}
 }
 

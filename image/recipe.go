@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"regexp"
@@ -37,8 +38,18 @@ type recipe struct {
 	EnginePackage string   `json:"engine_package"` // whose version is the engine's
 	Account       account  `json:"account"`
 	Remove        []string `json:"remove"` // patterns of path.Match below the root
-	GoldensMiB    []int    `json:"goldens_mib"`
-	DiskMiB       int      `json:"disk_mib"` // free space that a build needs
+	// Append adds text to files of packages, by path below the root: a control file of an extension, say. A file that is not there is an error.
+	Append map[string]string `json:"append,omitempty"`
+	// Programs are scripts that the image has beside those of packages: nothing in a guest can be run from where a guest can write.
+	Programs   []script `json:"programs,omitempty"`
+	GoldensMiB []int    `json:"goldens_mib"`
+	DiskMiB    int      `json:"disk_mib"` // free space that a build needs
+}
+
+// script is a text that is there under each of its paths below the root.
+type script struct {
+	Paths []string `json:"paths"`
+	Lines []string `json:"lines"`
 }
 
 // account is what the engine runs as.
@@ -128,6 +139,15 @@ func parseRecipe(data []byte) (recipe, error) {
 	for _, p := range r.Remove {
 		if _, err := path.Match(p, ""); err != nil || p != path.Clean(p) || path.IsAbs(p) || p == "." || len(p) > 1 && p[:2] == ".." {
 			return r, fmt.Errorf("%q is not a pattern of paths below the root", p)
+		}
+	}
+	names := slices.Collect(maps.Keys(r.Append))
+	for _, s := range r.Programs {
+		names = append(names, s.Paths...)
+	}
+	for _, name := range names {
+		if !fs.ValidPath(name) || name == "." {
+			return r, fmt.Errorf("%q is not a path below the root", name)
 		}
 	}
 	switch {

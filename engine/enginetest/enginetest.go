@@ -42,12 +42,14 @@ type Setup struct {
 	LogsWritten bool
 	// BadOverrides are names or values that Configure must refuse.
 	BadOverrides map[string]string
+	// RightsNeedDatabases says that rights can be given on databases that are there only.
+	RightsNeedDatabases bool
+	// LiveTLS says that the running server takes up every change of its TLS.
+	LiveTLS bool
 	// Names are names that a careless driver would let into a statement, for databases and for users. The suite has some of its own.
 	Names []string
 	// LegalName says of a name whether a user can have it; nil: all that the suite tries.
 	LegalName func(name string) bool
-	// LiveTLS says that the running server takes up every change of its TLS.
-	LiveTLS bool
 	// Flat is for an engine without databases.
 	Flat Flat
 }
@@ -141,17 +143,20 @@ func initialise(t *testing.T, s Setup) {
 
 func firstStart(t *testing.T, s Setup) {
 	ctx, e, l := t.Context(), s.Engine, s.Layout
-	p := engine.Preparation{Users: []trove.User{{Name: "early", Password: "early-pass"}}}
+	p, bob := engine.Preparation{Users: []trove.User{{Name: "early", Password: "early-pass"}}}, trove.User{Name: "bob", Host: "%", Password: bobPassword}
+	if hosts(s) {
+		bob.Host = "10.0.0.%"
+	}
 	fill(t, s)
 	p.Settings.RAM = 512
 	must(t, e.Prepare(ctx, l, p)) // replaced by the second one
 	srv := startedWith(t, s, engine.Preparation{
 		Databases:    []trove.Database{{Name: "keep"}, {Name: "other"}},
-		Users:        []trove.User{{Name: "alice", Password: alicePassword, Databases: []string{"keep"}}, {Name: "bob", Host: "10.0.0.%", Password: bobPassword}},
+		Users:        []trove.User{{Name: "alice", Password: alicePassword, Databases: []string{"keep"}}, bob},
 		RootPassword: rootPassword,
 	})
 	wantDatabases(t, s, "keep", "other")
-	wantUsers(t, s, trove.User{Name: "alice", Host: "%", Databases: []string{"keep"}}, trove.User{Name: "bob", Host: "10.0.0.%"})
+	wantUsers(t, s, trove.User{Name: "alice", Host: "%", Databases: []string{"keep"}}, trove.User{Name: "bob", Host: bob.Host})
 	if enabled, err := e.RootEnabled(ctx, l); err != nil || !enabled {
 		t.Errorf("RootEnabled() = %v, %v, want true from the first start", enabled, err)
 	}

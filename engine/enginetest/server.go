@@ -93,7 +93,11 @@ func (srv *Server) answers(notify *net.UnixConn) bool {
 // Stop ends the server cleanly; it may be called again.
 func (srv *Server) Stop() {
 	srv.t.Helper()
-	if err := srv.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	stop := srv.s.Engine.Info().StopSignal
+	if stop == 0 {
+		stop = syscall.SIGTERM
+	}
+	if err := srv.cmd.Process.Signal(stop); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		srv.t.Errorf("stop the server: %v", err)
 	}
 	select {

@@ -33,6 +33,7 @@ import (
 const (
 	pidFile         = "engine.pid"
 	stopTimeoutFile = "engine.stop-timeout"
+	stopSignalFile  = "engine.stop-signal"
 	stoppingFile    = "stopping"
 )
 
@@ -208,7 +209,7 @@ func (r *reaper) shutdown(ctx context.Context) error {
 	mark := os.WriteFile(filepath.Join(r.cfg.Runtime, stoppingFile), nil, 0o600)
 	err := errors.Join(mark, r.stopEngine(ctx))
 	if r.agent != 0 {
-		r.end(ctx, r.agent, r.cfg.AgentGrace, func() bool { return r.agent != 0 })
+		r.end(ctx, r.agent, unix.SIGTERM, r.cfg.AgentGrace, func() bool { return r.agent != 0 })
 	}
 	r.again.Stop() // the agent's end has set it
 	return errors.Join(err, r.stopEngine(ctx))
@@ -226,7 +227,7 @@ func (r *reaper) stopEngine(ctx context.Context) error {
 		return nil
 	}
 	limit := r.stopTimeout()
-	if !r.end(ctx, ref.PID, limit, ref.Alive) {
+	if !r.end(ctx, ref.PID, r.stopSignal(), limit, ref.Alive) {
 		return fmt.Errorf("the engine did not end within %s and was killed", limit)
 	}
 	r.log.InfoContext(ctx, "engine was stopped", "pid", ref.PID)
@@ -234,8 +235,8 @@ func (r *reaper) stopEngine(ctx context.Context) error {
 }
 
 // end asks a process to end and kills it after a while; false if that was needed.
-func (r *reaper) end(ctx context.Context, pid int, limit time.Duration, alive func() bool) bool {
-	clean := r.endBy(ctx, pid, unix.SIGTERM, limit, alive)
+func (r *reaper) end(ctx context.Context, pid int, sig unix.Signal, limit time.Duration, alive func() bool) bool {
+	clean := r.endBy(ctx, pid, sig, limit, alive)
 	if !clean {
 		r.endBy(ctx, pid, unix.SIGKILL, limit, alive)
 	}
@@ -274,6 +275,19 @@ func (r *reaper) stopTimeout() time.Duration {
 		return defaultStopTimeout
 	}
 	return d
+}
+
+// stopSignal is what the engine takes for a wish to end; an agent of before this file wrote none.
+func (r *reaper) stopSignal() unix.Signal {
+	text, err := os.ReadFile(filepath.Join(r.cfg.Runtime, stopSignalFile))
+	if err != nil {
+		return unix.SIGTERM
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil || n != int(unix.SIGINT) && n != int(unix.SIGQUIT) {
+		return unix.SIGTERM
+	}
+	return unix.Signal(n)
 }
 
 func (r *reaper) remove(name string) error {

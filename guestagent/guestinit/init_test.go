@@ -243,6 +243,22 @@ func TestEngineIsStoppedBeforeTheAgent(t *testing.T) {
 	})
 }
 
+// TestEngineIsStoppedByItsOwnSignal: SIGTERM would make PostgreSQL wait for its clients. A shell's background process ignores SIGINT unless it is told otherwise.
+func TestEngineIsStoppedByItsOwnSignal(t *testing.T) {
+	agent := strings.Replace(engineAgent(`echo by SIGTERM >>\"$RUN/order\"; exit 0`), `" TERM; echo up`, `" TERM; trap "echo by SIGINT >>\"$RUN/order\"; exit 0" INT; echo up`, 1)
+	agent = strings.Replace(agent, "setsid sh", "env --default-signal=INT setsid sh", 1)
+	agent = strings.Replace(agent, "echo 300ms", `echo 2 >"$RUN/engine.stop-signal"; echo 300ms`, 1)
+	inAllWays(t, agent, func(t *testing.T, s *sandbox) {
+		s.until("the engine", func() bool { return s.file("up") != "" && s.file("engine.stop-timeout") != "" })
+		if code := s.terminate(); code != 0 {
+			t.Errorf("init ended with %d", code)
+		}
+		if got, want := s.file("order"), "by SIGINT\nagent stopped\n"; got != want {
+			t.Errorf("the order was %q, not %q", got, want)
+		}
+	})
+}
+
 func TestEngineThatDoesNotStopIsKilled(t *testing.T) {
 	inAllWays(t, engineAgent("true"), func(t *testing.T, s *sandbox) {
 		s.until("the engine", func() bool { return s.file("up") != "" && s.file("engine.stop-timeout") != "" })

@@ -23,10 +23,10 @@ type result struct {
 }
 
 // inRoot runs a program in a root file system. Mounts, processes and the loopback interface are its own and end with it. As in a guest the root is
-// read-only and /dev has few nodes; /tmp and /run are in memory.
+// read-only and /dev has few nodes; /tmp and /run are in memory. The roots of older versions of the datastore are below /run/previous.
 const inRoot = `set -eu
-root=$1 bin=$2 dir=$3
-shift 3
+root=$1 bin=$2 dir=$3 older=$4
+shift 4
 ip link set lo up
 mount --bind "$root" "$root"
 mount -o remount,bind,ro "$root"
@@ -47,6 +47,12 @@ mount -t tmpfs -o mode=1777 tmpfs "$root/dev/shm"
 mkdir "$root/run/package"
 mount --bind "$dir" "$root/run/package"
 mount -o remount,bind,ro "$root/run/package"
+mkdir "$root/run/previous"
+for each in $older; do
+	mkdir "$root/run/previous/${each%%=*}"
+	mount --bind "${each#*=}" "$root/run/previous/${each%%=*}"
+	mount -o remount,bind,ro "$root/run/previous/${each%%=*}"
+done
 cp "$bin" "$root/run/driver.test"
 exec chroot "$root" /bin/sh -c 'cd /run/package && exec "$@"' sh /run/driver.test "$@"
 `
@@ -54,7 +60,7 @@ exec chroot "$root" /bin/sh -c 'cd /run/package && exec "$@"' sh /run/driver.tes
 // testTimeout bounds the tests of one version.
 const testTimeout = 10 * time.Minute
 
-func runTests(ctx context.Context, o options, work string, r *row) {
+func runTests(ctx context.Context, o options, work string, r *row, older []string) {
 	began := time.Now()
 	defer func() { r.result.took = time.Since(began) }()
 	dir, err := filepath.Abs(filepath.Join("engine", r.Manager))
@@ -63,7 +69,7 @@ func runTests(ctx context.Context, o options, work string, r *row) {
 		return
 	}
 	args := []string{
-		"--mount", "--pid", "--fork", "--kill-child", "--net", "--ipc", "--uts", "sh", "-c", inRoot, "inroot", r.root.Dir, binary(work, r.Manager), dir,
+		"--mount", "--pid", "--fork", "--kill-child", "--net", "--ipc", "--uts", "sh", "-c", inRoot, "inroot", r.root.Dir, binary(work, r.Manager), dir, strings.Join(older, " "),
 		"-test.v=test2json", "-test.timeout=" + testTimeout.String(),
 	}
 	if o.run != "" {

@@ -81,9 +81,10 @@ func run(ctx context.Context, o options, out io.Writer) error {
 		if rows[i].err != nil || rows[i].unavailable != "" {
 			continue
 		}
+		older := previous(rows[:i], rows[i])
 		free <- struct{}{}
 		wg.Go(func() {
-			runTests(ctx, o, work, &rows[i])
+			runTests(ctx, o, work, &rows[i], older)
 			<-free
 		})
 	}
@@ -93,6 +94,17 @@ func run(ctx context.Context, o options, out io.Writer) error {
 	}
 	printMatrix(out, rows)
 	return verdict(ctx, rows)
+}
+
+// previous are the root file systems of the datastore's versions before this one, as version=directory: an upgrade runs their programs.
+func previous(before []row, of row) []string {
+	var all []string
+	for _, r := range before {
+		if r.Datastore == of.Datastore && r.root.Dir != "" {
+			all = append(all, r.Version+"="+r.root.Dir)
+		}
+	}
+	return all
 }
 
 // choose returns the rows that are asked for.

@@ -1,0 +1,150 @@
+package postgresql
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+
+	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/engine"
+)
+
+// tlsKept is what was asked for. Its zero value is the state in which a server is made: TLS for those who want it.
+type tlsKept struct {
+	Off  bool           `json:"off,omitempty"`
+	Mode engine.TLSMode `json:"mode,omitempty"`
+	Cert []byte         `json:"cert,omitempty"`
+	Key  []byte         `json:"key,omitempty"`
+	CA   []byte         `json:"ca,omitempty"`
+}
+
+func (t tlsKept) equal(o tlsKept) bool {
+	return t.Off == o.Off && t.Mode == o.Mode && bytes.Equal(t.Cert, o.Cert) && bytes.Equal(t.Key, o.Key) && bytes.Equal(t.CA, o.CA)
+}
+
+func (t tlsKept) mode() engine.TLSMode {
+	if t.Mode == "" {
+		return engine.TLSBuiltin
+	}
+	return t.Mode
+}
+
+// lines are the options that follow from it. Each of them is taken up by the running server.
+func (t tlsKept) lines(p place) []byte {
+	if t.Off {
+		return []byte("ssl = off\n")
+	}
+	text := "ssl = on\n"
+	if len(t.CA) > 0 {
+		text += "ssl_ca_file = '" + valueEscaper.Replace(p.clientCA()) + "'\n"
+	}
+	return []byte(text)
+}
+
+// TLS implements engine.TLSSource.
+func (e *Engine) TLS(_ context.Context, l engine.Layout) (engine.TLS, error) {
+	p := place{l}
+	k, err := p.readKept()
+	if errors.Is(err, os.ErrNotExist) {
+		return engine.TLS{On: true, Mode: engine.TLSBuiltin}, nil
+	}
+	if err != nil {
+		return engine.TLS{}, err
+	}
+	now := engine.TLS{On: !k.TLS.Off, Mode: k.TLS.mode()}
+	if !now.On {
+		return now, nil
+	}
+	if now.Cert, err = os.ReadFile(p.cert()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return engine.TLS{}, fmt.Errorf("read the certificate: %w", err)
+	}
+	return now, nil
+}
+
+// SetTLS implements engine.TLSSource. The same change once more is no change, so that a rollback still finds what was before it.
+func (e *Engine) SetTLS(ctx context.Context, l engine.Layout, c engine.TLSChange) (restart bool, err error) {
+	want, err := wantedTLS(c)
+	if err != nil {
+		return false, err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	p := place{l}
+	k, err := p.readKept()
+	if err != nil {
+		return false, err
+	}
+	if !k.TLS.equal(want) {
+		before := k.TLS
+		k.TLS, k.TLSBefore = want, &before
+		if err := p.writeKept(k); err != nil {
+			return false, err
+		}
+	}
+	return false, e.takeUpTLS(ctx, p, k)
+}
+
+// RollbackTLS implements engine.TLSSource.
+func (e *Engine) RollbackTLS(ctx context.Context, l engine.Layout) (restart bool, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	p := place{l}
+	k, err := p.readKept()
+	if err != nil {
+		return false, err
+	}
+	if k.TLSBefore == nil {
+		return false, trove.Errorf(trove.KindBadRequest, "There is no change of TLS that could be rolled back.")
+	}
+	k.TLS, k.TLSBefore = *k.TLSBefore, nil
+	if err := p.writeKept(k); err != nil {
+		return false, err
+	}
+	return false, e.takeUpTLS(ctx, p, k)
+}
+
+func wantedTLS(c engine.TLSChange) (tlsKept, error) {
+	bad := func(err error, format string, args ...any) (tlsKept, error) {
+		return tlsKept{}, trove.Wrap(trove.KindBadRequest, err, format, args...)
+	}
+	given := len(c.Cert)+len(c.Key) > 0
+	switch {
+	case c.Off && (given || len(c.CA) > 0 || c.Mode != ""):
+		return bad(nil, "TLS that is off has no certificates and no mode.")
+	case c.Off:
+		return tlsKept{Off: true}, nil
+	case c.Mode != engine.TLSBasic && c.Mode != engine.TLSEnforced && c.Mode != engine.TLSMutual:
+		return bad(nil, "%q is no mode of TLS: there are basic, enforced and mtls.", string(c.Mode))
+	case c.Mode == engine.TLSMutual && len(c.CA) == 0:
+		return bad(nil, "The mode mtls needs the certificates of the authorities of clients.")
+	}
+	if given {
+		if _, err := tls.X509KeyPair(c.Cert, c.Key); err != nil {
+			return bad(err, "The certificate and its key cannot be used.")
+		}
+	}
+	if len(c.CA) > 0 && !x509.NewCertPool().AppendCertsFromPEM(c.CA) {
+		return bad(nil, "The certificates of the authorities cannot be used.")
+	}
+	return tlsKept{Mode: c.Mode, Cert: c.Cert, Key: c.Key, CA: c.CA}, nil
+}
+
+// takeUpTLS writes what the server reads and tells the running one, which needs no restart for any of it. A server that is down reads it when it starts.
+func (e *Engine) takeUpTLS(ctx context.Context, p place, k kept) error {
+	if there, err := exists(p.runtime()); err != nil || !there { // of a guest that has just booted
+		return err
+	}
+	if len(k.TLS.Cert) == 0 { // a new one of our own, unless one was given when the instance was made
+		if err := os.Remove(p.cert()); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("forget the certificate: %w", err)
+		}
+	}
+	if err := e.ensureTLS(p, k); err != nil {
+		return err
+	}
+	return p.reread(ctx, k)
+}
