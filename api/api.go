@@ -54,6 +54,10 @@ type Guests interface {
 	Logs(ctx context.Context, instance string) ([]guestapi.LogState, error)
 	SetLog(ctx context.Context, instance, log string, on bool) error
 	PublishLog(ctx context.Context, instance string, args guestapi.PublishLogArgs) (guestapi.LogPublished, error)
+	TailLog(ctx context.Context, instance string, args guestapi.TailLogArgs) (guestapi.LogTail, error)
+	Metrics(ctx context.Context, instance string, args guestapi.MetricsArgs) (guestapi.Metrics, error)
+	Statements(ctx context.Context, instance string, args guestapi.StatementsArgs) ([]guestapi.Statement, error)
+	Drift(ctx context.Context, instance string) ([]guestapi.Difference, error)
 	ApplyConfiguration(ctx context.Context, instance string, args guestapi.ApplyConfigurationArgs) (guestapi.ConfigurationApplied, error)
 }
 
@@ -125,6 +129,7 @@ type server struct {
 	router   *chi.Mux
 	table    map[string]*Operation // by method and pattern
 	rates    *rates
+	tails    *tails
 	audit    *auditor
 	metrics  *metrics
 	versions versionCache
@@ -157,7 +162,7 @@ func New(cfg Config) (http.Handler, error) {
 	audit := newAuditor(cfg)
 	cfg.Store = trackingStore{cfg.Store}
 	s := &server{
-		cfg: cfg, schemas: schemas, router: chi.NewRouter(), table: map[string]*Operation{}, metrics: m, rates: newRates(cfg), audit: audit,
+		cfg: cfg, schemas: schemas, router: chi.NewRouter(), table: map[string]*Operation{}, metrics: m, rates: newRates(cfg), tails: newTails(), audit: audit,
 	}
 	for _, op := range Operations() {
 		if op.Schema != "" && schemas[op.Schema] == nil {

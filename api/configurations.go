@@ -9,10 +9,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/api/wire"
 	"github.com/trove-dbaas/trove/cloud"
+	"github.com/trove-dbaas/trove/internal/figures"
 	"github.com/trove-dbaas/trove/store"
 )
 
@@ -288,7 +290,28 @@ func (s *server) showDefaults(ctx context.Context, c *call) (any, error) {
 			values[name] = n
 		}
 	}
-	return &wire.DefaultConfigurationBody{Instance: wire.DefaultConfiguration{Configuration: values}}, nil
+	return &wire.DefaultConfigurationBody{Instance: wire.DefaultConfiguration{Configuration: values, Drift: s.driftOf(ctx, c)}}, nil
+}
+
+// driftTimeout is how long the guest has to tell what was changed in its database: the defaults are shown without it too.
+const driftTimeout = 2 * time.Second
+
+// driftOf returns what somebody changed in the running database past the API; nil while that cannot be known.
+func (s *server) driftOf(ctx context.Context, c *call) []wire.Difference {
+	if !figures.Measurable(&c.instance, s.cfg.Clock.Now()) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, driftTimeout)
+	defer cancel()
+	all, err := s.cfg.Guests.Drift(ctx, c.instance.ID)
+	if err != nil {
+		s.cfg.Log.DebugContext(ctx, "parameters were not compared", "instance", c.instance.ID, "err", err)
+	}
+	var out []wire.Difference
+	for _, d := range all {
+		out = append(out, wire.Difference{Name: d.Name, Wanted: d.Want, Actual: d.Is})
+	}
+	return out
 }
 
 // noGroup says in Trove's words for instances that a group is not there.

@@ -130,6 +130,7 @@ type fakeGuests struct {
 	lost error // of the next databases that are made: they are, and the answer does not come
 
 	*fakeLogs
+	*fakeFigures
 	mu        sync.Mutex
 	databases map[string][]string
 	users     map[string][]trove.User
@@ -147,7 +148,7 @@ type fakeGuests struct {
 
 func newGuests() *fakeGuests {
 	return &fakeGuests{
-		fakeLogs: newFakeLogs(), databases: map[string][]string{}, users: map[string][]trove.User{}, rename: true,
+		fakeLogs: newFakeLogs(), fakeFigures: &fakeFigures{}, databases: map[string][]string{}, users: map[string][]trove.User{}, rename: true,
 		applied: map[string]guestapi.ApplyConfigurationArgs{}, asked: map[string]int{}, refuse: map[string]error{},
 	}
 }

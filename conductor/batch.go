@@ -77,7 +77,7 @@ func (d *Conductor) add(b *batch, r report) {
 		now.at = r.at
 		d.known[r.instance] = now
 		if r.beat.Event != "" {
-			b.events = append(b.events, happened{instance: r.instance, at: r.at, name: r.beat.EventAt, text: r.beat.Event})
+			b.events = append(b.events, happened{instance: r.instance, at: r.at, name: r.beat.EventAt, text: r.beat.Event, kind: r.beat.EventKind})
 			b.urgent = true
 		}
 		b.beats[r.instance] = store.GuestReport{

@@ -76,7 +76,9 @@ type Agent struct {
 	slots   chan struct{} // short commands that run
 	waiting chan struct{} // short commands that run or wait
 
-	configuring sync.Mutex // held by the command that changes parameters
+	configuring  sync.Mutex // held by the command that changes parameters
+	certificates sync.Mutex // held by the commands about the database's certificate
+	samples      sampler
 
 	mu    sync.Mutex
 	queue []guestapi.Request
@@ -143,6 +145,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	})
 	parts.Go(func() { a.runQueue(ctx) })
 	parts.Go(func() { a.live(ctx) })
+	parts.Go(func() { a.watchDrift(ctx) })
 	parts.Go(func() {
 		select {
 		case <-a.replaced:

@@ -32,10 +32,17 @@ var shortCommands = map[guestapi.Command]shortFunc{
 	guestapi.CmdLogs:           listLogs,
 	guestapi.CmdSetLog:         setLog,
 	guestapi.CmdPublishLog:     publishLog,
+	guestapi.CmdTailLog:        tailLog,
+	guestapi.CmdMetrics:        needsEngine(metrics),
+	guestapi.CmdStatements:     needsEngine(statements),
+	guestapi.CmdDrift:          needsEngine(drift),
 	guestapi.CmdMachine:        machine,
 	guestapi.CmdShowTLS:        showTLS,
 	guestapi.CmdSetTLS:         setTLS,
 	guestapi.CmdRollbackTLS:    rollbackTLS,
+
+	guestapi.CmdRequestCertificate: requestCertificate,
+	guestapi.CmdUseCertificate:     useCertificate,
 
 	guestapi.CmdApplyConfiguration: needsEngine(applyConfiguration),
 }

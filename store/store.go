@@ -44,8 +44,10 @@ type Reader interface {
 	Modules
 	Clusters
 	ConfigurationReader
+	CertificateReader
 	IdempotentCallReader
 	AuditReader
+	ScrapeTokenReader
 
 	// Instance returns a living instance with its guest's state joined.
 	Instance(ctx context.Context, id string) (trove.Instance, error)
@@ -110,9 +112,11 @@ type Tx interface {
 	ModulesTx
 	ClustersTx
 	ConfigurationWriter
+	CertificateWriter
 	IdempotentCalls
 	Holds
 	Audit
+	ScrapeTokens
 
 	InsertInstance(ctx context.Context, i trove.Instance) error
 	// UpdateInstance reads the instance, lets change alter it and writes every column but id, project and guest state. Updated is

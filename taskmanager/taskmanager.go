@@ -38,7 +38,8 @@ type Config struct {
 	Issuer    bus.Issuer // renews the guests' credentials
 	Enrolment bus.Enrolment
 	Sealer    secrets.Sealer
-	Objects   backupstore.Store // where published logs are; nil: nowhere
+	Certifier reconcilers.Certifier // signs the certificates of databases; nil: they do it themselves
+	Objects   backupstore.Store     // where published logs are; nil: nowhere
 	// Agents are the releases of the guest agent; nil: there are none, and agents are not upgraded.
 	Agents  Agents
 	Clock   clock.Clock
@@ -58,6 +59,8 @@ type Config struct {
 	Alone bool
 	// Hold reports whether nothing may be removed that the store does not know, after a restore; nil: never.
 	Hold func() bool
+	// Pause says that no operation may be taken now, because the clock is wrong; nil: never.
+	Pause func() bool
 	// Workers is how many operations one Manager carries on at the same time; 0: the engine's default.
 	Workers int
 }
@@ -69,6 +72,7 @@ type Manager struct {
 	guests    Guests
 	enrolment bus.Enrolment
 	sealer    secrets.Sealer
+	certifier reconcilers.Certifier
 	agents    Agents
 	objects   backupstore.Store
 	clock     clock.Clock
@@ -89,20 +93,20 @@ func New(c Config) (*Manager, error) {
 		return nil, errors.New("taskmanager: clock and log are needed")
 	}
 	m := &Manager{
-		store: c.Store, cloud: c.Cloud, guests: c.Guests, enrolment: c.Enrolment, sealer: c.Sealer, agents: c.Agents, objects: c.Objects, clock: c.Clock, log: c.Log,
+		store: c.Store, cloud: c.Cloud, guests: c.Guests, enrolment: c.Enrolment, sealer: c.Sealer, certifier: c.Certifier, agents: c.Agents, objects: c.Objects, clock: c.Clock, log: c.Log,
 		usageTimeout: cmp.Or(c.UsageTimeout, 30*time.Minute),
 		deletes:      reconcilers.NewQueue(),
 	}
 	var err error
 	m.engine, err = workflow.New(workflow.Config{
 		Store: c.Store, Definitions: m.Definitions(), Clock: c.Clock, Log: c.Log, Metrics: c.Metrics, Workers: c.Workers,
-		Alone: c.Alone,
+		Alone: c.Alone, Pause: c.Pause,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("make the workflow engine: %w", err)
 	}
 	m.reconciler, err = reconcilers.New(reconcilers.Config{
-		Store: c.Store, Cloud: c.Cloud, Guests: c.Guests, Issuer: c.Issuer, Enrolment: c.Enrolment, Clock: c.Clock, Log: c.Log,
+		Store: c.Store, Cloud: c.Cloud, Guests: c.Guests, Issuer: c.Issuer, Enrolment: c.Enrolment, Certifier: c.Certifier, Clock: c.Clock, Log: c.Log,
 		Metrics: c.Metrics, Deletes: m.deletes, Wake: m.engine.Wake, Interval: c.Reconcile, Grace: c.Grace, Hold: c.Hold,
 		CredentialLife: c.CredentialLife,
 	})

@@ -75,6 +75,7 @@ type DefaultConfigurationBody struct {
 // DefaultConfiguration holds the values by parameter.
 type DefaultConfiguration struct {
 	Configuration map[string]any `json:"configuration"`
+	Drift         []Difference   `json:"drift,omitempty"` // not in Trove: what somebody changed in the running database
 }
 
 // Parameter is the rule for a parameter. Limits are numbers of any size.
@@ -120,6 +121,7 @@ type ManagedVersion struct {
 	Packages         []string `json:"packages"`
 	Active           bool     `json:"active"`
 	Default          bool     `json:"default"`
+	RequireTLS       bool     `json:"require_tls,omitempty"` // ours: databases of it let nobody in without TLS
 }
 
 // ManagedVersionBody wraps one datastore version.
@@ -148,6 +150,7 @@ type VersionCreate struct {
 	Packages         []string `json:"packages,omitempty"`
 	Default          bool     `json:"default,omitempty"`
 	Version          string   `json:"version,omitempty"`
+	RequireTLS       bool     `json:"require_tls,omitempty"`
 }
 
 // VersionUpdate is the body of PATCH /mgmt/datastore-versions/{id}; what is nil stays.
@@ -159,4 +162,5 @@ type VersionUpdate struct {
 	Packages         *[]string `json:"packages,omitempty"`
 	Active           *bool     `json:"active,omitempty"`
 	Default          *bool     `json:"default,omitempty"`
+	RequireTLS       *bool     `json:"require_tls,omitempty"`
 }

@@ -286,7 +286,8 @@ func UpgradeCheck(ctx context.Context, cfg config.Config) ([]CheckResult, error)
 		return nil, err
 	}
 	tasks, err := a.checkTasks(ctx)
-	return append(all, tasks), errors.Join(err, a.Close())
+	clocks, cerr := a.checkClocks(ctx)
+	return append(all, tasks, clocks), errors.Join(err, cerr, a.Close())
 }
 
 // checkTasks warns of instances that something is done to.
