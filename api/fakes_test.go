@@ -127,6 +127,8 @@ func (*fakeCatalog) Migratable(_ context.Context, host string) error {
 
 // fakeGuests keeps databases and users per instance in memory.
 type fakeGuests struct {
+	lost error // of the next databases that are made: they are, and the answer does not come
+
 	*fakeLogs
 	*fakeFigures
 	mu        sync.Mutex
@@ -248,7 +250,14 @@ func (g *fakeGuests) CreateDatabases(ctx context.Context, id string, ds []trove.
 	}
 	defer leave()
 	for _, d := range ds {
+		if slices.Contains(g.databases[id], d.Name) {
+			return trove.Errorf(trove.KindConflict, "The database %q exists already.", d.Name)
+		}
 		g.databases[id] = append(g.databases[id], d.Name)
+	}
+	if err := g.lost; err != nil {
+		g.lost = nil
+		return err
 	}
 	return nil
 }
@@ -283,6 +292,9 @@ func (g *fakeGuests) CreateUsers(ctx context.Context, id string, us []guestapi.U
 	}
 	defer leave()
 	for _, u := range us {
+		if _, err := g.find(id, guestapi.UserRef{Name: u.Name, Host: u.Host}); err == nil {
+			return trove.Errorf(trove.KindConflict, "The user %s@%s exists already.", u.Name, u.Host)
+		}
 		g.users[id] = append(g.users[id], trove.User{Name: u.Name, Host: u.Host, Password: trove.Secret(u.Password), Databases: u.Databases})
 	}
 	return nil

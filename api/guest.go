@@ -95,12 +95,21 @@ func (s *server) createDatabases(ctx context.Context, c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	var missing []trove.Database
 	for _, w := range want {
-		if slices.ContainsFunc(all, func(d trove.Database) bool { return d.Name == w.Name }) {
+		if !slices.ContainsFunc(all, func(d trove.Database) bool { return d.Name == w.Name }) {
+			missing = append(missing, w)
+		} else if !c.begun() {
 			return nil, bad(`A database with the name "%s" already exists.`, w.Name)
 		}
 	}
-	return nil, s.cfg.Guests.CreateDatabases(ctx, c.instance.ID, want)
+	if err := s.begins(ctx, c); err != nil {
+		return nil, err
+	}
+	if len(missing) == 0 {
+		return nil, nil
+	}
+	return nil, s.cfg.Guests.CreateDatabases(ctx, c.instance.ID, missing)
 }
 
 func (s *server) showDatabase(context.Context, *call) (any, error) {

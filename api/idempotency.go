@@ -23,7 +23,8 @@ import (
 //   - The handler names its answer before its transaction (willAnswer): effect and answer are one commit. A crash loses both or none.
 //   - It has a transaction and does not: nobody carries the call out again. A crash before the answer is written leaves a call of which is known that it
 //     was carried out.
-//   - Its effect is in a guest alone: a crash leaves a claim that ends with its lease, and the call is carried out again.
+//   - Its effect is in a guest alone: before it the call notes that it begins (begins), and a crash leaves a claim that ends with its lease. Then the call is
+//     carried out again, and takes what is there for its own (begun): nobody else has the key, and its checks had passed.
 const (
 	// keyLife is how long a key is known.
 	keyLife = 24 * time.Hour
@@ -34,6 +35,8 @@ const (
 	// callMargin is what is left of the lease when the handler is told to stop.
 	callMargin = 10 * time.Second
 	maxKey     = 255
+	// callBegun stands for the answer of a running call whose effect in a guest may be there.
+	callBegun = "begun"
 )
 
 // keyedCall is a call with a key that this request carries out.
@@ -91,6 +94,7 @@ func (s *server) claimCall(ctx context.Context, w *recorder, op *Operation, c *c
 			if seen.State != store.CallRunning || now.Before(seen.LeaseEnd) {
 				return nil
 			}
+			mine.Answer = seen.Answer // whether it had begun
 		}
 		return tx.ClaimIdempotentCall(ctx, seen, mine) //nolint:wrapcheck // below
 	})
@@ -235,7 +239,7 @@ func (s *server) carryOut(ctx context.Context, op *Operation, c *call) (any, err
 	}
 	switch {
 	case err != nil && k.state == store.CallRunning:
-		s.release(ctx, k)
+		s.release(ctx, k, trove.KindOf(err) == trove.KindUnavailable || limited.Err() != nil)
 		return nil, err
 	case err != nil || k.state == store.CallAnswered:
 		return out, err
@@ -253,11 +257,40 @@ func (s *server) carryOut(ctx context.Context, op *Operation, c *call) (any, err
 	return out, nil
 }
 
-// release gives the key back: nothing was done.
-func (s *server) release(ctx context.Context, k *keyedCall) {
+// begins notes that the effect of a call begins, which is in a guest and in no transaction of ours.
+func (s *server) begins(ctx context.Context, c *call) error {
+	if c.track == nil || c.track.call == nil || c.begun() {
+		return nil
+	}
+	k := c.track.call
+	row := k.row
+	row.Answer = callBegun
+	plain := context.WithValue(ctx, trackKey{}, (*track)(nil))
+	err := s.cfg.Store.InTx(plain, func(ctx context.Context, tx store.Tx) error {
+		return tx.FinishIdempotentCall(ctx, row) //nolint:wrapcheck // below
+	})
+	if err != nil {
+		return fmt.Errorf("note that a call begins: %w", err)
+	}
+	k.row = row
+	return nil
+}
+
+// begun reports whether an attempt at this call, with the same key, has begun its effect: what it would make may be there.
+func (c *call) begun() bool {
+	return c.track != nil && c.track.call != nil && c.track.call.row.Answer == callBegun
+}
+
+// release gives the key back: nothing was done. Of a call that had begun and whose fate is unknown the row stays, for whoever repeats it at once.
+func (s *server) release(ctx context.Context, k *keyedCall, unknown bool) {
 	ctx, cancel := context.WithTimeout(context.WithValue(context.WithoutCancel(ctx), trackKey{}, (*track)(nil)), callMargin)
 	defer cancel()
 	err := s.cfg.Store.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
+		if unknown && k.row.Answer == callBegun {
+			over := k.row
+			over.LeaseEnd = s.cfg.Clock.Now()
+			return tx.ClaimIdempotentCall(ctx, k.row, over) //nolint:wrapcheck // logged
+		}
 		return tx.ReleaseIdempotentCall(ctx, k.row.ID, k.row.Owner) //nolint:wrapcheck // logged
 	})
 	if err != nil {
@@ -271,7 +304,7 @@ func (k *keyedCall) leave(ctx context.Context, tx store.Tx, operation string) er
 		return nil
 	}
 	row := k.row
-	row.State = store.CallDone
+	row.State, row.Answer = store.CallDone, ""
 	if k.sealed != nil {
 		answer := *k.sealed
 		answer.Operation = operation

@@ -267,7 +267,8 @@ func TestCrashedCallCanBeRepeated(t *testing.T) {
 	}{
 		{"instance", "/instances", minimalCreate, 2},
 		{"root", "/instances/" + labID + "/root", "", 2},
-		{"databases", "/instances/" + labID + "/databases", `{"databases":[{"name":"ab"}]}`, 2},
+		{"databases", "/instances/" + labID + "/databases", `{"databases":[{"name":"ab"}]}`, 3},
+		{"users", "/instances/" + labID + "/users", `{"users":[{"name":"ab","password":"pw"}]}`, 3},
 	} {
 		for n := 1; n <= c.commits+1; n++ {
 			for _, after := range []bool{false, true} {
@@ -302,13 +303,10 @@ func (w *world) repeat(t *testing.T, name, path, body string, first *httptest.Re
 		again = keyed(t, w.handler, "member", "k", path, body)
 	}
 	switch {
-	case name == "databases" && again.Code == http.StatusBadRequest: // carried out by the dead one, in the guest
-		if len(w.guests.databases[labID]) != 1 {
-			t.Errorf("databases %v", w.guests.databases[labID])
-		}
-		return
 	case again.Code >= 300:
 		t.Fatalf("%d %s", again.Code, again.Body)
+	case name == "databases" && len(w.guests.databases[labID]) != 1, name == "users" && len(w.guests.users[labID]) != 1:
+		t.Errorf("databases %v, users %v", w.guests.databases[labID], w.guests.users[labID])
 	}
 	if !mortal.dead {
 		sameAnswer(t, first, again)
@@ -319,6 +317,26 @@ func (w *world) repeat(t *testing.T, name, path, body string, first *httptest.Re
 		}
 	}
 	sameAnswer(t, first2(again), keyed(t, w.handler, "member", "k", path, body))
+}
+
+// A guest whose answer was lost has done it: the same call again, with its key, is not told that the thing exists. With another key it is.
+func TestALostAnswerOfAGuestCanBeAskedForAgain(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	w.addLab(t)
+	path, body := "/instances/"+labID+"/databases", `{"databases":[{"name":"ab"}]}`
+	w.guests.lost = trove.Errorf(trove.KindUnavailable, "The guest agent did not answer in time.")
+	if rec := keyed(t, w.handler, "member", "k", path, body); rec.Code != http.StatusServiceUnavailable {
+		t.Fatalf("%d %s", rec.Code, rec.Body)
+	}
+	if rec := keyed(t, w.handler, "member", "k", path, body); rec.Code != http.StatusAccepted {
+		t.Errorf("the same again: %d %s", rec.Code, rec.Body)
+	}
+	if rec := keyed(t, w.handler, "member", "other", path, body); rec.Code != http.StatusBadRequest {
+		t.Errorf("with another key: %d %s", rec.Code, rec.Body)
+	}
+	if rec := keyed(t, w.handler, "member", "other", path, body); rec.Code != http.StatusBadRequest {
+		t.Errorf("with that key again: %d %s", rec.Code, rec.Body)
+	}
 }
 
 // first2 takes the mark off an answer that was replayed itself.

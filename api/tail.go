@@ -61,7 +61,7 @@ func (t *tails) leave(instance string, now time.Time) {
 }
 
 // tailLog is a long poll: it answers with the lines after the cursor as soon as there are some, or when the time has passed. Without a cursor it answers at
-// once with the last lines.
+// once with the last lines. A server that stops answers at once, too.
 func (s *server) tailLog(ctx context.Context, c *call) (any, error) {
 	if c.instance.Stopped() {
 		return nil, c.instance.CheckActionable(c.instance.BackingUp)
@@ -88,7 +88,7 @@ func (s *server) tailLog(ctx context.Context, c *call) (any, error) {
 			return nil, err
 		}
 		waited := s.cfg.Clock.Now().Sub(start)
-		if len(t.Data) > 0 || t.Restarted || waited >= wait {
+		if len(t.Data) > 0 || t.Restarted || waited >= wait || s.draining() {
 			return viewTail(&t), nil
 		}
 		args.File, args.From, args.Lines = t.File, t.To, maxTailLines

@@ -86,12 +86,42 @@ func (s *server) createUsers(ctx context.Context, c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	var missing, half []guestapi.UserArgs
 	for _, w := range want {
-		if _, there := findUser(all, guestapi.UserRef{Name: w.Name, Host: w.Host}); there {
+		_, there := findUser(all, guestapi.UserRef{Name: w.Name, Host: w.Host})
+		switch {
+		case !there:
+			missing = append(missing, w)
+		case c.begun():
+			half = append(half, w)
+		default:
 			return nil, userExists(w.Name)
 		}
 	}
-	return nil, s.cfg.Guests.CreateUsers(ctx, c.instance.ID, want)
+	if err := s.begins(ctx, c); err != nil {
+		return nil, err
+	}
+	if err := s.completeUsers(ctx, c, half); err != nil || len(missing) == 0 {
+		return nil, err
+	}
+	return nil, s.cfg.Guests.CreateUsers(ctx, c.instance.ID, missing)
+}
+
+// completeUsers gives users what an attempt at the same call may not have come to: it was cut off after it had made them.
+func (s *server) completeUsers(ctx context.Context, c *call, half []guestapi.UserArgs) error {
+	for _, u := range half {
+		ref := guestapi.UserRef{Name: u.Name, Host: u.Host}
+		if err := s.cfg.Guests.UpdateUser(ctx, c.instance.ID, guestapi.UpdateUserArgs{UserRef: ref, NewPassword: &u.Password}); err != nil {
+			return notOnInstance(err, "User", u.Name)
+		}
+		if len(u.Databases) == 0 {
+			continue
+		}
+		if err := s.cfg.Guests.Grant(ctx, c.instance.ID, ref, u.Databases); err != nil {
+			return notOnInstance(err, "User", u.Name)
+		}
+	}
+	return nil
 }
 
 func userExists(name string) error {

@@ -78,7 +78,7 @@ func (c *Client) ListDatabases(ctx context.Context, instance string) ([]trove.Da
 	return list, c.short(ctx, instance, CmdListDatabases, nil, &list)
 }
 
-// CreateDatabases creates databases; one that exists is left as it is.
+// CreateDatabases creates databases, one after the other; KindConflict if the next one exists.
 func (c *Client) CreateDatabases(ctx context.Context, instance string, databases []trove.Database) error {
 	return c.short(ctx, instance, CmdCreateDatabase, databases, nil)
 }
@@ -94,7 +94,7 @@ func (c *Client) ListUsers(ctx context.Context, instance string) ([]trove.User, 
 	return list, c.short(ctx, instance, CmdListUsers, nil, &list)
 }
 
-// CreateUsers creates users with their rights.
+// CreateUsers creates users with their rights, one after the other; KindConflict if the next one exists.
 func (c *Client) CreateUsers(ctx context.Context, instance string, users []UserArgs) error {
 	return c.short(ctx, instance, CmdCreateUser, users, nil)
 }

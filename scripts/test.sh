@@ -10,6 +10,7 @@ part "check" scripts/check.sh
 part "crash walk, every call" scripts/gotest.sh crash -timeout 10m -count=1 -run Crash ./taskmanager
 part "fuzzing, 5 s each" scripts/fuzz.sh 5s
 part "every message lost once" scripts/gotest.sh messages -timeout 10m -count=1 ./tests/messages
+part "faults under load" scripts/gotest.sh faults -timeout 10m -count=1 ./tests/faults
 part "real Keystone and policy" scripts/gotest.sh oracles -timeout 10m -count=1 ./tests/oracles
 part "the real clients" scripts/compat.sh -v
 part "crash walk, real" scripts/gotest.sh crashwalk -timeout 20m -count=1 ./tests/crashwalk

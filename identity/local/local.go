@@ -213,7 +213,11 @@ func (s *Service) projectRoles(ctx context.Context, userID, project string) (Pro
 	return p, roles, nil
 }
 
+// unavailable says that accounts and tokens cannot be read. A store that knows why has said it.
 func unavailable(err error) error {
+	if trove.KindOf(err) == trove.KindUnavailable {
+		return err
+	}
 	return trove.Wrap(trove.KindUnavailable, err, "The identity service cannot be reached; try again.")
 }
 

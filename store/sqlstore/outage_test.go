@@ -146,6 +146,10 @@ func TestServerAwayAndBack(t *testing.T) {
 			if all, err := s.Datastores(t.Context()); len(all) != 2 || err != nil {
 				t.Errorf("%d rows, %v, want those of the second write", len(all), err)
 			}
+			server.Signal(syscall.SIGKILL)
+			if err := s.Close(); err != nil {
+				t.Errorf("close when it is away again: %v", err)
+			}
 		})
 	}
 }

@@ -22,9 +22,9 @@ import (
 type load struct {
 	w      *world
 	client *client.Client
-	fixed  wire.Instance         // lives all the time
-	may    func(error) (ok bool) // which failures are in order; such a call is made again
-	ctx    context.Context       //nolint:containedctx // it ends the load
+	fixed  wire.Instance                     // lives all the time
+	may    func(what string, err error) bool // which failures are in order; such a call is made again
+	ctx    context.Context                   //nolint:containedctx // it ends the load
 	stop   context.CancelFunc
 	wg     sync.WaitGroup
 
@@ -60,7 +60,7 @@ func (w *world) client(t *testing.T, addresses ...string) *client.Client {
 }
 
 // startLoad makes an instance and begins.
-func (w *world) startLoad(t *testing.T, may func(error) bool) *load {
+func (w *world) startLoad(t *testing.T, may func(string, error) bool) *load {
 	t.Helper()
 	l := &load{w: w, client: w.client(t, w.apis...), may: may, groups: map[string]string{}, calls: map[string]int{}, failed: map[string]int{}}
 	l.ctx, l.stop = context.WithCancel(t.Context())
@@ -118,7 +118,7 @@ func (l *load) call(what string, do func(ctx context.Context, again bool) error)
 		switch {
 		case err == nil:
 			return nil
-		case l.may == nil || !l.may(err):
+		case l.may == nil || !l.may(what, err):
 			l.w.t.Errorf("%s: %v", what, err)
 			return err
 		}
@@ -288,10 +288,37 @@ func (l *load) makeOthers(worker string, n int) error {
 	return err
 }
 
-// sum adds up calls.
-func sum(m map[string]int) (n int) {
-	for _, v := range m {
-		n += v
+// succeeded returns how often each call succeeded so far.
+func (l *load) succeeded() map[string]int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := map[string]int{}
+	for what, n := range l.calls {
+		all[what] = n - l.failed[what]
+	}
+	return all
+}
+
+// goesOn waits until each kind of call that succeeded before succeeds again.
+func (l *load) goesOn(before map[string]int) {
+	l.w.t.Helper()
+	l.w.eventually("every kind of call to succeed again", func() bool {
+		now := l.succeeded()
+		for what, n := range before {
+			if now[what] <= n {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// failures returns how often calls failed as they may.
+func (l *load) failures() (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, times := range l.failed {
+		n += times
 	}
 	return n
 }

@@ -93,7 +93,7 @@ func (l *logs) String() string {
 // newWorld starts two of each.
 func newWorld(t *testing.T, config sqlstore.Config) *world {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "flt") // short: the paths of sockets are
+	dir, err := os.MkdirTemp("", "flt") //nolint:usetesting // short: the paths of sockets are
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -303,6 +304,7 @@ func TestRealKeystone(t *testing.T) {
 	})
 	t.Run("the way of a client", func(t *testing.T) { testClient(t, k, a, made.Projects) })
 	t.Run("an expired token", func(t *testing.T) { testExpired(t, k) })
+	t.Run("slow", func(t *testing.T) { testSlow(t, k, made.Projects) })
 	t.Run("away and back", func(t *testing.T) { testAway(t, k, a, made.Projects) })
 }
 
@@ -403,6 +405,35 @@ func testExpired(t *testing.T, k *realKeystone) {
 			}
 		}
 	}
+}
+
+// testSlow lets Keystone take requests and answer none: clients are told within the driver's limit, and who is known is served meanwhile.
+func testSlow(t *testing.T, k *realKeystone, projectIDs map[string]string) {
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const limit = 2 * time.Second
+	serveAPI(t, listener, k.driver(t, func(c *keystone.Config) { c.Timeout = limit }))
+	a, blue := &caller{t: t, base: "http://" + listener.Addr().String() + "/v1.0/"}, projectIDs["blue"]
+	known, unknown := k.issue(t, "anna"), k.issue(t, "anna")
+	a.must(t, "before", blue, known, http.StatusOK)
+	if err := k.server.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	resume := func() { _ = k.server.Process.Signal(syscall.SIGCONT) }
+	defer resume()
+	began := time.Now()
+	status, _, body := a.get(t, blue, unknown)
+	if status != http.StatusServiceUnavailable || !strings.Contains(body, "Keystone service") {
+		t.Errorf("unknown, Keystone says nothing: %d %s", status, body)
+	}
+	if took := time.Since(began); took > 2*limit+time.Second {
+		t.Errorf("that took %s", took)
+	}
+	a.must(t, "known, Keystone says nothing", blue, known, http.StatusOK)
+	resume()
+	a.must(t, "unknown, Keystone answers again", blue, unknown, http.StatusOK)
 }
 
 func testAway(t *testing.T, k *realKeystone, a *caller, projectIDs map[string]string) {
