@@ -104,6 +104,8 @@ type Config struct {
 	MaxBody int64
 	// Disabled says of a health check that it is to fail: the process is to be taken out of a load balancer. nil: never.
 	Disabled func(*http.Request) bool
+	// Draining is closed when the server begins to stop: long polls answer at once with what there is. nil: never.
+	Draining <-chan struct{}
 }
 
 // Engine is what the deployment knows of an engine driver.

@@ -127,10 +127,10 @@ func (s *server) createConfiguration(ctx context.Context, c *call) (any, error) 
 		return nil, err
 	}
 	err = s.cfg.Store.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
-		if _, err := tx.DatastoreVersion(ctx, version.ID); err != nil { // it may have been deleted meanwhile
-			return asBadRequest(err, "Datastore version '%s' cannot be found.", version.Name)
+		if err := tx.InsertConfiguration(ctx, g); err != nil {
+			return err
 		}
-		return tx.InsertConfiguration(ctx, g)
+		return holdVersion(ctx, tx, version.ID)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("create a configuration group: %w", err)
@@ -221,15 +221,15 @@ func (s *server) deleteConfiguration(ctx context.Context, c *call) (any, error) 
 		if err != nil {
 			return err
 		}
-		n, err := tx.CountConfigured(ctx, g.ID)
-		if err != nil {
+		if err := tx.DeleteConfiguration(ctx, g.ID); err != nil { // first: who attaches it meanwhile holds it
 			return err
 		}
-		if n > 0 {
-			return bad("A configuration group cannot be deleted if it is associated with one or more non-terminated instances. " +
+		n, err := tx.CountConfigured(ctx, g.ID)
+		if err == nil && n > 0 {
+			err = bad("A configuration group cannot be deleted if it is associated with one or more non-terminated instances. " +
 				"Detach the configuration group from all non-terminated instances and please try again.")
 		}
-		return tx.DeleteConfiguration(ctx, g.ID)
+		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("delete a configuration group: %w", err)

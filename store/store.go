@@ -114,6 +114,7 @@ type Tx interface {
 	ConfigurationWriter
 	CertificateWriter
 	IdempotentCalls
+	Holds
 	Audit
 	ScrapeTokens
 
@@ -128,8 +129,9 @@ type Tx interface {
 	// PutDatastore and PutDatastoreVersion insert or replace by id.
 	PutDatastore(ctx context.Context, d trove.Datastore) error
 	PutDatastoreVersion(ctx context.Context, v trove.DatastoreVersion) error
+	// DeleteDatastore and DeleteDatastoreVersion, the latter with its parameters, do not look who needs it: see Holds.
 	DeleteDatastore(ctx context.Context, id string) error
-	DeleteDatastoreVersion(ctx context.Context, id string) error // with its parameters
+	DeleteDatastoreVersion(ctx context.Context, id string) error
 
 	// TakeQuota adds the amounts to what the project uses, all or none. Beyond a limit it is an OverLimit error with Trove's message
 	// "Quota exceeded for resources: ['instances']." GiveQuota takes them back, never below zero.
