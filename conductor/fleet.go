@@ -66,15 +66,19 @@ func NewFleet(c FleetConfig) (*Fleet, error) {
 func (f *Fleet) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		if f.cfg.Series > 0 {
-			if err := f.Once(ctx); err != nil && ctx.Err() == nil {
-				f.cfg.Log.WarnContext(ctx, "guests were not measured", "err", err)
-			}
+			f.look(ctx)
 		}
 		if clock.Sleep(ctx, f.cfg.Interval) != nil {
 			break
 		}
 	}
 	return nil
+}
+
+func (f *Fleet) look(ctx context.Context) {
+	if err := f.Once(ctx); err != nil && ctx.Err() == nil {
+		f.cfg.Log.WarnContext(ctx, "guests were not measured", "err", err)
+	}
 }
 
 // Once asks every guest whose database answers.
