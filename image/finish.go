@@ -67,6 +67,7 @@ func emptyDirs(tree *os.Root, _ recipe) error {
 }
 
 // addAccount makes the engine's account. One that the packages made gets the recipe's numbers: theirs depend on the order of their installation.
+// addAccount makes the engine's account. One that the packages made gets the recipe's numbers: theirs depend on the order of their installation.
 func addAccount(tree *os.Root, r recipe) error {
 	a := r.Account
 	for name, line := range map[string]string{

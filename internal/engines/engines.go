@@ -7,6 +7,8 @@ import (
 	"github.com/trove-dbaas/trove/engine"
 	"github.com/trove-dbaas/trove/engine/mariadb"
 	"github.com/trove-dbaas/trove/engine/postgresql"
+	"github.com/trove-dbaas/trove/engine/redis"
+	"github.com/trove-dbaas/trove/engine/valkey"
 	"github.com/trove-dbaas/trove/internal/clock"
 )
 
@@ -15,5 +17,7 @@ func All(log *slog.Logger, clk clock.Clock) []engine.Engine {
 	return []engine.Engine{
 		mariadb.New(log, clk),
 		postgresql.New(log, clk),
+		redis.New(log, clk),
+		valkey.New(log, clk),
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/trove-dbaas/trove/api"
 	"github.com/trove-dbaas/trove/backupstore/mem"
 	"github.com/trove-dbaas/trove/bus/membus"
+	"github.com/trove-dbaas/trove/cloud"
 	"github.com/trove-dbaas/trove/cloud/fake"
 	"github.com/trove-dbaas/trove/engine"
 	enginefake "github.com/trove-dbaas/trove/engine/fake"
@@ -120,12 +121,26 @@ func (d *Deployment) start(ctx context.Context) (err error) {
 	})
 	d.guests.networks = d.cloud
 	d.ends = append(d.ends, func() error { d.guests.HaltAll(); return nil })
-	stop, err := StartControllers(ctx, d.store, d.broker, d.cloud)
+	provider, err := d.provider()
+	if err != nil {
+		return err
+	}
+	stop, err := StartControllers(ctx, d.store, d.broker, provider)
 	if err != nil {
 		return err
 	}
 	d.ends = append(d.ends, stop)
 	return d.serve(ctx, keys, kept)
+}
+
+// provider is the cloud, with public addresses where the databases have them.
+func (d *Deployment) provider() (cloud.Provider, error) {
+	if d.options.Databases.Public == "" {
+		return d.cloud, nil
+	}
+	r, err := newRouter(d.cloud, d.options.Databases.Public)
+	d.ends = append(d.ends, r.close)
+	return r, err
 }
 
 // PutDatastore writes the datastore of fake databases with its version and parameters.

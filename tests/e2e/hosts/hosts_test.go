@@ -1,18 +1,21 @@
 package hosts_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/trove-dbaas/trove/api/wire"
 	"github.com/trove-dbaas/trove/bus"
 	"github.com/trove-dbaas/trove/client"
+	"github.com/trove-dbaas/trove/internal/clock"
 )
 
 // TestTwoHosts runs a deployment on two hosts that share a database and the master key: both work, and one that is lost takes nothing with it that was
@@ -49,6 +52,7 @@ func TestTwoHosts(t *testing.T) {
 	accepted := w.loseHost(a, atA, atB, kept)
 	w.revokedWhileAway(a, b, accepted)
 	b.startAll()
+	w.restartInTurn([]*host{a, b}, []*client.Client{atA, atB})
 	everything(t, atB, func(id string) error { return atB.DeleteInstance(t.Context(), id) }, "GONE")
 	if left := w.cloud.Leftovers(); len(left) > 0 {
 		t.Errorf("left in the cloud: %v", left)
@@ -230,6 +234,61 @@ func (w *world) loseHost(lost *host, atLost, atOther *client.Client, ids []strin
 		})
 	}
 	return ids
+}
+
+// restartInTurn restarts one host after the other, as an upgrade does, while a client that has both addresses and tries again lists and creates.
+func (w *world) restartInTurn(hosts []*host, apis []*client.Client) {
+	t := w.t
+	t.Helper()
+	ctx, stop := context.WithCancel(t.Context())
+	var done sync.WaitGroup
+	var mu sync.Mutex
+	var ids []string
+	requests := 0
+	retrying := func(f func(c *client.Client) error) {
+		var err error
+		for n := range 4 {
+			if err = f(apis[n%2]); err == nil || ctx.Err() != nil {
+				mu.Lock()
+				requests++
+				mu.Unlock()
+				return
+			}
+		}
+		t.Errorf("a request failed at both hosts, twice: %v", err)
+	}
+	done.Go(func() {
+		for clock.Sleep(ctx, 50*time.Millisecond) == nil {
+			retrying(func(c *client.Client) error {
+				_, _, err := c.Instances(ctx, client.ListOptions{})
+				return err
+			})
+		}
+	})
+	done.Go(func() {
+		for n := 0; clock.Sleep(ctx, time.Second) == nil; n++ {
+			retrying(func(c *client.Client) error {
+				i, err := c.CreateInstance(ctx, spec(fmt.Sprint("r", n)))
+				if err == nil {
+					mu.Lock()
+					ids = append(ids, i.ID)
+					mu.Unlock()
+				}
+				return err
+			})
+		}
+	})
+	for _, h := range hosts {
+		h.stop()
+		h.startAll()
+	}
+	stop()
+	done.Wait()
+	active(t, apis[0], ids...)
+	if len(ids) < 2 {
+		t.Errorf("only %d instances were created meanwhile", len(ids))
+	}
+	t.Logf("hosts restarted in turn: %d requests of a retrying client, %d instances created", requests, len(ids))
 }
 
 // revokedWhileAway revokes a guest while one host is away, and has the guest nowhere to go when that one is back and the other is lost.

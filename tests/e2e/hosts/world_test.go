@@ -383,6 +383,21 @@ func (h *host) kill() {
 	}
 }
 
+// stop ends the controllers of the host in order.
+func (h *host) stop() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, c := range h.of {
+		_ = c.Process.Signal(syscall.SIGTERM)
+	}
+	for name, c := range h.of {
+		if err := c.Wait(); err != nil {
+			h.w.t.Errorf("%s of host %s ended with %v", name, h.name, err)
+		}
+		delete(h.of, name)
+	}
+}
+
 // client returns a client of the host's API.
 func (h *host) client(password string) *client.Client {
 	c, err := client.New(client.Config{
