@@ -77,7 +77,7 @@ func (*Engine) Info() engine.Info {
 		StopSignal: syscall.SIGINT, // a fast shutdown; SIGTERM would wait for clients to leave
 
 		Capabilities: trove.Capabilities{
-			Port: port, Volume: true, Databases: true, Users: true, Root: true,
+			Port: port, Volume: true, Databases: true, Users: true, Root: true, RootName: rootName,
 			ReservedUsers:     append([]string(nil), reservedUsers...),
 			ReservedDatabases: append([]string(nil), reservedDatabases...),
 			MaxUserName:       maxName, MaxDatabaseName: maxName - len(ownerStart),

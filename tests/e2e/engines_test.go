@@ -124,6 +124,17 @@ func mysqlStory(datastore, version, next string) story {
 	}
 }
 
+// postgreSQLStory is the same for all versions of PostgreSQL.
+func postgreSQLStory(version, next string) story {
+	return story{
+		datastore: "postgresql", version: version, next: next, databases: true, root: "postgres", ask: askPostgreSQL,
+		write: "CREATE TABLE t (a INT); INSERT INTO t VALUES (42)", read: "SELECT a FROM t",
+		dynamic: parameter{"default_statistics_target", "77", "SHOW default_statistics_target", "77"},
+		static:  parameter{"max_locks_per_transaction", "100", "SHOW max_locks_per_transaction", "100"},
+		logName: "general", provoke: "SELECT 'a word for the log'", word: "a word for the log",
+	}
+}
+
 // redisStory is what Redis and Valkey have in common. Users may not read parameters: what they change shows in what the server does.
 func redisStory(datastore, version, next string) story {
 	return story{
@@ -137,26 +148,15 @@ func redisStory(datastore, version, next string) story {
 	}
 }
 
-// postgreSQLStory is the same for all versions of PostgreSQL.
-func postgreSQLStory(version, next string) story {
-	return story{
-		datastore: "postgresql", version: version, next: next, databases: true, root: "postgres", ask: askPostgreSQL,
-		write: "CREATE TABLE t (a INT); INSERT INTO t VALUES (42)", read: "SELECT a FROM t",
-		dynamic: parameter{"default_statistics_target", "77", "SHOW default_statistics_target", "77"},
-		static:  parameter{"max_locks_per_transaction", "100", "SHOW max_locks_per_transaction", "100"},
-		logName: "general", provoke: "SELECT 'a word for the log'", word: "a word for the log",
-	}
-}
-
 // stories are all versions that have a recipe; TestEveryRecipeHasAStory compares.
 var stories = []story{
 	mysqlStory("mariadb", "10.11", ""),
-	redisStory("redis", "7", ""),
-	redisStory("redis", "8", ""),
-	redisStory("valkey", "8", ""),
 	postgreSQLStory("15", ""),
 	postgreSQLStory("17", ""),
 	postgreSQLStory("18", ""),
+	redisStory("redis", "7", ""),
+	redisStory("redis", "8", ""),
+	redisStory("valkey", "8", ""),
 }
 
 func TestEveryRecipeHasAStory(t *testing.T) {
