@@ -278,7 +278,7 @@ func TestOverridesAreQuotedAndCannotReplaceFixedOptions(t *testing.T) {
 		}
 	}
 	s := setup(t)
-	for _, name := range mariadb.FixedOptions() {
+	for _, name := range newEngine().FixedOptions() {
 		for _, spelling := range []string{name, name[:len(name)-1], "loose_" + name, "skip_" + name} {
 			err := s.Engine.Configure(t.Context(), s.Layout, engine.Settings{Overrides: map[string]json.RawMessage{spelling: json.RawMessage("1")}})
 			if trove.KindOf(err) != trove.KindBadRequest {

@@ -1,4 +1,4 @@
-package mariadb
+package mysqlfamily
 
 import (
 	"crypto/ecdsa"
@@ -21,7 +21,7 @@ import (
 const selfSignedFor = 10 * 365 * 24 * time.Hour
 
 // keepTLS stores a given certificate with its key, or forgets an earlier one when there is none.
-func (p place) keepTLS(cert, key []byte) error {
+func (p Place) keepTLS(cert, key []byte) error {
 	if len(cert) == 0 && len(key) == 0 {
 		for _, f := range []string{p.keptCert(), p.keptKey()} {
 			if err := os.Remove(f); err != nil && !os.IsNotExist(err) {
@@ -40,7 +40,7 @@ func (p place) keepTLS(cert, key []byte) error {
 }
 
 // ensureTLS gives the server the certificate that was given last, or one of our own: made in the tmpfs, so that no copy of a volume has its key.
-func (e *Engine) ensureTLS(p place, k kept) error {
+func (e *Engine) ensureTLS(p Place, k kept) error {
 	if len(k.TLS.CA) > 0 {
 		if err := writeFor(p.clientCA(), k.TLS.CA, 0o400, p.UID, p.GID); err != nil {
 			return err
@@ -72,7 +72,7 @@ func (e *Engine) ensureTLS(p place, k kept) error {
 }
 
 // writeTLS writes the certificate last: ensureTLS takes it as the sign that both are there.
-func (p place) writeTLS(cert, key []byte) error {
+func (p Place) writeTLS(cert, key []byte) error {
 	if err := writeFor(p.key(), key, 0o400, p.UID, p.GID); err != nil {
 		return err
 	}
