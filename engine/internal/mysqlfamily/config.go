@@ -134,7 +134,7 @@ func (p *Product) checkOption(name string) error {
 	if !optionPattern.MatchString(name) {
 		return trove.Errorf(trove.KindBadRequest, "%q is not the name of a parameter.", name)
 	}
-	if slices.Contains(harmless, name) {
+	if slices.Contains(harmless, name) || p.ruled(name) {
 		return nil
 	}
 	bare := prefixPattern.ReplaceAllString(name, "")
@@ -147,6 +147,11 @@ func (p *Product) checkOption(name string) error {
 		return trove.Errorf(trove.KindBadRequest, "The parameter %s is set by the service and cannot be changed.", name)
 	}
 	return nil
+}
+
+// ruled reports whether users may set the option: then it is a whole name, although a forbidden one may begin with it.
+func (p *Product) ruled(name string) bool {
+	return slices.ContainsFunc(p.Rules.For(""), func(r trove.Parameter) bool { return r.Name == name })
 }
 
 // checkMemory refuses a buffer pool that the machine has no memory for: the kernel would end the server again and again.

@@ -45,6 +45,7 @@ type Product struct {
 	Client        []string // programs of users
 	Server        string   // the server's program, below the root
 	Group         string   // the server's part of an options file
+	Args          []string // of the server, beside that file
 	OwnUsers      []string // the product's own accounts, all @localhost, beside root
 	ReservedUsers []string // names that are not the user's; these and root
 	MaxUserName   int      // characters

@@ -23,7 +23,7 @@ const (
 )
 
 // Initialised reports whether the data directory is there; it appears under its name only when it is whole.
-func (e *Engine) Initialised(l engine.Layout) (bool, error) { return exists(e.Place(l).DataDir()) }
+func (e *Engine) Initialised(l engine.Layout) (bool, error) { return Exists(e.Place(l).DataDir()) }
 
 // Initialise makes the system tables in a directory beside the data directory, starts a server on it once, so that it makes its files, stops it
 // with everything written back, and gives the directory its name. What a half-done run left is removed first.

@@ -95,7 +95,7 @@ func (e *Engine) Command(l engine.Layout) (engine.Command, error) {
 			return engine.Command{}, err
 		}
 	}
-	if there, err := exists(p.initFile()); err != nil {
+	if there, err := Exists(p.initFile()); err != nil {
 		return engine.Command{}, err
 	} else if !there {
 		if err := p.writeInit(k.Settings, nil); err != nil {
@@ -103,7 +103,7 @@ func (e *Engine) Command(l engine.Layout) (engine.Command, error) {
 		}
 	}
 	return engine.Command{
-		Path: p.Program(p.product.Server), Args: []string{"--defaults-file=" + p.config()},
+		Path: p.Program(p.product.Server), Args: append([]string{"--defaults-file=" + p.config()}, p.product.Args...),
 		Env: []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"}, Dir: "/",
 		UID: l.UID, GID: l.GID, Notify: true, LogFile: p.errorLog(),
 	}, nil

@@ -51,7 +51,7 @@ func (e *Engine) ensureTLS(p Place, k kept) error {
 	}
 	cert, err := os.ReadFile(p.keptCert())
 	if os.IsNotExist(err) {
-		there, err := exists(p.cert())
+		there, err := Exists(p.cert())
 		if err != nil || there {
 			return err
 		}

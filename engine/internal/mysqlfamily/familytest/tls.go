@@ -1,4 +1,4 @@
-package mariadb_test
+package familytest
 
 import (
 	"crypto/tls"
@@ -10,6 +10,14 @@ import (
 	"github.com/trove-dbaas/trove/engine/enginetest"
 )
 
+// TLSStep is a change of a server's TLS, whether it waits for a restart, and whom the server lets in after it: without TLS, with it, and with a certificate of
+// the authority that Change is given.
+type TLSStep struct {
+	Change               func(authority []byte) engine.TLSChange
+	Restart              bool
+	Plain, Secure, Shown bool
+}
+
 // knock connects as a client does and returns the cipher, "" for none.
 func knock(t *testing.T, l engine.Layout, user string, password trove.Secret, c *tls.Config) (cipher string, err error) {
 	t.Helper()
@@ -19,9 +27,9 @@ func knock(t *testing.T, l engine.Layout, user string, password trove.Secret, c 
 	return cipher, db.QueryRowContext(t.Context(), "SHOW STATUS LIKE 'Ssl_cipher'").Scan(&name, &cipher)
 }
 
-// TestTLSModes goes through what each mode lets in, with real clients: without TLS, with it, and with a certificate too.
-func TestTLSModes(t *testing.T) {
-	s := prepared(t, engine.Preparation{Users: []trove.User{{Name: "alice", Password: "pw-1"}}, RootPassword: "pw-root"})
+// tlsModes goes through what each mode lets in, with real clients: without TLS, with it, and with a certificate too.
+func (c Case) tlsModes(t *testing.T) {
+	s := c.prepared(t, engine.Preparation{Users: []trove.User{{Name: "alice", Password: "pw-1"}}, RootPassword: "pw-root"})
 	source, _ := s.Engine.(engine.TLSSource)
 	srv := enginetest.Start(t, s)
 	cert, key := enginetest.Certificate(t, "client")
@@ -29,27 +37,15 @@ func TestTLSModes(t *testing.T) {
 	must(t, err)
 	plain, secure := (*tls.Config)(nil), &tls.Config{InsecureSkipVerify: true}
 	shown := &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{pair}}
-	for _, step := range []struct {
-		change               engine.TLSChange
-		restart              bool
-		plain, secure, shown bool
-	}{
-		{engine.TLSChange{Mode: engine.TLSBasic}, false, true, true, false}, // a server without authorities believes no certificate
-		{engine.TLSChange{Mode: engine.TLSEnforced}, false, false, true, false},
-		{engine.TLSChange{Mode: engine.TLSMutual, CA: cert}, true, false, false, true},
-		{engine.TLSChange{Mode: engine.TLSEnforced, CA: cert}, false, false, true, true},
-		{engine.TLSChange{Mode: engine.TLSMutual, CA: cert}, false, false, false, true},
-		{engine.TLSChange{Off: true}, true, true, false, false},
-		{engine.TLSChange{Mode: engine.TLSEnforced}, true, false, true, false},
-		{engine.TLSChange{Mode: engine.TLSBasic}, false, true, true, false},
-	} {
-		restart, err := source.SetTLS(t.Context(), s.Layout, step.change)
-		if err != nil || restart != step.restart {
-			t.Fatalf("%+v: restart %t, %v", step.change, restart, err)
+	for _, step := range c.TLS {
+		change := step.Change(cert)
+		restart, err := source.SetTLS(t.Context(), s.Layout, change)
+		if err != nil || restart != step.Restart {
+			t.Fatalf("%+v: restart %t, %v", change, restart, err)
 		}
 		if restart { // nobody is locked out before it
 			if _, err := knock(t, s.Layout, "alice", "pw-1", secure); err != nil && !strings.Contains(err.Error(), "TLS") {
-				t.Errorf("%s: before the restart: %v", step.change.Mode, err)
+				t.Errorf("%s: before the restart: %v", change.Mode, err)
 			}
 			srv.Stop()
 			srv = enginetest.Start(t, s)
@@ -58,19 +54,19 @@ func TestTLSModes(t *testing.T) {
 			for what, try := range map[string]struct {
 				config *tls.Config
 				want   bool
-			}{"plain": {plain, step.plain}, "TLS": {secure, step.secure}, "TLS with a certificate": {shown, step.shown}} {
+			}{"plain": {plain, step.Plain}, "TLS": {secure, step.Secure}, "TLS with a certificate": {shown, step.Shown}} {
 				cipher, err := knock(t, s.Layout, user, password, try.config)
 				if (err == nil) != try.want || err == nil && (cipher != "") != (try.config != nil) {
-					t.Errorf("off %t %s: %s as %s: cipher %q, %v", step.change.Off, step.change.Mode, what, user, cipher, err)
+					t.Errorf("off %t %s: %s as %s: cipher %q, %v", change.Off, change.Mode, what, user, cipher, err)
 				}
 			}
 		}
 	}
 }
 
-// TestNewAccountsShowCertificatesToo: a user that is made under mtls, a new root and a changed password are no way round it.
-func TestNewAccountsShowCertificatesToo(t *testing.T) {
-	s := prepared(t, engine.Preparation{Users: []trove.User{{Name: "alice", Password: "pw-1"}}})
+// newAccountsShowCertificatesToo: a user that is made under mtls, a new root and a changed password are no way round it.
+func (c Case) newAccountsShowCertificatesToo(t *testing.T) {
+	s := c.prepared(t, engine.Preparation{Users: []trove.User{{Name: "alice", Password: "pw-1"}}})
 	source, _ := s.Engine.(engine.TLSSource)
 	srv := enginetest.Start(t, s)
 	cert, _ := enginetest.Certificate(t, "client")
