@@ -71,7 +71,7 @@ func product() *mysqlfamily.Product {
 		Identified: func(hash string) string { return " IDENTIFIED VIA mysql_native_password USING '" + hash + "'" },
 		BySocket:   " IDENTIFIED VIA unix_socket", Restored: restored, CreateOrReplace: true,
 		SQL: queries, ReadVariables: readVariables,
-		TLSOff: mysqlfamily.Option{Name: "ssl", Value: "OFF"}, ReloadTLS: []string{"FLUSH SSL"},
+		TLSOff: mysqlfamily.Option{Name: "ssl", Value: "OFF"}, ReloadTLS: "FLUSH SSL",
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 
 	"github.com/trove-dbaas/trove/engine"
 	"github.com/trove-dbaas/trove/engine/mariadb"
+	"github.com/trove-dbaas/trove/engine/mysql"
 	"github.com/trove-dbaas/trove/internal/clock"
 )
 
@@ -13,5 +14,6 @@ import (
 func All(log *slog.Logger, clk clock.Clock) []engine.Engine {
 	return []engine.Engine{
 		mariadb.New(log, clk),
+		mysql.New(log, clk),
 	}
 }

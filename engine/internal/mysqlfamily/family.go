@@ -85,7 +85,10 @@ type Product struct {
 	// ReadVariables looks global variables up by name, in small letters; those that the server does not know are left out.
 	ReadVariables func(ctx context.Context, db *sql.Conn, names []string) (map[string]Variable, error)
 	TLSOff        Option
-	ReloadTLS     []string // statements that make the server read its certificate anew
+	ReloadTLS     string // the statement that makes the server read its certificate anew
+	ErrReload     uint16 // the server's for a certificate that it takes at a start only; 0: there is none
+	// InitLines are a statement as lines of the init file; nil: each is one.
+	InitLines func(statement string) []string
 	// LiveCA is the statement, for the path of the authorities in place of ?, that changes them before ReloadTLS; "": that needs a restart.
 	LiveCA string
 }

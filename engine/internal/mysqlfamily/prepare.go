@@ -151,8 +151,14 @@ func (p Place) writeInit(settings engine.Settings, statements []string) error {
 	}
 	var b strings.Builder
 	for _, s := range slices.Concat(p.product.mending(), p.product.setVariables(overrides), statements) {
-		b.WriteString(s)
-		b.WriteString(";\n")
+		lines := []string{s}
+		if p.product.InitLines != nil {
+			lines = p.product.InitLines(s)
+		}
+		for _, line := range lines {
+			b.WriteString(line)
+			b.WriteString(";\n")
+		}
 	}
 	return writeFor(p.initFile(), []byte(b.String()), 0o400, p.UID, p.GID)
 }

@@ -165,6 +165,12 @@ func (e *Engine) takeUpTLS(ctx context.Context, p Place, k kept) (restart bool, 
 		}
 		another := (ca != "") != (len(k.TLS.CA) > 0)
 		restart = on == k.TLS.Off || !k.TLS.Off && another && e.product.LiveCA == ""
+		if !k.TLS.Off && !restart {
+			var err error
+			if restart, err = p.reloadTLS(ctx, db, len(k.TLS.CA) > 0); err != nil {
+				return err
+			}
+		}
 		return p.tellTLS(ctx, db, k, restart)
 	})
 	if trove.KindOf(err) == trove.KindUnavailable {
@@ -176,33 +182,30 @@ func (e *Engine) takeUpTLS(ctx context.Context, p Place, k kept) (restart bool, 
 	return restart, err
 }
 
-// reloadTLS makes the running server read its certificate, and the authorities where it can.
-func (p Place) reloadTLS(ctx context.Context, db *sql.Conn, authorities bool) error {
+// reloadTLS makes the running server read its certificate, and the authorities where it can. restart says that it keeps what it has until then.
+func (p Place) reloadTLS(ctx context.Context, db *sql.Conn, authorities bool) (restart bool, err error) {
 	if p.product.LiveCA != "" {
-		path := ""
+		var path any // NULL: an empty text would be a file without a name
 		if authorities {
 			path = p.clientCA()
 		}
 		if _, err := db.ExecContext(ctx, p.product.LiveCA, path); err != nil {
-			return fmt.Errorf("give the server the authorities of clients: %w", err)
+			return false, fmt.Errorf("give the server the authorities of clients: %w", err)
 		}
 	}
-	for _, s := range p.product.ReloadTLS {
-		if err := Exec(ctx, db, s); err != nil {
-			return fmt.Errorf("give the server its certificate: %w", err)
-		}
+	err = Exec(ctx, db, p.product.ReloadTLS)
+	if p.product.ErrReload != 0 && isServer(err, p.product.ErrReload) {
+		return true, nil
 	}
-	return nil
+	if err != nil {
+		return false, fmt.Errorf("give the server its certificate: %w", err)
+	}
+	return false, nil
 }
 
 // tellTLS changes the running server. What would lock clients out before the restart that it needs is left to that.
 func (p Place) tellTLS(ctx context.Context, db *sql.Conn, k kept, restart bool) error {
 	want := k.TLS
-	if !want.Off && !restart {
-		if err := p.reloadTLS(ctx, db, len(want.CA) > 0); err != nil {
-			return err
-		}
-	}
 	switch {
 	case !want.enforced():
 		if err := Exec(ctx, db, "SET GLOBAL require_secure_transport = OFF"); err != nil {

@@ -66,6 +66,7 @@ func Run(t *testing.T, c Case) {
 		"EveryParameterCanBeSetAndSurvivesARestart": c.everyParameterCanBeSetAndSurvivesARestart, "AppliesAreTogetherOrNot": c.appliesAreTogetherOrNot,
 		"BufferPoolBeyondTheMemoryIsRefused": c.bufferPoolBeyondTheMemoryIsRefused,
 		"AgentIsNotBoundByGlobalVariables":   c.agentIsNotBoundByGlobalVariables, "FirstStartHasTheOverrides": c.firstStartHasTheOverrides,
+		"Metrics": c.metrics, "Statements": c.statements,
 	} {
 		t.Run(name, test)
 	}
@@ -77,6 +78,8 @@ type Driver interface {
 	engine.Configurable
 	engine.VersionedRules
 	engine.TLSSource
+	engine.MetricSource
+	engine.StatementSource
 	FixedOptions() []string
 }
 
