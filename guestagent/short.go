@@ -37,6 +37,9 @@ var shortCommands = map[guestapi.Command]shortFunc{
 	guestapi.CmdSetTLS:         setTLS,
 	guestapi.CmdRollbackTLS:    rollbackTLS,
 
+	guestapi.CmdRequestCertificate: requestCertificate,
+	guestapi.CmdUseCertificate:     useCertificate,
+
 	guestapi.CmdApplyConfiguration: needsEngine(applyConfiguration),
 }
 

@@ -44,6 +44,7 @@ type Reader interface {
 	Modules
 	Clusters
 	ConfigurationReader
+	CertificateReader
 	IdempotentCallReader
 	AuditReader
 
@@ -110,6 +111,7 @@ type Tx interface {
 	ModulesTx
 	ClustersTx
 	ConfigurationWriter
+	CertificateWriter
 	IdempotentCalls
 	Audit
 

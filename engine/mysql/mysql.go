@@ -83,7 +83,9 @@ func product() *mysqlfamily.Product {
 		Identified: func(hash string) string { return " IDENTIFIED WITH caching_sha2_password AS 0x" + hash },
 		BySocket:   " IDENTIFIED WITH auth_socket", Restored: restored,
 		SQL: queries, ReadVariables: readVariables,
-		TLSOff: mysqlfamily.Option{Name: "tls_version"}, LiveCA: "SET GLOBAL ssl_ca = ?", ReloadTLS: "ALTER INSTANCE RELOAD TLS", ErrReload: errTLS,
+		TLSOff: mysqlfamily.Option{Name: "tls_version"}, LiveCA: "SET GLOBAL ssl_ca = ?", ReloadTLS: "ALTER INSTANCE RELOAD TLS",
+		// The server knows no authority but those of clients; it has its key and certificate all the same.
+		ForceTLS: "ALTER INSTANCE RELOAD TLS NO ROLLBACK ON ERROR", Unproven: "Invalid certificates",
 	}
 }
 
@@ -199,9 +201,6 @@ func restored(plugin, auth string) (string, bool) {
 var kinds = map[string]mysqlfamily.VariableKind{
 	"Integer": mysqlfamily.KindInteger, "Numeric": mysqlfamily.KindFloat, "Boolean": mysqlfamily.KindBoolean, "Set": mysqlfamily.KindFlags,
 }
-
-// errTLS is the server's for a certificate that it does not take while it runs: one of an authority that is not in ssl_ca. At a start that is a warning.
-const errTLS = 3888
 
 // initLines are prepared statements where the text has what the server's reader of init files could take for a quote, an escape or a comment: it does not
 // know that backticks end these.

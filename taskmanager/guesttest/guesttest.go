@@ -59,7 +59,9 @@ type Fleet struct {
 	acked   map[string]bool
 	fail    map[guestapi.Command]string
 	deaf    map[string]bool
-	boots   int
+
+	certificates map[string]string // by instance
+	boots        int
 }
 
 // New returns a fleet without guests.
@@ -72,7 +74,7 @@ func New(opt Options) *Fleet {
 	}
 	return &Fleet{
 		opt: opt, guests: map[string]*guest{}, volumes: map[string]*Volume{}, acked: map[string]bool{}, fail: map[guestapi.Command]string{},
-		journal: map[string]map[string]guestapi.OperationStatus{}, deaf: map[string]bool{},
+		journal: map[string]map[string]guestapi.OperationStatus{}, deaf: map[string]bool{}, certificates: map[string]string{},
 	}
 }
 
@@ -101,6 +103,13 @@ func (f *Fleet) Volume(instance string) (Volume, bool) {
 	c := *v
 	c.Runs = maps.Clone(v.Runs)
 	return c, true
+}
+
+// Certificate returns the certificate that an instance was prepared with, "" for none.
+func (f *Fleet) Certificate(instance string) string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.certificates[instance]
 }
 
 // Alive returns how many guests run.
@@ -222,7 +231,7 @@ func (g *guest) hello() guestapi.Hello {
 	defer g.fleet.mu.Unlock()
 	return guestapi.Hello{
 		BootID: g.bootID, AgentVersion: g.fleet.volumes[g.instance].Agent, Protocol: guestapi.Version, Engine: "fake",
-		Commands: []guestapi.Command{guestapi.CmdPrepare, guestapi.CmdUpgradeAgent, guestapi.CmdApplyConfiguration}, Prepared: g.fleet.volumes[g.instance].Prepared != nil,
+		Commands: []guestapi.Command{guestapi.CmdPrepare, guestapi.CmdUpgradeAgent, guestapi.CmdApplyConfiguration, guestapi.CmdRequestCertificate}, Prepared: g.fleet.volumes[g.instance].Prepared != nil,
 	}
 }
 

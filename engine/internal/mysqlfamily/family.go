@@ -86,7 +86,10 @@ type Product struct {
 	ReadVariables func(ctx context.Context, db *sql.Conn, names []string) (map[string]Variable, error)
 	TLSOff        Option
 	ReloadTLS     string // the statement that makes the server read its certificate anew
-	ErrReload     uint16 // the server's for a certificate that it takes at a start only; 0: there is none
+	// ForceTLS is the statement that does so although the server found the certificate to be of an authority that it does not know, which Unproven is in its
+	// words; "": it does not look.
+	ForceTLS string
+	Unproven string
 	// InitLines are a statement as lines of the init file; nil: each is one.
 	InitLines func(statement string) []string
 	// LiveCA is the statement, for the path of the authorities in place of ?, that changes them before ReloadTLS; "": that needs a restart.

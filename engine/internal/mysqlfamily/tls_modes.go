@@ -11,12 +11,16 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/engine"
 )
 
-var _ engine.TLSSource = (*Engine)(nil)
+var (
+	_ engine.TLSSource = (*Engine)(nil)
+	_ engine.Certified = (*Engine)(nil)
+)
 
 // tlsKept is what was asked for. Its zero value is the state in which a server is made: TLS for those who want it.
 type tlsKept struct {
@@ -166,8 +170,7 @@ func (e *Engine) takeUpTLS(ctx context.Context, p Place, k kept) (restart bool, 
 		another := (ca != "") != (len(k.TLS.CA) > 0)
 		restart = on == k.TLS.Off || !k.TLS.Off && another && e.product.LiveCA == ""
 		if !k.TLS.Off && !restart {
-			var err error
-			if restart, err = p.reloadTLS(ctx, db, len(k.TLS.CA) > 0); err != nil {
+			if err := p.reloadTLS(ctx, db, len(k.TLS.CA) > 0); err != nil {
 				return err
 			}
 		}
@@ -182,25 +185,25 @@ func (e *Engine) takeUpTLS(ctx context.Context, p Place, k kept) (restart bool, 
 	return restart, err
 }
 
-// reloadTLS makes the running server read its certificate, and the authorities where it can. restart says that it keeps what it has until then.
-func (p Place) reloadTLS(ctx context.Context, db *sql.Conn, authorities bool) (restart bool, err error) {
+// reloadTLS makes the running server read its certificate, and the authorities where it can.
+func (p Place) reloadTLS(ctx context.Context, db *sql.Conn, authorities bool) error {
 	if p.product.LiveCA != "" {
 		var path any // NULL: an empty text would be a file without a name
 		if authorities {
 			path = p.clientCA()
 		}
 		if _, err := db.ExecContext(ctx, p.product.LiveCA, path); err != nil {
-			return false, fmt.Errorf("give the server the authorities of clients: %w", err)
+			return fmt.Errorf("give the server the authorities of clients: %w", err)
 		}
 	}
-	err = Exec(ctx, db, p.product.ReloadTLS)
-	if p.product.ErrReload != 0 && isServer(err, p.product.ErrReload) {
-		return true, nil
+	err := Exec(ctx, db, p.product.ReloadTLS)
+	if err != nil && p.product.ForceTLS != "" && strings.Contains(err.Error(), p.product.Unproven) {
+		err = Exec(ctx, db, p.product.ForceTLS)
 	}
 	if err != nil {
-		return false, fmt.Errorf("give the server its certificate: %w", err)
+		return fmt.Errorf("give the server its certificate: %w", err)
 	}
-	return false, nil
+	return nil
 }
 
 // tellTLS changes the running server. What would lock clients out before the restart that it needs is left to that.

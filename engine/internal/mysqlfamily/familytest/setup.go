@@ -66,7 +66,7 @@ func Run(t *testing.T, c Case) {
 		"EveryParameterCanBeSetAndSurvivesARestart": c.everyParameterCanBeSetAndSurvivesARestart, "AppliesAreTogetherOrNot": c.appliesAreTogetherOrNot,
 		"BufferPoolBeyondTheMemoryIsRefused": c.bufferPoolBeyondTheMemoryIsRefused,
 		"AgentIsNotBoundByGlobalVariables":   c.agentIsNotBoundByGlobalVariables, "FirstStartHasTheOverrides": c.firstStartHasTheOverrides,
-		"Metrics": c.metrics, "Statements": c.statements,
+		"CertificatesOfAnAuthority": c.certificatesOfAnAuthority, "Metrics": c.metrics, "Statements": c.statements,
 	} {
 		t.Run(name, test)
 	}
@@ -197,6 +197,7 @@ func open(t testing.TB, config *mysql.Config) *sql.DB {
 
 func (c Case) setup(t testing.TB) enginetest.Setup {
 	t.Helper()
+	longest := min(c.New().Info().Capabilities.MaxUserName, 64)
 	return enginetest.Setup{
 		Engine: c.New(), Layout: c.layout(t), Fill: c.fill,
 		Login: func(ctx context.Context, l engine.Layout, user string, password trove.Secret, database string) error {
@@ -205,6 +206,7 @@ func (c Case) setup(t testing.TB) enginetest.Setup {
 			var one int
 			return db.QueryRowContext(ctx, "SELECT 1").Scan(&one)
 		},
+		Shown:    shown,
 		Override: "wait_timeout", Value: "1234", Static: "innodb_sort_buffer_size", StaticValue: "2097152", LogsWritten: true,
 		Refused: map[string]string{
 			"wait_timeout": "0", "sql_mode": `"NONSENSE"`, "max_connections": "0", "innodb_flush_method": `"nonsense"`, "no_such_parameter": "1",
@@ -217,7 +219,7 @@ func (c Case) setup(t testing.TB) enginetest.Setup {
 			err := db.QueryRowContext(ctx, "SELECT @@global.wait_timeout").Scan(&value)
 			return value, err
 		},
-		Names: []string{strings.Repeat("a_", 32), strings.Repeat(`\`, 32)},
+		Names: []string{strings.Repeat("a_", longest/2), strings.Repeat(`\`, 32)},
 		BadOverrides: map[string]string{
 			"datadir": `"/tmp/x"`, "datadi": `"/tmp/x"`, "loose_datadir": `"/tmp/x"`, "init-file": `"x"`, "INIT_FILE": `"x"`, "skip_grant_tables": "true",
 			"loose_skip_grant_tables": "true", "plugin_load_add": `"x"`, "user": `"root"`, "wait_timeout\nuser": "1", "max_connections": `{"a":1}`,

@@ -1,9 +1,23 @@
 package familytest
 
 import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"database/sql"
+	"encoding/pem"
+	"errors"
+	"math/big"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/engine"
@@ -25,6 +39,25 @@ func knock(t *testing.T, l engine.Layout, user string, password trove.Secret, c 
 	defer func() { _ = db.Close() }()
 	var name string
 	return cipher, db.QueryRowContext(t.Context(), "SHOW STATUS LIKE 'Ssl_cipher'").Scan(&name, &cipher)
+}
+
+// shown returns the certificate that a client sees, whoever it is: the login that follows is refused.
+func shown(ctx context.Context, l engine.Layout) (seen []byte, err error) {
+	config := clientConfig(l, "nobody", "")
+	config.TLS = &tls.Config{InsecureSkipVerify: true, VerifyConnection: func(s tls.ConnectionState) error {
+		seen = s.PeerCertificates[0].Raw
+		return nil
+	}}
+	connector, err := mysql.NewConnector(config)
+	if err != nil {
+		return nil, err
+	}
+	db := sql.OpenDB(connector)
+	err = db.PingContext(ctx)
+	if seen != nil {
+		err = nil
+	}
+	return seen, errors.Join(err, db.Close())
 }
 
 // tlsModes goes through what each mode lets in, with real clients: without TLS, with it, and with a certificate too.
@@ -82,5 +115,63 @@ func (c Case) newAccountsShowCertificatesToo(t *testing.T) {
 		if _, err := knock(t, s.Layout, user, password, &tls.Config{InsecureSkipVerify: true}); err == nil {
 			t.Errorf("%s came in without a certificate", user)
 		}
+	}
+}
+
+// certificatesOfAnAuthority: a server that is given certificates which sign nothing themselves shows each at once, and after a restart, whatever it is told of
+// the authorities of clients.
+func (c Case) certificatesOfAnAuthority(t *testing.T) {
+	s := c.prepared(t, engine.Preparation{Users: []trove.User{{Name: "alice", Password: "pw-1"}}})
+	certified, _ := s.Engine.(engine.Certified)
+	source, _ := s.Engine.(engine.TLSSource)
+	srv := enginetest.Start(t, s)
+	shows := func(when string, want []byte) {
+		t.Helper()
+		got, err := shown(t.Context(), s.Layout)
+		if block, _ := pem.Decode(want); err != nil || !bytes.Equal(got, block.Bytes) {
+			t.Errorf("%s: clients see another certificate (%v)", when, err)
+		}
+	}
+	sign := authority(t)
+	for range 2 {
+		cert, key := sign()
+		must(t, certified.UseCertificate(t.Context(), s.Layout, cert, key))
+		shows("at once", cert)
+		srv.Stop()
+		srv = enginetest.Start(t, s)
+		shows("after a restart", cert)
+	}
+	cert, key := sign()
+	clients, _ := enginetest.Certificate(t, "clients")
+	restart, err := source.SetTLS(t.Context(), s.Layout, engine.TLSChange{Mode: engine.TLSEnforced, Cert: cert, Key: key, CA: clients})
+	must(t, err)
+	if restart {
+		srv.Stop()
+		enginetest.Start(t, s)
+	}
+	shows("with authorities of clients", cert)
+}
+
+// authority returns a function that makes certificates signed by an authority.
+func authority(t *testing.T) func() (cert, key []byte) {
+	t.Helper()
+	caPEM, caKeyPEM := enginetest.Certificate(t, "authority")
+	pair, err := tls.X509KeyPair(caPEM, caKeyPEM)
+	must(t, err)
+	ca, err := x509.ParseCertificate(pair.Certificate[0])
+	must(t, err)
+	serial := int64(1)
+	return func() (cert, key []byte) {
+		serial++
+		private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		must(t, err)
+		template := &x509.Certificate{
+			SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "server"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		}
+		der, err := x509.CreateCertificate(rand.Reader, template, ca, &private.PublicKey, pair.PrivateKey)
+		must(t, err)
+		encoded, err := x509.MarshalPKCS8PrivateKey(private)
+		must(t, err)
+		return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: encoded})
 	}
 }
