@@ -41,6 +41,10 @@ func FuzzRequest(f *testing.F) {
 		`{"v":1,"id":"11","command":"request-certificate"}`,
 		`{"v":1,"id":"11","command":"use-certificate","args":{"certificate":"-----BEGIN CERTIFICATE-----"}}`,
 		`{"v":1,"id":"8","command":"apply-configuration","args":{"revision":-1,"overrides":{"max_things":[{}],"":null}}}`,
+		`{"v":1,"id":"12","command":"tail-log","args":{"name":"error","from":9223372036854775807,"file":"x","lines":-1}}`,
+		`{"v":1,"id":"13","command":"metrics","args":{"series":-1}}`,
+		`{"v":1,"id":"14","command":"statements","args":{"limit":1e3}}`,
+		`{"v":1,"id":"15","command":"drift","args":{}}`,
 		`{"v":0}`, `{`, `null`, ``, `[]`, "\xff\xfe",
 	} {
 		f.Add([]byte(seed))

@@ -29,6 +29,8 @@ type state struct {
 	TLS        tlsState         `json:"tls,omitzero"`
 	// Started are the overrides that the server was started with.
 	Started map[string]json.RawMessage `json:"started,omitempty"`
+	// Changed are parameters that somebody changed in the running server.
+	Changed map[string]string `json:"changed,omitempty"`
 }
 
 type user struct {
@@ -145,7 +147,7 @@ func (e *Engine) Command(l engine.Layout) (engine.Command, error) {
 		return engine.Command{}, fmt.Errorf("make the runtime directory: %w", err)
 	}
 	if s, err := read(l); err == nil { // a server that was not initialised is started as well
-		s.Started = s.Settings.Overrides
+		s.Started, s.Changed = s.Settings.Overrides, nil
 		if err := write(l, s); err != nil {
 			return engine.Command{}, err
 		}

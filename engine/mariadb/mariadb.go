@@ -86,7 +86,9 @@ var queries = mysqlfamily.Queries{
 FROM mysql.global_priv WHERE User = ? AND Host = ?`,
 	Unproven: accounts + " AND Host <> 'localhost' AND " + certificate + " < 2",
 	Proven:   accounts + " AND Host <> 'localhost' AND " + certificate + " = 2",
-	TLS:      "SELECT @@global.have_ssl = 'YES', COALESCE(@@global.ssl_ca, '')",
+	Drifted: `SELECT LOWER(VARIABLE_NAME), VARIABLE_TYPE, COALESCE(GLOBAL_VALUE, '') FROM information_schema.SYSTEM_VARIABLES
+WHERE GLOBAL_VALUE_ORIGIN = 'SQL' ORDER BY 1`,
+	TLS: "SELECT @@global.have_ssl = 'YES', COALESCE(@@global.ssl_ca, '')",
 }
 
 func derived(ram int) []mysqlfamily.Option {

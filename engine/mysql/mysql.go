@@ -97,7 +97,10 @@ var queries = mysqlfamily.Queries{
 	Auth:     "SELECT plugin, HEX(COALESCE(authentication_string, '')) FROM mysql.user WHERE User = ? AND Host = ?",
 	Unproven: accounts + " AND Host <> 'localhost' AND ssl_type IN ('', 'ANY')",
 	Proven:   accounts + " AND Host <> 'localhost' AND ssl_type = 'X509'",
-	TLS:      "SELECT @@global.tls_version <> '', COALESCE(@@global.ssl_ca, '')",
+	Drifted: `SELECT LOWER(VARIABLE_NAME), DATA_TYPE, COALESCE(VARIABLE_VALUE, '') FROM performance_schema.variables_info
+JOIN performance_schema.variables_metadata USING (VARIABLE_NAME) JOIN performance_schema.global_variables USING (VARIABLE_NAME)
+WHERE VARIABLE_SOURCE = 'DYNAMIC' ORDER BY 1`,
+	TLS: "SELECT @@global.tls_version <> '', COALESCE(@@global.ssl_ca, '')",
 }
 
 // performanceFrom is the memory, in MiB, from which the server measures itself: below it there are better uses for what that takes.

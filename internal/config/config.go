@@ -49,7 +49,8 @@ type Bus struct {
 	CertificateLife time.Duration `yaml:"certificate_life" doc:"How long a server certificate is good; it is replaced when a third is left. From 8s on."`
 	CALife          time.Duration `yaml:"ca_life" doc:"How long a certificate authority made from now on is good; it is replaced when a quarter is left. At least four times bus.certificate_life."`
 
-	Name        string `yaml:"name" doc:"Name of this broker where a deployment has several; each has its own, the same after a restart."`
+	Address     string `yaml:"address" doc:"Address of this host where controllers of other hosts reach the bus, and guests that are on no network of this host; empty: that of the management network alone."`
+	Name        string `yaml:"name" doc:"Name of this broker where a deployment has several; each has its own, the same after a restart. Empty: the host's name with bus.route_listen, else trove."`
 	RouteListen string `yaml:"route_listen" doc:"Address and port where other brokers of the deployment connect; empty: there are none."`
 	RouteURL    string `yaml:"route_url" doc:"tls://host:port of it, as the others reach it; empty: what it listens on."`
 }
@@ -105,6 +106,9 @@ type Log struct {
 // Metrics configures where metrics are told.
 type Metrics struct {
 	Listen string `yaml:"listen" doc:"Loopback address and port of /metrics in a process without the API, which tells its own; one for each such process; empty: none."`
+
+	InstanceInterval time.Duration `yaml:"instance_interval" doc:"How often a conductor asks guests for their databases' figures, for /metrics/instances beside /metrics: all instances on one page, with project and instance as labels; 0: there is no such page."`
+	InstanceSeries   int           `yaml:"instance_series" doc:"How many series of a database are on that page at most, small families first; 0: only what the control plane knows by itself."`
 }
 
 // Workers configures how much is done at once.
@@ -127,7 +131,7 @@ func Default() Config {
 		Store: Store{Connections: 8, Wait: 5 * time.Second},
 		API:   defaultAPI(),
 		Bus: Bus{
-			Port: 4222, EnrolPort: 4223, Name: "trove",
+			Port: 4222, EnrolPort: 4223,
 			CredentialLife: 24 * time.Hour, CertificateLife: 90 * 24 * time.Hour, CALife: 10 * 365 * 24 * time.Hour,
 		},
 		Objects: Objects{Port: 4224, GuestRate: 64, MinFree: 1},
@@ -140,6 +144,7 @@ func Default() Config {
 		Quota:    Quota{Instances: 10, RAM: -1, Volumes: 40, Backups: 50},
 		Log:      Log{Format: "text", Level: "info"},
 		Workers:  Workers{Operations: 8},
+		Metrics:  Metrics{InstanceSeries: 60},
 		Recovery: Recovery{Interval: 24 * time.Hour, Keep: 14},
 		Identity: defaultIdentity(),
 	}
@@ -226,8 +231,8 @@ func (c Config) Check() error {
 	if err := c.API.check(); err != nil {
 		return err
 	}
-	if m, err := netip.ParseAddrPort(c.Metrics.Listen); c.Metrics.Listen != "" && (err != nil || !m.Addr().IsLoopback()) {
-		return fmt.Errorf("metrics.listen: %q is not a loopback address with a port", c.Metrics.Listen)
+	if err := c.Metrics.check(); err != nil {
+		return err
 	}
 	for name, cidr := range map[string]string{"local.management_cidr": c.Local.ManagementCIDR, "local.tenant_cidr": c.Local.TenantCIDR} {
 		if cidr == "" {
@@ -309,11 +314,17 @@ func (b Bus) check() error {
 		return fmt.Errorf("bus.certificate_life: %s is less than %s", b.CertificateLife, shortestLife)
 	case b.CALife < 4*b.CertificateLife:
 		return fmt.Errorf("bus.ca_life: %s is less than four times bus.certificate_life", b.CALife)
-	case b.Name == "" || len(b.Name) > 64 || strings.ContainsAny(b.Name, " \t\n"):
+	case len(b.Name) > 64 || strings.ContainsAny(b.Name, " \t\n"):
 		return fmt.Errorf("bus.name: %q is not a name of at most 64 characters without spaces", b.Name)
 	}
 	if _, err := netip.ParseAddrPort(b.RouteListen); b.RouteListen != "" && err != nil {
 		return fmt.Errorf("bus.route_listen: %q is not an address with a port", b.RouteListen)
+	}
+	if ip, err := netip.ParseAddr(b.Address); b.Address != "" && (err != nil || ip.IsUnspecified()) {
+		return fmt.Errorf("bus.address: %q is not an address that others can be told", b.Address)
+	}
+	if a, err := netip.ParseAddrPort(b.RouteListen); err == nil && a.Addr().IsUnspecified() && b.RouteURL == "" {
+		return fmt.Errorf("bus.route_url: needed where bus.route_listen is %s: the other brokers are told an address", b.RouteListen)
 	}
 	if u, err := url.Parse(b.RouteURL); b.RouteURL != "" && (err != nil || u.Scheme != "tls" || u.Port() == "") {
 		return fmt.Errorf("bus.route_url: %q is not tls://host:port", b.RouteURL)

@@ -51,18 +51,30 @@ func fill(t *testing.T, s *sqlstore.Store) {
 			tx.PutInstanceModule(ctx, trove.InstanceModule{InstanceID: i.ID, ModuleID: "m", Created: at, Updated: at}),
 			tx.InsertCluster(ctx, trove.Cluster{ID: "c", ProjectID: "p", Name: "c", Created: at, Updated: at}),
 			tx.ClaimIdempotentCall(ctx, store.IdempotentCall{}, store.IdempotentCall{ID: "i", Owner: "o", LeaseEnd: at, Expires: at, AnswerEnds: at}),
+			tx.PutScrapeToken(ctx, store.ScrapeToken{InstanceID: i.ID, Hash: "h", UserID: "ü", Created: at}),
 			tx.InsertAuthority(ctx, store.Authority{ID: "a", Certificate: "c", Cross: "x", SealedKey: "k", Made: at, Ends: at}, ""),
 			tx.PutCertificate(ctx, store.Certificate{InstanceID: i.ID, AuthorityID: "a", Ends: at, TryAt: at}),
 			tx.AppendAudit(ctx, trove.AuditRecord{ID: "a", ProjectID: "p", UserName: "ü", Roles: []string{"member"}, Method: "POST", Path: "/'"}),
 		)
 	})
 	if err := errors.Join(
-		s.AddRevokedKey(t.Context(), i.ID, "K", at, at), s.PutController(t.Context(), sqlstore.Controller{ID: "c", SeenAt: at}),
+		s.AddRevokedKey(t.Context(), i.ID, "K", at, at), s.PutController(t.Context(), sqlstore.Controller{ID: "c", SeenAt: at, Objects: []string{"u"}, ClockAhead: -time.Second}),
+		swapKey(t, s), claimCloud(t, s),
 		s.PutIdentityUser(t.Context(), local.User{ID: "u", Name: "alice"}), s.PutIdentityProject(t.Context(), local.Project{ID: "p", Name: "zoo"}),
 		s.GrantIdentityRole(t.Context(), "u", "p", "member"), s.PutIdentityToken(t.Context(), local.Token{Hash: "h", UserID: "u", Issued: at, Expires: at}),
 	); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func swapKey(t *testing.T, s *sqlstore.Store) error {
+	_, err := s.SwapKeyMaterial(t.Context(), "bus.json", "", "sealed")
+	return err
+}
+
+func claimCloud(t *testing.T, s *sqlstore.Store) error {
+	_, err := s.ClaimCloud(t.Context(), "m", "host ü", false)
+	return err
 }
 
 // rowsOf returns all rows of a SQLite store by table.

@@ -102,6 +102,7 @@ type Queries struct {
 	Auth     string // plugin and what it keeps, of the account with a user and a host
 	Unproven string // user and host of accounts that need not show a certificate; those @localhost are not among them
 	Proven   string // the same of those that must, by no rule but X509
+	Drifted  string // name, in small letters, type and value of the global variables that were set while the server runs, ordered by name
 	TLS      string // whether TLS is on, as 0 or 1, and the file of the authorities, "" without
 }
 
