@@ -113,7 +113,8 @@ func derived(ram int) []mysqlfamily.Option {
 	}
 	return []mysqlfamily.Option{
 		{Name: "collation_server", Value: "utf8mb4_0900_ai_ci"},
-		{Name: "innodb_redo_log_capacity", Value: mysqlfamily.MiB(min(max(64, ram/8), 1024))},
+		// With less the server does not start under the greatest innodb_thread_concurrency, and a trial does not notice.
+		{Name: "innodb_redo_log_capacity", Value: mysqlfamily.MiB(min(max(192, ram/8), 1024))},
 		{Name: "performance_schema", Value: measured},
 	}
 }
