@@ -209,7 +209,7 @@ var kinds = map[string]mysqlfamily.VariableKind{
 // initLines are prepared statements where the text has what the server's reader of init files could take for a quote, an escape or a comment: it does not
 // know that backticks end these.
 func initLines(statement string) []string {
-	if !strings.ContainsAny(statement, "'\"\\#-/;") {
+	if !strings.Contains(statement, "`") || !strings.ContainsAny(statement, "'\"\\#-/;") {
 		return []string{statement}
 	}
 	return []string{"SET @trove = CONVERT(X'" + hex.EncodeToString([]byte(statement)) + "' USING utf8mb4)", "PREPARE trove FROM @trove", "EXECUTE trove", "DEALLOCATE PREPARE trove"}
@@ -233,6 +233,9 @@ USING (VARIABLE_NAME) WHERE VARIABLE_SCOPE <> 'SESSION_ONLY' AND LOWER(VARIABLE_
 		return nil, err
 	}
 	for name, v := range known { // names that the server gave
+		if strings.HasPrefix(name, "character_set_") || strings.HasPrefix(name, "collation_") {
+			continue // they can all be set, and setting one changes another
+		}
 		err := mysqlfamily.Exec(ctx, db, "SET GLOBAL "+name+" = @@GLOBAL."+name)
 		refused, isServers := errors.AsType[*mysql.MySQLError](err)
 		if err != nil && !isServers {

@@ -53,7 +53,7 @@ max_connections max_prepared_stmt_count max_user_connections myisam_sort_buffer_
 		"character_set_client": "latin1", "character_set_connection": "latin1", "character_set_database": "latin1", "character_set_filesystem": "utf8mb4",
 		"character_set_results": "latin1", "character_set_server": "utf8mb4", "collation_connection": "utf8mb4_bin", "collation_database": "latin1_bin",
 		"collation_server": "utf8mb4_bin", "concurrent_insert": "ALWAYS", "default_storage_engine": "MyISAM", "delay_key_write": "ALL", "event_scheduler": "OFF",
-		"ft_boolean_syntax": "+ -><()~*:\"\"&^", "innodb_change_buffering": "none", "innodb_default_row_format": "compact", "innodb_doublewrite": "DETECT_AND_RECOVER",
+		"ft_boolean_syntax": "+ -><()~*:\"\"&^", "innodb_change_buffering": "none", "innodb_default_row_format": "compact",
 		"innodb_flush_method": "fsync", "innodb_stats_method": "nulls_unequal", "internal_tmp_mem_storage_engine": "MEMORY", "lc_time_names": "de_DE",
 		"log_timestamps": "SYSTEM", "myisam_stats_method": "nulls_equal", "optimizer_switch": "mrr=off", "sql_mode": "ANSI,NO_BACKSLASH_ESCAPES",
 		"thread_handling": "no-threads", "time_zone": "+02:00", "transaction_isolation": "READ-COMMITTED",
