@@ -7,6 +7,7 @@ need_root
 part "packages" scripts/install-packages.sh test
 rm -f var/test-*.json
 part "check" scripts/check.sh
+part "every engine, every version" scripts/enginetest.sh
 part "crash walk, every call" scripts/gotest.sh crash -timeout 10m -count=1 -run Crash ./taskmanager
 part "fuzzing, 5 s each" scripts/fuzz.sh 5s
 part "every message lost once" scripts/gotest.sh messages -timeout 10m -count=1 ./tests/messages

@@ -1,110 +1,165 @@
-// Package mariadb drives a MariaDB server inside a guest.
-//
-// It promises: names and passwords of users cannot change the meaning of a statement; a password reaches the server only as its hash; the first
-// start has every database and user before a connection is served, and Ready proves it.
-//
-// The agent's own account is root@localhost by unix_socket: whoever is root in the guest may log in through the local socket and nobody else.
-// So there is no password to keep, a restored backup of another instance lets the agent in, and each start mends the account (the init file), should
-// a tenant with root rights have spoilt it. The tenant's root is root@'%', another account.
-//
-// An Engine keeps no connection and may be used from several goroutines.
+// Package mariadb drives a MariaDB server inside a guest: package mysqlfamily with what is MariaDB's own.
 package mariadb
 
 import (
+	"context"
+	"crypto/sha1" //nolint:gosec // mysql_native_password is defined with it; every client speaks it
+	"database/sql"
+	_ "embed" // the rules
+	"encoding/hex"
 	"log/slog"
-	"path/filepath"
+	"regexp"
+	"strings"
 	"sync"
-	"time"
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/engine"
+	"github.com/trove-dbaas/trove/engine/internal/mysqlfamily"
 	"github.com/trove-dbaas/trove/internal/clock"
 )
 
 // Manager is the driver's name in a datastore version.
 const Manager = "mariadb"
 
-const (
-	port      = 3306
-	rootName  = "root"
-	adminHost = "localhost"
-	anyHost   = "%"
-
-	maxName     = 64 // characters of a database's name
-	maxUserName = 80 // characters of a user's name
-	maxHost     = 60 // characters of a host pattern
-
-	stopTimeout = 2 * time.Minute // writing back a large buffer pool takes a while
-)
-
-// Accounts and databases that are not the user's. trove_admin and os_admin are reserved as other versions of Trove make them.
-var (
-	reservedUsers     = []string{"root", "mariadb.sys", "mysql", "trove_admin", "os_admin"}
-	reservedDatabases = []string{"mysql", "information_schema", "performance_schema", "sys", "#mysql50#lost+found", "lost+found"}
-)
-
 // Engine is the driver.
-type Engine struct {
-	log *slog.Logger
-	clk clock.Clock
-
-	mu sync.Mutex // one change at a time: looking and acting are two statements
-}
-
-var (
-	_ engine.Engine    = (*Engine)(nil)
-	_ engine.LogSource = (*Engine)(nil)
-
-	_ engine.Configurable = (*Engine)(nil)
-)
+type Engine struct{ *mysqlfamily.Engine }
 
 // New returns the driver.
-func New(log *slog.Logger, clk clock.Clock) *Engine { return &Engine{log: log, clk: clk} }
+func New(log *slog.Logger, clk clock.Clock) *Engine {
+	return &Engine{mysqlfamily.New(product(), log, clk)}
+}
 
-// Info returns the facts.
-func (*Engine) Info() engine.Info {
-	return engine.Info{
-		Manager: Manager, RootName: rootName, User: "mysql", StopTimeout: stopTimeout,
-		Capabilities: trove.Capabilities{
-			Port: port, Volume: true, Databases: true, Users: true, Root: true, UserHosts: true,
-			ReservedUsers:     append([]string(nil), reservedUsers...),
-			ReservedDatabases: append([]string(nil), reservedDatabases...),
-			MaxUserName:       maxUserName, MaxDatabaseName: maxName,
-			Client: []string{"mariadb"},
+// rulesFile has the rules of MariaDB 10.11 and 11.8: every one of Trove's that the server knows and a user may set, with the limits that the server has,
+// and more. TestRulesAreThoseOfTheServer compares them with it.
+//
+//go:embed parameters.json
+var rulesFile []byte
+
+var rules = sync.OnceValue(func() engine.Rules {
+	all, err := engine.ParseRules(rulesFile)
+	if err != nil {
+		return nil // a test reads the file
+	}
+	return all
+})
+
+func product() *mysqlfamily.Product {
+	return &mysqlfamily.Product{
+		Manager: Manager, Client: []string{"mariadb"}, Server: "usr/sbin/mariadbd", Group: "mariadbd",
+		OwnUsers: []string{"mariadb.sys"}, ReservedUsers: []string{"mariadb.sys", "mysql", "trove_admin", "os_admin"},
+		MaxUserName: 80, MaxHost: 60,
+
+		Rules: rules(), Derived: derived, Fixed: fixed, Shown: fixed(mysqlfamily.Place{}), Forbidden: forbidden,
+		Variables: []string{
+			"character_set_client", "character_set_connection", "character_set_database", "character_set_results", "collation_connection", "collation_database",
+			"time_zone", "tx_isolation",
 		},
+		StartsOnly: []string{"innodb_buffer_pool_size"}, // since 10.11.12 it cannot grow beyond what the server began with
+		Session: map[string]string{
+			"sql_mode":          "'STRICT_TRANS_TABLES,NO_AUTO_CREATE_USER,NO_ENGINE_SUBSTITUTION'", // the text of our statements means the same under every global one
+			"lock_wait_timeout": "30", "max_statement_time": "0", "autocommit": "1", "sql_safe_updates": "0", "max_join_size": "18446744073709551615",
+			"tmp_memory_table_size": "16777216", "tmp_disk_table_size": "18446744073709551615",
+		},
+
+		SystemTables: systemTables, Leftovers: []string{"ibtmp1", "ib_buffer_pool", "tc.log"},
+		TrialArgs: func(dir string) []string {
+			return []string{"--datadir=" + dir, "--skip-log-error", "--verbose", "--help"}
+		},
+		Complaint: regexp.MustCompile(`(?m)\[ERROR\] (?:[^\n]*?mariadbd: |Buffered error: )*([^\n]+)`),
+
+		Hash:       func(password trove.Secret) (string, error) { return passwordHash(password), nil },
+		Identified: func(hash string) string { return " IDENTIFIED VIA mysql_native_password USING '" + hash + "'" },
+		BySocket:   " IDENTIFIED VIA unix_socket", Restored: restored, CreateOrReplace: true,
+		SQL: queries, ReadVariables: readVariables,
+		TLSOff: mysqlfamily.Option{Name: "ssl", Value: "OFF"}, ReloadTLS: "FLUSH SSL",
 	}
 }
 
-// place names the driver's files in a guest.
-type place struct{ engine.Layout }
+// certificate is what an account must show. 0: nothing, 1: it speaks TLS, 2: a certificate, 3: one by a rule of its own.
+const certificate = "COALESCE(JSON_VALUE(Priv, '$.ssl_type'), 0)"
 
-// On the volume. These directories belong to the engine's account, what they are in to root: the account cannot put a link in their place.
-func (p place) dataDir() string    { return filepath.Join(p.Data, "mysql") }
-func (p place) logDir() string     { return filepath.Join(p.Data, "mysql-log") }
-func (p place) tmpDir() string     { return filepath.Join(p.Data, "mysql-tmp") }   // not the tmpfs: sorting large tables must not eat memory
-func (p place) filesDir() string   { return filepath.Join(p.Data, "mysql-files") } // the one place for LOAD DATA and INTO OUTFILE
-func (p place) errorLog() string   { return filepath.Join(p.logDir(), "error.log") }
-func (p place) generalLog() string { return filepath.Join(p.logDir(), "general.log") }
-func (p place) slowLog() string    { return filepath.Join(p.logDir(), "slow.log") }
+const accounts = "SELECT User, Host FROM mysql.global_priv WHERE NOT COALESCE(JSON_VALUE(Priv, '$.is_role'), 0)"
 
-// In the agent's own directory: what must survive a boot.
-func (p place) stateDir() string     { return filepath.Join(p.State, "mariadb") }
-func (p place) settingsFile() string { return filepath.Join(p.stateDir(), "settings.json") }
-func (p place) keptCert() string     { return filepath.Join(p.stateDir(), "tls.crt") }
-func (p place) keptKey() string      { return filepath.Join(p.stateDir(), "tls.key") }
+var queries = mysqlfamily.Queries{
+	Accounts: accounts,
+	Auth: `SELECT COALESCE(JSON_VALUE(Priv, '$.plugin'), ''), COALESCE(JSON_VALUE(Priv, '$.authentication_string'), '')
+FROM mysql.global_priv WHERE User = ? AND Host = ?`,
+	Unproven: accounts + " AND Host <> 'localhost' AND " + certificate + " < 2",
+	Proven:   accounts + " AND Host <> 'localhost' AND " + certificate + " = 2",
+	Drifted: `SELECT LOWER(VARIABLE_NAME), VARIABLE_TYPE, COALESCE(GLOBAL_VALUE, '') FROM information_schema.SYSTEM_VARIABLES
+WHERE GLOBAL_VALUE_ORIGIN = 'SQL' ORDER BY 1`,
+	TLS: "SELECT @@global.have_ssl = 'YES', COALESCE(@@global.ssl_ca, '')",
+}
 
-// In the tmpfs. The directory is root's, its files are the engine's to read; only run is the engine's to write.
-func (p place) runtime() string    { return filepath.Join(p.Runtime, "mariadb") }
-func (p place) config() string     { return filepath.Join(p.runtime(), "my.cnf") }
-func (p place) trial() string      { return filepath.Join(p.runtime(), "trial.cnf") }
-func (p place) started() string    { return filepath.Join(p.runtime(), "started.json") } // the overrides that the server was started with
-func (p place) initFile() string   { return filepath.Join(p.runtime(), "init.sql") }
-func (p place) expectFile() string { return filepath.Join(p.runtime(), "expect.json") }
-func (p place) cert() string       { return filepath.Join(p.runtime(), "tls.crt") }
-func (p place) key() string        { return filepath.Join(p.runtime(), "tls.key") }
-func (p place) runDir() string     { return filepath.Join(p.runtime(), "run") }
-func (p place) socket() string     { return filepath.Join(p.runDir(), "mariadb.sock") }
-func (p place) pidFile() string    { return filepath.Join(p.runDir(), "mariadbd.pid") }
+func derived(ram int) []mysqlfamily.Option {
+	return []mysqlfamily.Option{
+		{Name: "aria_pagecache_buffer_size", Value: mysqlfamily.MiB(min(max(8, ram/32), 128))},
+		{Name: "collation_server", Value: "utf8mb4_general_ci"},
+		{Name: "performance_schema", Value: "OFF"}, // 44 ms of each start, and memory; asked for by an override
+	}
+}
 
-// program returns the path of one of the product's programs.
-func (p place) program(path string) string { return filepath.Join("/", p.Root, path) }
+func fixed(mysqlfamily.Place) []mysqlfamily.Option {
+	return []mysqlfamily.Option{{Name: "symbolic_links", Value: "OFF"}}
+}
+
+var forbidden = []string{
+	"bootstrap", "extra_port", "init_rpl_role", "init_slave", "install", "log_basename", "relay_log_info_file", "slave_load_tmpdir", "wsrep_provider",
+}
+
+func systemTables(p mysqlfamily.Place, dir string) (string, []string) {
+	return "usr/bin/mariadb-install-db", []string{
+		"--no-defaults", "--basedir=" + p.Program("usr"), "--datadir=" + dir, "--tmpdir=" + p.TmpDir(), "--force", "--skip-test-db",
+		"--skip-name-resolve", "--auth-root-authentication-method=socket", "--auth-root-socket-user=root", "--skip-log-bin",
+	}
+}
+
+// passwordHash returns what mysql_native_password keeps: the server can check a password with it, nobody can read it from there.
+func passwordHash(password trove.Secret) string {
+	first := sha1.Sum([]byte(password.Reveal())) //nolint:gosec // as above
+	second := sha1.Sum(first[:])                 //nolint:gosec // as above
+	return "*" + strings.ToUpper(hex.EncodeToString(second[:]))
+}
+
+var pluginPattern = regexp.MustCompile(`^[a-z0-9_]+$`)
+
+// authPattern is every text that an authentication plugin of this server keeps: hashes and keys in hexadecimal or base64.
+var authPattern = regexp.MustCompile(`^[A-Za-z0-9+/=*$.]*$`)
+
+func restored(plugin, auth string) (string, bool) {
+	if !pluginPattern.MatchString(plugin) || !authPattern.MatchString(auth) {
+		return "", false
+	}
+	if auth == "" {
+		return " IDENTIFIED VIA " + plugin, true
+	}
+	return " IDENTIFIED VIA " + plugin + " USING '" + auth + "'", true
+}
+
+func readVariables(ctx context.Context, db *sql.Conn, names []string) (map[string]mysqlfamily.Variable, error) {
+	known := map[string]mysqlfamily.Variable{}
+	args := make([]any, len(names))
+	for i, name := range names {
+		args[i] = name
+	}
+	err := mysqlfamily.Texts(ctx, db, 4, func(v []string) {
+		known[v[0]] = mysqlfamily.Variable{Kind: kind(v[1]), Global: v[2], Static: v[3] == "YES"}
+	}, `SELECT LOWER(VARIABLE_NAME), VARIABLE_TYPE, COALESCE(GLOBAL_VALUE, ''), READ_ONLY FROM information_schema.SYSTEM_VARIABLES
+WHERE VARIABLE_SCOPE <> 'SESSION ONLY' AND LOWER(VARIABLE_NAME) IN (?`+strings.Repeat(",?", len(names)-1)+`)`, args...)
+	return known, err
+}
+
+// kind reads the column VARIABLE_TYPE.
+func kind(text string) mysqlfamily.VariableKind {
+	switch {
+	case text == "DOUBLE":
+		return mysqlfamily.KindFloat
+	case strings.Contains(text, "INT"):
+		return mysqlfamily.KindInteger
+	case text == "BOOLEAN":
+		return mysqlfamily.KindBoolean
+	case text == "FLAGSET":
+		return mysqlfamily.KindFlags
+	}
+	return mysqlfamily.KindText
+}

@@ -1,181 +1,110 @@
 package mariadb_test
 
 import (
-	"context"
-	"crypto/tls"
 	"database/sql"
-	"fmt"
 	"log/slog"
-	"net"
-	"os"
-	"os/exec"
-	"strconv"
+	"regexp"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
-	"time"
-
-	"github.com/go-sql-driver/mysql"
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/engine"
-	"github.com/trove-dbaas/trove/engine/enginetest"
+	"github.com/trove-dbaas/trove/engine/internal/mysqlfamily/familytest"
 	"github.com/trove-dbaas/trove/engine/mariadb"
 	"github.com/trove-dbaas/trove/internal/clock"
 )
 
-// engineID is the account that the servers of these tests run as: one that owns nothing.
-const engineID = 65534
-
-// addresses hands out loopback addresses: each server of a test has the product's port for itself.
-var addresses atomic.Uint32
-
 func newEngine() *mariadb.Engine { return mariadb.New(slog.New(slog.DiscardHandler), clock.System{}) }
 
-// layout makes the directories of a guest. They are not below t.TempDir, whose path is too long for a socket.
-func layout(t testing.TB) engine.Layout {
+func TestMain(m *testing.M) { familytest.Main(m) }
+
+func TestMariaDB(t *testing.T) { familytest.Run(t, product) }
+
+var product = familytest.Case{
+	New: func() familytest.Driver { return newEngine() }, Manager: mariadb.Manager, Server: "/usr/sbin/mariadbd",
+	Version: regexp.MustCompile(`Ver ([0-9.]+)-MariaDB`), Client: []string{"mariadb", "--ssl"}, Proof: "mysql_native_password USING '*",
+	Accounts: "SELECT CONCAT(User, '@', Host) FROM mysql.global_priv ORDER BY 1", Fresh: "mariadb.sys@localhost root@% root@localhost",
+	Identity:  []string{"mysql/ibtmp1", "mysql/auto.cnf", "mysql/*-bin.*"},
+	Variables: variables,
+	// Of Trove's rules for MariaDB the server has no innodb_thread_concurrency, and the service sets server_id.
+	Troves: `auto_increment_increment auto_increment_offset autocommit bulk_insert_buffer_size character_set_client character_set_connection
+character_set_database character_set_filesystem character_set_results character_set_server collation_connection collation_database collation_server
+connect_timeout expire_logs_days innodb_buffer_pool_size innodb_file_per_table innodb_flush_log_at_trx_commit innodb_flush_method innodb_log_buffer_size
+innodb_log_file_size innodb_open_files interactive_timeout join_buffer_size key_buffer_size local_infile long_query_time lower_case_table_names
+max_allowed_packet max_connect_errors max_connections max_prepared_stmt_count max_user_connections myisam_sort_buffer_size performance_schema
+sort_buffer_size sync_binlog wait_timeout`,
+	Values: map[string]string{
+		"aria_stats_method": "nulls_equal", "character_set_client": "utf8mb3", "character_set_connection": "utf8mb3", "character_set_database": "latin1",
+		"character_set_filesystem": "utf8mb3", "character_set_results": "utf8mb3", "character_set_server": "utf8mb4", "collation_connection": "utf8mb3_bin",
+		"collation_database": "latin1_bin", "collation_server": "utf8mb4_bin", "default_storage_engine": "Aria", "event_scheduler": "ON",
+		"ft_boolean_syntax": "+ -><()~*:\"\"&^", "innodb_default_row_format": "compact", "innodb_flush_method": "fsync", "innodb_stats_method": "nulls_unequal",
+		"lc_time_names": "de_DE", "log_slow_filter": "admin", "log_slow_verbosity": "query_plan", "myisam_stats_method": "nulls_equal",
+		"optimizer_adjust_secondary_key_costs": "disable_max_seek", "optimizer_switch": "mrr=on", "query_cache_type": "DEMAND",
+		"sql_mode": "ANSI,NO_BACKSLASH_ESCAPES", "thread_handling": "pool-of-threads", "time_zone": "+02:00", "tx_isolation": "READ-COMMITTED",
+		"use_stat_tables": "NEVER",
+	},
+	Excluded: []string{
+		"require_secure_transport", "innodb_buffer_pool_size", "max_user_connections", "max_statement_time", "max_connections", "max_join_size", "tmp_disk_table_size",
+	},
+	Binding: map[string]string{
+		"max_statement_time": "0.000001", "autocommit": "0", "sql_safe_updates": "true", "max_join_size": "1", "max_prepared_stmt_count": "0",
+		"tmp_disk_table_size": "1024", "tmp_memory_table_size": "0", "sql_mode": `"ANSI_QUOTES,NO_BACKSLASH_ESCAPES"`, "require_secure_transport": "true",
+		"idle_transaction_timeout": "1", "lock_wait_timeout": "0", "wait_timeout": "1", "time_zone": `"+05:00"`, "character_set_client": `"latin1"`,
+	},
+	TLS: []familytest.TLSStep{
+		// A server without authorities believes no certificate.
+		{Change: mode(engine.TLSBasic, false), Plain: true, Secure: true},
+		{Change: mode(engine.TLSEnforced, false), Secure: true},
+		{Change: mode(engine.TLSMutual, true), Restart: true, Shown: true},
+		{Change: mode(engine.TLSEnforced, true), Secure: true, Shown: true},
+		{Change: mode(engine.TLSMutual, true), Shown: true},
+		{Change: func([]byte) engine.TLSChange { return engine.TLSChange{Off: true} }, Restart: true, Plain: true},
+		{Change: mode(engine.TLSEnforced, false), Restart: true, Secure: true},
+		{Change: mode(engine.TLSBasic, false), Plain: true, Secure: true},
+	},
+}
+
+// mode is a change to a mode, with or without authorities of clients.
+func mode(m engine.TLSMode, authorities bool) func(authority []byte) engine.TLSChange {
+	return func(authority []byte) engine.TLSChange {
+		if !authorities {
+			authority = nil
+		}
+		return engine.TLSChange{Mode: m, CA: authority}
+	}
+}
+
+func variables(t testing.TB, db *sql.DB) map[string]familytest.Variable {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: the agent's account in the server is that of the operating system's root")
-	}
-	if _, err := os.Stat("/usr/sbin/mariadbd"); err != nil {
-		t.Fatalf("the server's programs are missing; install Debian's mariadb-server-core: %v", err)
-	}
-	dir, err := os.MkdirTemp("", "mdb") //nolint:usetesting // t.TempDir is closed to other accounts and its path too long for a socket
+	rows, err := db.QueryContext(t.Context(), `SELECT LOWER(VARIABLE_NAME), VARIABLE_TYPE, COALESCE(NUMERIC_MIN_VALUE,''), COALESCE(NUMERIC_MAX_VALUE,''),
+READ_ONLY='YES', COALESCE(GLOBAL_VALUE,'') FROM information_schema.SYSTEM_VARIABLES`)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	pid := os.Getpid()
-	l := engine.Layout{
-		Data: dir + "/data", Runtime: dir + "/run", State: dir + "/state", UID: engineID, GID: engineID,
-		Address: fmt.Sprintf("127.%d.%d.%d", 64+pid>>8&0x3f, pid&0xff, 1+addresses.Add(1)),
-	}
-	for path, perm := range map[string]os.FileMode{dir: 0o755, l.Data: 0o755, l.Runtime: 0o711, l.State: 0o700} {
-		if err := os.MkdirAll(path, perm); err != nil {
+	defer func() { _ = rows.Close() }()
+	all := map[string]familytest.Variable{}
+	for rows.Next() {
+		var name, kind string
+		var v familytest.Variable
+		if err := rows.Scan(&name, &kind, &v.Min, &v.Max, &v.ReadOnly, &v.Global); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.Chmod(path, perm); err != nil {
-			t.Fatal(err)
+		v.ReadOnly = v.ReadOnly || name == "innodb_buffer_pool_size" // since 10.11.12 it cannot grow beyond what the server began with
+		v.Type = trove.ParameterString
+		switch {
+		case strings.Contains(kind, "INT"):
+			v.Type = trove.ParameterInteger
+		case kind == "BOOLEAN":
+			v.Type = trove.ParameterBoolean
+		case kind == "DOUBLE":
+			v.Type = trove.ParameterFloat
 		}
+		all[name] = v
 	}
-	return l
-}
-
-// template is a volume with a data directory, made once for all tests.
-var template = struct {
-	once sync.Once
-	dir  string
-}{}
-
-func TestMain(m *testing.M) {
-	m.Run()
-	if template.dir != "" {
-		_ = os.RemoveAll(template.dir)
-	}
-}
-
-// fill copies the template's data directory: Initialise takes most of a second.
-func fill(t testing.TB, l engine.Layout) {
-	t.Helper()
-	template.once.Do(func() {
-		made := layout(t)
-		if err := newEngine().Initialise(t.Context(), made); err != nil {
-			t.Fatal(err)
-		}
-		dir, err := os.MkdirTemp("", "mdbt") //nolint:usetesting // it outlives the test
-		if err != nil {
-			t.Fatal(err)
-		}
-		template.dir = dir
-		if err := os.Rename(made.Data, dir+"/data"); err != nil {
-			t.Fatal(err)
-		}
-	})
-	if template.dir == "" {
-		t.Fatal("the template of the data directory was not made")
-	}
-	out, err := exec.CommandContext(t.Context(), "cp", "--archive", "--sparse=always", template.dir+"/data/.", l.Data).CombinedOutput()
-	if err != nil {
-		t.Fatalf("copy the data directory: %v: %s", err, out)
-	}
-}
-
-// client opens a connection as a tenant's client does: over TCP and TLS.
-func client(t testing.TB, l engine.Layout, user string, password trove.Secret, database string) *sql.DB {
-	t.Helper()
-	config := clientConfig(l, user, password)
-	config.DBName = database
-	return open(t, config)
-}
-
-func clientTLS(t testing.TB, l engine.Layout, user string, password trove.Secret, c *tls.Config) *sql.DB {
-	t.Helper()
-	config := clientConfig(l, user, password)
-	config.TLS = c
-	return open(t, config)
-}
-
-func clientConfig(l engine.Layout, user string, password trove.Secret) *mysql.Config {
-	config := mysql.NewConfig()
-	config.User, config.Passwd = user, password.Reveal()
-	config.Net, config.Addr = "tcp", net.JoinHostPort(l.Address, strconv.Itoa(3306))
-	config.TLS = &tls.Config{InsecureSkipVerify: true} // self-signed
-	config.Timeout = 10 * time.Second
-	config.Logger = &mysql.NopLogger{}
-	return config
-}
-
-func open(t testing.TB, config *mysql.Config) *sql.DB {
-	t.Helper()
-	connector, err := mysql.NewConnector(config)
-	if err != nil {
+	if err := rows.Err(); err != nil {
 		t.Fatal(err)
 	}
-	db := sql.OpenDB(connector)
-	t.Cleanup(func() { _ = db.Close() })
-	return db
+	return all
 }
 
-func setup(t testing.TB) enginetest.Setup {
-	t.Helper()
-	return enginetest.Setup{
-		Engine: newEngine(), Layout: layout(t), Fill: fill,
-		Login: func(ctx context.Context, l engine.Layout, user string, password trove.Secret, database string) error {
-			db := client(t, l, user, password, database)
-			defer func() { _ = db.Close() }()
-			var one int
-			return db.QueryRowContext(ctx, "SELECT 1").Scan(&one)
-		},
-		Shown: shown,
-		Set: func(ctx context.Context, l engine.Layout, password trove.Secret, name, value string) error {
-			db := client(t, l, "root", password, "")
-			defer func() { _ = db.Close() }()
-			_, err := db.ExecContext(ctx, "SET GLOBAL "+name+" = "+value)
-			return err
-		},
-		Override: "wait_timeout", Value: "1234", Changed: "77", Static: "innodb_sort_buffer_size", StaticValue: "2097152", LogsWritten: true,
-		Refused: map[string]string{
-			"wait_timeout": "0", "sql_mode": `"NONSENSE"`, "max_connections": "1", "innodb_flush_method": `"nonsense"`, "no_such_parameter": "1",
-			"character_set_client": `"latin9000"`, "join_buffer_size": "18446744073709551616", "event_scheduler": `"sometimes"`,
-		},
-		Read: func(ctx context.Context, l engine.Layout, user string, password trove.Secret) (string, error) {
-			db := client(t, l, user, password, "")
-			defer func() { _ = db.Close() }()
-			var value string
-			err := db.QueryRowContext(ctx, "SELECT @@global.wait_timeout").Scan(&value)
-			return value, err
-		},
-		Names: []string{strings.Repeat("a_", 32), strings.Repeat(`\`, 32)},
-		BadOverrides: map[string]string{
-			"datadir": `"/tmp/x"`, "datadi": `"/tmp/x"`, "loose_datadir": `"/tmp/x"`, "init-file": `"x"`, "INIT_FILE": `"x"`, "skip_grant_tables": "true",
-			"loose_skip_grant_tables": "true", "plugin_load_add": `"x"`, "user": `"root"`, "wait_timeout\nuser": "1", "max_connections": `{"a":1}`,
-			"sql_mode": "\"a\\nuser=root\"", "socket": `"x"`, "port": "3307", "": "1",
-		},
-	}
-}
-
-func TestConformance(t *testing.T) {
-	enginetest.Run(t, func(t *testing.T) enginetest.Setup { return setup(t) })
-}
+func BenchmarkFirstStart(b *testing.B) { product.FirstStart(b) }

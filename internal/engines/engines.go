@@ -6,6 +6,7 @@ import (
 
 	"github.com/trove-dbaas/trove/engine"
 	"github.com/trove-dbaas/trove/engine/mariadb"
+	"github.com/trove-dbaas/trove/engine/mysql"
 	"github.com/trove-dbaas/trove/engine/postgresql"
 	"github.com/trove-dbaas/trove/engine/redis"
 	"github.com/trove-dbaas/trove/engine/valkey"
@@ -16,6 +17,7 @@ import (
 func All(log *slog.Logger, clk clock.Clock) []engine.Engine {
 	return []engine.Engine{
 		mariadb.New(log, clk),
+		mysql.New(log, clk),
 		postgresql.New(log, clk),
 		redis.New(log, clk),
 		valkey.New(log, clk),

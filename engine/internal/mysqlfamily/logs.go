@@ -1,4 +1,4 @@
-package mariadb
+package mysqlfamily
 
 import (
 	"context"
@@ -26,7 +26,7 @@ var logVariable = map[string]string{logGeneral: "general_log", logSlow: "slow_qu
 
 // Logs implements engine.LogSource.
 func (e *Engine) Logs(_ context.Context, l engine.Layout) ([]engine.Log, error) {
-	p := place{l}
+	p := e.Place(l)
 	k, err := p.readKept()
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
@@ -55,7 +55,7 @@ func (e *Engine) SetLog(ctx context.Context, l engine.Layout, name string, on bo
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	p := place{l}
+	p := e.Place(l)
 	k, err := p.readKept()
 	if err != nil {
 		return err
@@ -71,7 +71,7 @@ func (e *Engine) SetLog(ctx context.Context, l engine.Layout, name string, on bo
 			return err
 		}
 	}
-	err = p.with(ctx, func(db *sql.Conn) error { return switchLog(ctx, db, name, on, k.Settings) })
+	err = p.With(ctx, func(db *sql.Conn) error { return switchLog(ctx, db, name, on, k.Settings) })
 	if trove.KindOf(err) == trove.KindUnavailable {
 		return nil // a server that is down reads it when it starts
 	}
@@ -84,28 +84,28 @@ func switchLog(ctx context.Context, db *sql.Conn, name string, on bool, s engine
 	if on {
 		value = "ON"
 	}
-	if err := exec(ctx, db, "SET GLOBAL "+logVariable[name]+" = "+value); err != nil {
+	if err := Exec(ctx, db, "SET GLOBAL "+logVariable[name]+" = "+value); err != nil {
 		return err
 	}
 	if _, chosen := s.Overrides["long_query_time"]; name != logSlow || !on || chosen {
 		return nil
 	}
-	return exec(ctx, db, "SET GLOBAL long_query_time = "+slowAfter)
+	return Exec(ctx, db, "SET GLOBAL long_query_time = "+slowAfter)
 }
 
 // logDefaults are options that an override replaces.
-func logDefaults(logs []string) []option {
+func logDefaults(logs []string) []Option {
 	if slices.Contains(logs, logSlow) {
-		return []option{{"long_query_time", slowAfter}}
+		return []Option{{"long_query_time", slowAfter}}
 	}
 	return nil
 }
 
 // logOptions switch logs on.
-func logOptions(logs []string) []option {
-	var options []option
+func logOptions(logs []string) []Option {
+	var options []Option
 	for _, name := range logs {
-		options = append(options, option{logVariable[name], "ON"})
+		options = append(options, Option{logVariable[name], "ON"})
 	}
 	return options
 }

@@ -1,4 +1,4 @@
-package mariadb_test
+package familytest
 
 import (
 	"testing"
@@ -8,12 +8,12 @@ import (
 	"github.com/trove-dbaas/trove/engine/enginetest"
 )
 
-// BenchmarkFirstStart is what a create waits for inside the guest: from Prepare, over a copy of a data directory, to the first login of a new user.
-func BenchmarkFirstStart(b *testing.B) {
+// FirstStart measures what a create waits for inside the guest: from Prepare, over a copy of a data directory, to the first login of a new user.
+func (c Case) FirstStart(b *testing.B) {
 	for b.Loop() {
 		b.StopTimer()
-		s := setup(b)
-		fill(b, s.Layout)
+		s := c.setup(b)
+		c.fill(b, s.Layout)
 		p := engine.Preparation{
 			InstanceID: "3b0b86f0-2f4f-4b0c-9a43-0b7b8d6f6a55", ServerID: 7, Settings: engine.Settings{RAM: 512, VCPUs: 1},
 			Databases: []trove.Database{{Name: "db"}}, Users: []trove.User{{Name: "alice", Password: "pw-1", Databases: []string{"db"}}},

@@ -1,4 +1,4 @@
-package mariadb
+package mysqlfamily
 
 import (
 	"context"
@@ -16,8 +16,8 @@ import (
 // Ready logs in and, after the first start, checks that everything that Prepare asked for is there: a statement of the init file that fails does not
 // stop the server. Then it replaces the init file with one that holds nothing of this instance. It may be repeated.
 func (e *Engine) Ready(ctx context.Context, l engine.Layout) error {
-	p := place{l}
-	err := p.with(ctx, func(db *sql.Conn) error {
+	p := e.Place(l)
+	err := p.With(ctx, func(db *sql.Conn) error {
 		data, err := os.ReadFile(p.expectFile())
 		if errors.Is(err, os.ErrNotExist) {
 			return e.settleCertificates(ctx, p, db)
@@ -29,7 +29,7 @@ func (e *Engine) Ready(ctx context.Context, l engine.Layout) error {
 		if err != nil {
 			return fmt.Errorf("read what the first start shall have made: %w", err)
 		}
-		return verify(ctx, db, want)
+		return e.product.verify(ctx, db, want)
 	})
 	if err != nil {
 		return err
@@ -51,13 +51,13 @@ func (e *Engine) Ready(ctx context.Context, l engine.Layout) error {
 
 // Ping asks a query.
 func (e *Engine) Ping(ctx context.Context, l engine.Layout) error {
-	return place{l}.with(ctx, func(db *sql.Conn) error {
+	return e.Place(l).With(ctx, func(db *sql.Conn) error {
 		var one int
 		return db.QueryRowContext(ctx, "SELECT 1").Scan(&one)
 	})
 }
 
-func verify(ctx context.Context, db *sql.Conn, want expectation) error {
+func (p *Product) verify(ctx context.Context, db *sql.Conn, want expectation) error {
 	databases, err := listDatabases(ctx, db)
 	if err != nil {
 		return err
@@ -73,7 +73,7 @@ func verify(ctx context.Context, db *sql.Conn, want expectation) error {
 		return err
 	}
 	for _, u := range want.Users {
-		if err := verifyHash(ctx, db, u.Name, u.Host, u.Hash); err != nil {
+		if err := p.verifyHash(ctx, db, u.Name, u.Host, u.Hash); err != nil {
 			return err
 		}
 		for _, d := range u.Databases {
@@ -83,13 +83,13 @@ func verify(ctx context.Context, db *sql.Conn, want expectation) error {
 		}
 	}
 	if want.Root != "" {
-		return verifyHash(ctx, db, rootName, anyHost, want.Root)
+		return p.verifyHash(ctx, db, rootName, anyHost, want.Root)
 	}
 	return nil
 }
 
-func verifyHash(ctx context.Context, db *sql.Conn, name, host, want string) error {
-	_, got, err := readAuth(ctx, db, name, host)
+func (p *Product) verifyHash(ctx context.Context, db *sql.Conn, name, host, want string) error {
+	_, got, err := p.readAuth(ctx, db, name, host)
 	if err != nil {
 		return fmt.Errorf("check the first start: %w", err)
 	}

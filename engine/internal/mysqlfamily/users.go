@@ -1,4 +1,4 @@
-package mariadb
+package mysqlfamily
 
 import (
 	"cmp"
@@ -6,7 +6,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 
 	trove "github.com/trove-dbaas/trove"
@@ -18,24 +17,24 @@ type accountKey struct{ name, host string }
 // Users lists the users with the databases that they have rights on.
 func (e *Engine) Users(ctx context.Context, l engine.Layout) ([]trove.User, error) {
 	var all []trove.User
-	err := place{l}.with(ctx, func(db *sql.Conn) (err error) {
-		all, err = listUsers(ctx, db)
+	err := e.Place(l).With(ctx, func(db *sql.Conn) (err error) {
+		all, err = e.product.listUsers(ctx, db)
 		return err
 	})
 	return all, err
 }
 
-func listUsers(ctx context.Context, db *sql.Conn) ([]trove.User, error) {
+func (p *Product) listUsers(ctx context.Context, db *sql.Conn) ([]trove.User, error) {
 	grants, err := listGrants(ctx, db)
 	if err != nil {
 		return nil, err
 	}
 	all := []trove.User{}
-	err = texts(ctx, db, 2, func(v []string) {
-		if v[0] != "" && !slices.Contains(reservedUsers, v[0]) {
+	err = Texts(ctx, db, 2, func(v []string) {
+		if v[0] != "" && !p.reserved(v[0]) {
 			all = append(all, trove.User{Name: v[0], Host: v[1], Databases: grants[accountKey{v[0], v[1]}]})
 		}
-	}, "SELECT User, Host FROM mysql.global_priv WHERE NOT COALESCE(JSON_VALUE(Priv, '$.is_role'), 0)")
+	}, p.SQL.Accounts)
 	if err != nil {
 		return nil, fmt.Errorf("list users: %w", err)
 	}
@@ -46,7 +45,7 @@ func listUsers(ctx context.Context, db *sql.Conn) ([]trove.User, error) {
 // listGrants returns the databases of each account, by name.
 func listGrants(ctx context.Context, db *sql.Conn) (map[accountKey][]string, error) {
 	grants := map[accountKey][]string{}
-	err := texts(ctx, db, 3, func(v []string) {
+	err := Texts(ctx, db, 3, func(v []string) {
 		key := accountKey{v[0], v[1]}
 		if name := grantedName(v[2]); !slices.Contains(grants[key], name) {
 			grants[key] = append(grants[key], name)
@@ -62,9 +61,8 @@ func listGrants(ctx context.Context, db *sql.Conn) (map[accountKey][]string, err
 }
 
 // readAuth returns how a user proves itself; NotFound if there is no such user.
-func readAuth(ctx context.Context, db *sql.Conn, name, host string) (plugin, auth string, err error) {
-	err = db.QueryRowContext(ctx, `SELECT COALESCE(JSON_VALUE(Priv, '$.plugin'), ''), COALESCE(JSON_VALUE(Priv, '$.authentication_string'), '')
-		FROM mysql.global_priv WHERE User = ? AND Host = ?`, name, host).Scan(&plugin, &auth)
+func (p *Product) readAuth(ctx context.Context, db *sql.Conn, name, host string) (plugin, auth string, err error) {
+	err = db.QueryRowContext(ctx, p.SQL.Auth, name, host).Scan(&plugin, &auth)
 	if errors.Is(err, sql.ErrNoRows) {
 		return "", "", noUser(name, host)
 	}
@@ -78,8 +76,8 @@ func noUser(name, host string) error {
 	return trove.Errorf(trove.KindNotFound, "The user %s@%s cannot be found.", name, host)
 }
 
-func checkNewUser(u trove.User) error {
-	if err := checkUser(u.Name, u.Host); err != nil {
+func (p *Product) checkNewUser(u trove.User) error {
+	if err := p.checkUser(u.Name, u.Host); err != nil {
 		return err
 	}
 	if err := checkPassword(u.Password); err != nil {
@@ -100,26 +98,30 @@ func grant(name, host, database string) string {
 // CreateUser makes a user with rights on databases, which need not exist yet. If the rights cannot be given there is no user either.
 func (e *Engine) CreateUser(ctx context.Context, l engine.Layout, u trove.User) error {
 	u.Host = hostOrAny(u.Host)
-	if err := checkNewUser(u); err != nil {
+	if err := e.product.checkNewUser(u); err != nil {
+		return err
+	}
+	identified, err := e.product.identified(u.Password)
+	if err != nil {
 		return err
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return place{l}.with(ctx, func(db *sql.Conn) error {
-		err := exec(ctx, db, "CREATE USER "+account(u.Name, u.Host)+identified(passwordHash(u.Password)))
+	return e.Place(l).With(ctx, func(db *sql.Conn) error {
+		err := Exec(ctx, db, "CREATE USER "+account(u.Name, u.Host)+identified)
 		if isServer(err, errCannotUser) {
 			return trove.Wrap(trove.KindConflict, err, "The user %s@%s exists already.", u.Name, u.Host)
 		}
 		for _, d := range u.Databases {
 			if err == nil {
-				err = exec(ctx, db, grant(u.Name, u.Host, d))
+				err = Exec(ctx, db, grant(u.Name, u.Host, d))
 			}
 		}
 		if err == nil {
-			err = place{l}.newAccount(ctx, db)
+			err = e.Place(l).newAccount(ctx, db)
 		}
 		if err != nil {
-			undo := exec(context.WithoutCancel(ctx), db, "DROP USER IF EXISTS "+account(u.Name, u.Host))
+			undo := Exec(context.WithoutCancel(ctx), db, "DROP USER IF EXISTS "+account(u.Name, u.Host))
 			return fmt.Errorf("create user %s@%s: %w", u.Name, u.Host, errors.Join(err, undo))
 		}
 		return nil
@@ -129,13 +131,13 @@ func (e *Engine) CreateUser(ctx context.Context, l engine.Layout, u trove.User) 
 // DropUser removes a user and its rights. Its open connections go on until they end.
 func (e *Engine) DropUser(ctx context.Context, l engine.Layout, name, host string) error {
 	host = hostOrAny(host)
-	if err := checkUser(name, host); err != nil {
+	if err := e.product.checkUser(name, host); err != nil {
 		return err
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return place{l}.with(ctx, func(db *sql.Conn) error {
-		err := exec(ctx, db, "DROP USER "+account(name, host))
+	return e.Place(l).With(ctx, func(db *sql.Conn) error {
+		err := Exec(ctx, db, "DROP USER "+account(name, host))
 		if isServer(err, errCannotUser) {
 			return noUser(name, host)
 		}
@@ -150,31 +152,35 @@ func (e *Engine) DropUser(ctx context.Context, l engine.Layout, name, host strin
 // between the two, the same call makes it whole.
 func (e *Engine) UpdateUser(ctx context.Context, l engine.Layout, name, host string, change engine.UserChange) error {
 	host = hostOrAny(host)
-	to, err := changed(name, host, change)
+	to, err := e.product.changed(name, host, change)
 	if err != nil {
 		return err
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return place{l}.with(ctx, func(db *sql.Conn) error {
-		plugin, auth, err := readAuth(ctx, db, name, host)
+	return e.Place(l).With(ctx, func(db *sql.Conn) error {
+		plugin, auth, err := e.product.readAuth(ctx, db, name, host)
 		if err != nil {
 			return err
 		}
 		if change.Password != nil {
-			if err := exec(ctx, db, "ALTER USER "+account(name, host)+identified(passwordHash(*change.Password))); err != nil {
+			identified, err := e.product.identified(*change.Password)
+			if err != nil {
+				return err
+			}
+			if err := Exec(ctx, db, "ALTER USER "+account(name, host)+identified); err != nil {
 				return fmt.Errorf("change the password of %s@%s: %w", name, host, err)
 			}
 		}
 		if to == (accountKey{name, host}) {
 			return nil
 		}
-		err = exec(ctx, db, "RENAME USER "+account(name, host)+" TO "+account(to.name, to.host))
+		err = Exec(ctx, db, "RENAME USER "+account(name, host)+" TO "+account(to.name, to.host))
 		if err == nil {
 			return nil
 		}
 		if change.Password != nil {
-			err = errors.Join(err, restoreAuth(context.WithoutCancel(ctx), db, name, host, plugin, auth))
+			err = errors.Join(err, e.product.restoreAuth(context.WithoutCancel(ctx), db, name, host, plugin, auth))
 		}
 		if isServer(err, errCannotUser) {
 			return trove.Wrap(trove.KindConflict, err, "The user %s@%s exists already.", to.name, to.host)
@@ -184,9 +190,9 @@ func (e *Engine) UpdateUser(ctx context.Context, l engine.Layout, name, host str
 }
 
 // changed checks a change and returns the account's name after it.
-func changed(name, host string, change engine.UserChange) (accountKey, error) {
+func (p *Product) changed(name, host string, change engine.UserChange) (accountKey, error) {
 	to := accountKey{name, host}
-	if err := checkUser(name, host); err != nil {
+	if err := p.checkUser(name, host); err != nil {
 		return to, err
 	}
 	if change.Name != nil {
@@ -200,23 +206,24 @@ func changed(name, host string, change engine.UserChange) (accountKey, error) {
 			return to, err
 		}
 	}
-	return to, checkUser(to.name, to.host)
+	return to, p.checkUser(to.name, to.host)
 }
 
-var pluginPattern = regexp.MustCompile(`^[a-z0-9_]+$`)
+// identified is the clause of CREATE and ALTER USER for a password.
+func (p *Product) identified(password trove.Secret) (string, error) {
+	hash, err := p.Hash(password)
+	if err != nil {
+		return "", fmt.Errorf("hash a password: %w", err)
+	}
+	return p.Identified(hash), nil
+}
 
-// authPattern is every text that an authentication plugin of this server keeps: hashes and keys in hexadecimal or base64.
-var authPattern = regexp.MustCompile(`^[A-Za-z0-9+/=*$.]*$`)
-
-func restoreAuth(ctx context.Context, db *sql.Conn, name, host, plugin, auth string) error {
-	if !pluginPattern.MatchString(plugin) || !authPattern.MatchString(auth) {
+func (p *Product) restoreAuth(ctx context.Context, db *sql.Conn, name, host, plugin, auth string) error {
+	clause, ok := p.Restored(plugin, auth)
+	if !ok {
 		return fmt.Errorf("restore the password of %s@%s: its form is unknown", name, host)
 	}
-	statement := "ALTER USER " + account(name, host) + " IDENTIFIED VIA " + plugin
-	if auth != "" {
-		statement += " USING '" + auth + "'"
-	}
-	if err := exec(ctx, db, statement); err != nil {
+	if err := Exec(ctx, db, "ALTER USER "+account(name, host)+clause); err != nil {
 		return fmt.Errorf("restore the password of %s@%s: %w", name, host, err)
 	}
 	return nil

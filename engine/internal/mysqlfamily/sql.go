@@ -1,4 +1,4 @@
-package mariadb
+package mysqlfamily
 
 import (
 	"context"
@@ -21,15 +21,6 @@ const (
 	queryTimeout = time.Minute // also bounds a wait for a lock that a client holds
 )
 
-// sessionMode is set in each session, so that the text of our statements means the same under every global sql_mode.
-const sessionMode = "'STRICT_TRANS_TABLES,NO_AUTO_CREATE_USER,NO_ENGINE_SUBSTITUTION'"
-
-// sessionVariables are set in each session too: users may set the global ones, and the agent's statements must not end or wait for ever by them.
-var sessionVariables = map[string]string{
-	"sql_mode": sessionMode, "lock_wait_timeout": "30", "max_statement_time": "0", "autocommit": "1", "sql_safe_updates": "0", "max_join_size": "18446744073709551615",
-	"tmp_memory_table_size": "16777216", "tmp_disk_table_size": "18446744073709551615",
-}
-
 // Numbers of the server's errors.
 const (
 	errDatabaseExists    = 1007
@@ -47,12 +38,12 @@ const (
 	errCannotUser        = 1396
 )
 
-// with runs do over a connection of its own through the local socket. A server that is down or cannot answer now is Unavailable.
-func (p place) with(ctx context.Context, do func(db *sql.Conn) error) error {
+// With runs do over a connection of its own through the local socket. A server that is down or cannot answer now is Unavailable.
+func (p Place) With(ctx context.Context, do func(db *sql.Conn) error) error {
 	config := mysql.NewConfig()
-	config.User, config.Net, config.Addr = rootName, "unix", p.socket()
+	config.User, config.Net, config.Addr = rootName, "unix", p.Socket()
 	config.Timeout, config.ReadTimeout, config.WriteTimeout = dialTimeout, queryTimeout, queryTimeout
-	config.Params = sessionVariables
+	config.Params = p.product.Session
 	config.InterpolateParams = true // the server may be told to prepare no statements at all; our own sql_mode makes the escaping safe
 	config.Logger = &mysql.NopLogger{}
 	connector, err := mysql.NewConnector(config)
@@ -93,13 +84,14 @@ func isServer(err error, numbers ...uint16) bool {
 	return ok && slices.Contains(numbers, e.Number)
 }
 
-func exec(ctx context.Context, db *sql.Conn, statement string) error {
+// Exec runs a statement.
+func Exec(ctx context.Context, db *sql.Conn, statement string) error {
 	_, err := db.ExecContext(ctx, statement)
 	return err
 }
 
-// texts runs a query whose columns are all text and calls row for each.
-func texts(ctx context.Context, db *sql.Conn, columns int, row func(values []string), query string, args ...any) error {
+// Texts runs a query whose columns are all text and calls row for each.
+func Texts(ctx context.Context, db *sql.Conn, columns int, row func(values []string), query string, args ...any) error {
 	rows, err := db.QueryContext(ctx, query, args...)
 	if err != nil {
 		return err

@@ -1,4 +1,4 @@
-package mariadb
+package mysqlfamily
 
 import (
 	"context"
@@ -23,12 +23,24 @@ import (
 	"github.com/trove-dbaas/trove/internal/execx"
 )
 
-// variable is a system variable as the running server has it.
-type variable struct {
-	kind   string // VARIABLE_TYPE
-	global string // the value; "" also for NULL
-	static bool   // it changes with a start only
+// Variable is a global variable as the running server has it.
+type Variable struct {
+	Kind   VariableKind
+	Global string // the value; "" also for NULL
+	Static bool   // it changes with a start only
 }
+
+// VariableKind is what type of value a variable wants.
+type VariableKind int
+
+// The kinds.
+const (
+	KindText VariableKind = iota
+	KindInteger
+	KindFloat
+	KindBoolean
+	KindFlags // those that a value does not name stay as they are
+)
 
 // change is a parameter whose value shall be another one.
 type change struct {
@@ -40,8 +52,8 @@ type change struct {
 // variablePattern is what a value in the init file may be: nothing in it ends the statement.
 var variablePattern = regexp.MustCompile(`^[A-Za-z0-9_+:/-]{1,64}$`)
 
-func checkVariable(name, value string) error {
-	if isVariable(name) && !variablePattern.MatchString(value) {
+func (p *Product) checkVariable(name, value string) error {
+	if p.isVariable(name) && !variablePattern.MatchString(value) {
 		return trove.Errorf(trove.KindBadRequest, "The value of the parameter %s cannot be used: it must be a name.", name)
 	}
 	return nil
@@ -50,7 +62,7 @@ func checkVariable(name, value string) error {
 // Apply implements engine.Configurable. The server is told first and the settings are written last: an agent that dies between has a server that is a
 // step ahead, which the next Apply or start mends.
 func (e *Engine) Apply(ctx context.Context, l engine.Layout, overrides map[string]json.RawMessage) ([]string, error) {
-	p := place{l}
+	p := e.Place(l)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	k, err := p.readKept()
@@ -62,7 +74,7 @@ func (e *Engine) Apply(ctx context.Context, l engine.Layout, overrides map[strin
 	}
 	next := k.Settings
 	next.Overrides = overrides
-	changes, err := differences(k.Settings, next, k.Logs)
+	changes, err := p.product.differences(k.Settings, next, k.Logs)
 	if err != nil {
 		return nil, err
 	}
@@ -76,8 +88,8 @@ func (e *Engine) Apply(ctx context.Context, l engine.Layout, overrides map[strin
 		}
 	}
 	var restart []string
-	err = p.with(ctx, func(db *sql.Conn) error {
-		known, err := readVariables(ctx, db, names(changes, started, overrides))
+	err = p.With(ctx, func(db *sql.Conn) error {
+		known, err := p.product.readVariables(ctx, db, names(changes, started, overrides))
 		if err != nil {
 			return err
 		}
@@ -97,27 +109,27 @@ func (e *Engine) Apply(ctx context.Context, l engine.Layout, overrides map[strin
 }
 
 // effective returns the options that settings make, by name, those that nothing changes left out.
-func effective(s engine.Settings, logs []string) (map[string]string, error) {
-	overrides, err := overridden(s.Overrides)
+func (p *Product) effective(s engine.Settings, logs []string) (map[string]string, error) {
+	overrides, err := p.overridden(s.Overrides)
 	if err != nil {
 		return nil, err
 	}
 	all := map[string]string{}
-	for _, part := range [][]option{derived(s), logDefaults(logs), overrides, logOptions(logs)} {
+	for _, part := range [][]Option{p.derived(s), logDefaults(logs), overrides, logOptions(logs)} {
 		for _, o := range part {
-			all[o.name] = o.value
+			all[o.Name] = o.Value
 		}
 	}
 	return all, nil
 }
 
 // differences returns what is to be set to come from one to the other, ordered by name.
-func differences(from, to engine.Settings, logs []string) ([]change, error) {
-	next, err := effective(to, logs)
+func (p *Product) differences(from, to engine.Settings, logs []string) ([]change, error) {
+	next, err := p.effective(to, logs)
 	if err != nil {
 		return nil, err
 	}
-	before, err := effective(from, logs)
+	before, err := p.effective(from, logs)
 	if err != nil {
 		return nil, err
 	}
@@ -151,10 +163,10 @@ func names(changes []change, maps ...map[string]json.RawMessage) []string {
 }
 
 // waiting returns the parameters whose value the server gets with its next start.
-func waiting(known map[string]variable, started, overrides map[string]json.RawMessage) []string {
+func waiting(known map[string]Variable, started, overrides map[string]json.RawMessage) []string {
 	var all []string
 	for name := range known {
-		if known[name].static && string(started[name]) != string(overrides[name]) {
+		if known[name].Static && string(started[name]) != string(overrides[name]) {
 			all = append(all, name)
 		}
 	}
@@ -163,46 +175,41 @@ func waiting(known map[string]variable, started, overrides map[string]json.RawMe
 }
 
 // readVariables looks the variables up. One that the server does not know is BadRequest.
-func readVariables(ctx context.Context, db *sql.Conn, names []string) (map[string]variable, error) {
+func (p *Product) readVariables(ctx context.Context, db *sql.Conn, names []string) (map[string]Variable, error) {
 	if len(names) == 0 {
 		return nil, nil
 	}
-	known := map[string]variable{}
-	args := make([]any, len(names))
-	for i, name := range names {
-		args[i] = name
-	}
-	err := texts(ctx, db, 4, func(v []string) {
-		known[v[0]] = variable{kind: v[1], global: v[2], static: v[3] == "YES" || slices.Contains(startsOnly, v[0])}
-	}, `SELECT LOWER(VARIABLE_NAME), VARIABLE_TYPE, COALESCE(GLOBAL_VALUE, ''), READ_ONLY FROM information_schema.SYSTEM_VARIABLES
-WHERE VARIABLE_SCOPE <> 'SESSION ONLY' AND LOWER(VARIABLE_NAME) IN (?`+strings.Repeat(",?", len(names)-1)+`)`, args...)
+	known, err := p.ReadVariables(ctx, db, names)
 	if err != nil {
 		return nil, fmt.Errorf("read the server's variables: %w", err)
 	}
 	for _, name := range names {
-		if _, ok := known[name]; !ok {
+		v, ok := known[name]
+		if !ok {
 			return nil, trove.Errorf(trove.KindBadRequest, "The server has no parameter %s.", name)
 		}
+		v.Static = v.Static || slices.Contains(p.StartsOnly, name)
+		known[name] = v
 	}
 	return known, nil
 }
 
 // setAll sets what can be set now, then does what makes it last. If either fails the server gets its old values again.
-func setAll(ctx context.Context, db *sql.Conn, known map[string]variable, changes []change, keep func() error) error {
+func setAll(ctx context.Context, db *sql.Conn, known map[string]Variable, changes []change, keep func() error) error {
 	// So that a value beyond a limit is an error, and not another value with a warning.
-	if err := exec(ctx, db, "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')"); err != nil {
+	if err := Exec(ctx, db, "SET SESSION sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES')"); err != nil {
 		return err
 	}
 	var done []change
 	err := func() error {
 		for _, c := range changes {
-			if known[c.name].static {
+			if known[c.name].Static {
 				continue
 			}
 			if err := set(ctx, db, known[c.name], c); err != nil {
 				return err
 			}
-			done = append(done, change{name: c.name, value: known[c.name].global})
+			done = append(done, change{name: c.name, value: known[c.name].Global})
 		}
 		return keep()
 	}()
@@ -220,14 +227,14 @@ func setAll(ctx context.Context, db *sql.Conn, known map[string]variable, change
 }
 
 // set sets one variable. What the server says against the value is BadRequest.
-func set(ctx context.Context, db *sql.Conn, v variable, c change) error {
+func set(ctx context.Context, db *sql.Conn, v Variable, c change) error {
 	statement := "SET GLOBAL " + c.name + " = " // the name is one that the server knows
 	var err error
-	if c.unset || v.kind == "FLAGSET" { // flags that a value does not name would stay as they are
+	if c.unset || v.Kind == KindFlags {
 		_, err = db.ExecContext(ctx, statement+"DEFAULT")
 	}
 	if err == nil && !c.unset {
-		_, err = db.ExecContext(ctx, statement+"?", literal(v.kind, c.value))
+		_, err = db.ExecContext(ctx, statement+"?", literal(v.Kind, c.value))
 	}
 	e, refused := errors.AsType[*mysql.MySQLError](err)
 	if refused && trove.KindOf(classify(err)) != trove.KindUnavailable {
@@ -237,20 +244,20 @@ func set(ctx context.Context, db *sql.Conn, v variable, c change) error {
 }
 
 // literal gives a value the type that the server wants for a variable.
-func literal(kind, value string) any {
+func literal(kind VariableKind, value string) any {
 	switch {
-	case kind == "DOUBLE":
+	case kind == KindFloat:
 		if f, err := strconv.ParseFloat(value, 64); err == nil {
 			return f
 		}
-	case strings.Contains(kind, "INT"):
+	case kind == KindInteger:
 		if n, ok := size(value); ok {
 			return n
 		}
 		if n, err := strconv.ParseInt(value, 10, 64); err == nil {
 			return n
 		}
-	case kind == "BOOLEAN" && (value == "0" || value == "1"):
+	case kind == KindBoolean && (value == "0" || value == "1"):
 		return value == "1"
 	}
 	return value
@@ -268,12 +275,9 @@ func size(text string) (uint64, bool) {
 // tryTimeout bounds a trial, whose answer is waited for 15 s; it takes 50 ms, and seconds with buffers of gigabytes on a busy machine.
 const tryTimeout = 12 * time.Second
 
-// complaint finds what a trial says against an option.
-var complaint = regexp.MustCompile(`(?m)\[ERROR\] (?:[^\n]*?mariadbd: |Buffered error: )*([^\n]+)`)
-
 // try lets the program read the options without serving, in an empty directory: what it says no to would keep the server from starting. Without overrides
 // there is nothing to try.
-func (p place) try(ctx context.Context, s engine.Settings, logs ...string) error {
+func (p Place) try(ctx context.Context, s engine.Settings, logs ...string) error {
 	if len(s.Overrides) == 0 {
 		return nil
 	}
@@ -284,8 +288,8 @@ func (p place) try(ctx context.Context, s engine.Settings, logs ...string) error
 	if err := writeFor(p.trial(), config, 0o400, p.UID, p.GID); err != nil {
 		return err
 	}
-	defer func() { _ = os.Remove(p.trial()) }()    // the next trial replaces it
-	dir, err := os.MkdirTemp(p.runtime(), "trial") // in the tmpfs
+	defer func() { _ = os.Remove(p.trial()) }()       // the next trial replaces it
+	dir, err := os.MkdirTemp(p.RuntimeDir(), "trial") // in the tmpfs
 	if err != nil {
 		return fmt.Errorf("try the settings: %w", err)
 	}
@@ -297,8 +301,8 @@ func (p place) try(ctx context.Context, s engine.Settings, logs ...string) error
 	defer cancel()
 	var said strings.Builder
 	c := execx.Cmd{
-		Path: p.program("usr/sbin/mariadbd"), Env: []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"}, Dir: "/", Stderr: &said,
-		Args: []string{"--defaults-file=" + p.trial(), "--datadir=" + dir, "--skip-log-error", "--verbose", "--help"},
+		Path: p.Program(p.product.Server), Env: []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"}, Dir: "/", Stderr: &said,
+		Args: append([]string{"--defaults-file=" + p.trial()}, p.product.TrialArgs(dir)...),
 	}
 	if os.Geteuid() == 0 {
 		c.Attr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(p.UID), Gid: uint32(p.GID)}}
@@ -307,7 +311,7 @@ func (p place) try(ctx context.Context, s engine.Settings, logs ...string) error
 	if ctx.Err() != nil {
 		return trove.Wrap(trove.KindUnavailable, err, "The settings could not be tried in time.")
 	}
-	if words := complaint.FindStringSubmatch(said.String()); words != nil {
+	if words := p.product.Complaint.FindStringSubmatch(said.String()); words != nil {
 		return trove.Wrap(trove.KindBadRequest, err, "The database would not start with these values: %s.", strings.TrimSuffix(words[1], "."))
 	}
 	if err != nil {
@@ -317,7 +321,7 @@ func (p place) try(ctx context.Context, s engine.Settings, logs ...string) error
 }
 
 // writeStarted notes the overrides that the server is started with. The tmpfs ends with the boot, and so does the server.
-func (p place) writeStarted(overrides map[string]json.RawMessage) error {
+func (p Place) writeStarted(overrides map[string]json.RawMessage) error {
 	if overrides == nil {
 		overrides = map[string]json.RawMessage{}
 	}
@@ -329,7 +333,7 @@ func (p place) writeStarted(overrides map[string]json.RawMessage) error {
 }
 
 // readStarted returns them; of a server that an agent without this note has started it is what was kept.
-func (p place) readStarted(kept map[string]json.RawMessage) (map[string]json.RawMessage, error) {
+func (p Place) readStarted(kept map[string]json.RawMessage) (map[string]json.RawMessage, error) {
 	data, err := os.ReadFile(p.started())
 	if errors.Is(err, fs.ErrNotExist) {
 		return maps.Clone(kept), nil

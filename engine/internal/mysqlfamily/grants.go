@@ -1,4 +1,4 @@
-package mariadb
+package mysqlfamily
 
 import (
 	"context"
@@ -12,7 +12,7 @@ import (
 // Grant gives rights on databases, which need not exist yet.
 func (e *Engine) Grant(ctx context.Context, l engine.Layout, name, host string, databases []string) error {
 	host = hostOrAny(host)
-	if err := checkUser(name, host); err != nil {
+	if err := e.product.checkUser(name, host); err != nil {
 		return err
 	}
 	for _, d := range databases {
@@ -22,12 +22,12 @@ func (e *Engine) Grant(ctx context.Context, l engine.Layout, name, host string, 
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return place{l}.with(ctx, func(db *sql.Conn) error {
-		if _, _, err := readAuth(ctx, db, name, host); err != nil {
+	return e.Place(l).With(ctx, func(db *sql.Conn) error {
+		if _, _, err := e.product.readAuth(ctx, db, name, host); err != nil {
 			return err
 		}
 		for _, d := range databases {
-			err := exec(ctx, db, grant(name, host, d))
+			err := Exec(ctx, db, grant(name, host, d))
 			if isServer(err, errNoUser) {
 				return noUser(name, host)
 			}
@@ -42,7 +42,7 @@ func (e *Engine) Grant(ctx context.Context, l engine.Layout, name, host string, 
 // Revoke takes every right on the database, whether it was written with escapes or, by somebody else, without.
 func (e *Engine) Revoke(ctx context.Context, l engine.Layout, name, host, database string) error {
 	host = hostOrAny(host)
-	if err := checkUser(name, host); err != nil {
+	if err := e.product.checkUser(name, host); err != nil {
 		return err
 	}
 	if err := checkDatabase(database); err != nil {
@@ -50,12 +50,12 @@ func (e *Engine) Revoke(ctx context.Context, l engine.Layout, name, host, databa
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return place{l}.with(ctx, func(db *sql.Conn) error {
-		if _, _, err := readAuth(ctx, db, name, host); err != nil {
+	return e.Place(l).With(ctx, func(db *sql.Conn) error {
+		if _, _, err := e.product.readAuth(ctx, db, name, host); err != nil {
 			return err
 		}
 		var patterns []string
-		err := texts(ctx, db, 1, func(v []string) {
+		err := Texts(ctx, db, 1, func(v []string) {
 			if grantedName(v[0]) == database {
 				patterns = append(patterns, v[0])
 			}
@@ -66,7 +66,7 @@ func (e *Engine) Revoke(ctx context.Context, l engine.Layout, name, host, databa
 		for _, pattern := range patterns {
 			on := " ON " + quote(pattern) + ".* FROM " + account(name, host)
 			for _, right := range []string{"GRANT OPTION", "ALL PRIVILEGES"} { // the second does not include the first
-				if err := exec(ctx, db, "REVOKE "+right+on); err != nil && !isServer(err, errNoGrant) {
+				if err := Exec(ctx, db, "REVOKE "+right+on); err != nil && !isServer(err, errNoGrant) {
 					return fmt.Errorf("revoke rights on %s from %s@%s: %w", database, name, host, err)
 				}
 			}
@@ -78,11 +78,16 @@ func (e *Engine) Revoke(ctx context.Context, l engine.Layout, name, host, databa
 	})
 }
 
-func enableRoot(hash string) []string {
-	return []string{
-		"CREATE OR REPLACE USER " + account(rootName, anyHost) + identified(hash),
-		"GRANT ALL PRIVILEGES ON *.* TO " + account(rootName, anyHost) + " WITH GRANT OPTION",
+func (p *Product) enableRoot(hash string) []string {
+	return append(p.replaceUser(account(rootName, anyHost), hash), "GRANT ALL PRIVILEGES ON *.* TO "+account(rootName, anyHost)+" WITH GRANT OPTION")
+}
+
+// replaceUser makes an account, or makes it anew without the rights that it had.
+func (p *Product) replaceUser(account, hash string) []string {
+	if p.CreateOrReplace {
+		return []string{"CREATE OR REPLACE USER " + account + p.Identified(hash)}
 	}
+	return []string{"DROP USER IF EXISTS " + account, "CREATE USER " + account + p.Identified(hash)}
 }
 
 // EnableRoot makes root@'%' with all rights and the right to pass them on, or makes it anew with this password.
@@ -90,15 +95,19 @@ func (e *Engine) EnableRoot(ctx context.Context, l engine.Layout, password trove
 	if err := checkPassword(password); err != nil {
 		return err
 	}
+	hash, err := e.product.Hash(password)
+	if err != nil {
+		return fmt.Errorf("hash a password: %w", err)
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return place{l}.with(ctx, func(db *sql.Conn) error {
-		for _, s := range enableRoot(passwordHash(password)) {
-			if err := exec(ctx, db, s); err != nil {
+	return e.Place(l).With(ctx, func(db *sql.Conn) error {
+		for _, s := range e.product.enableRoot(hash) {
+			if err := Exec(ctx, db, s); err != nil {
 				return fmt.Errorf("enable root: %w", err)
 			}
 		}
-		return place{l}.newAccount(ctx, db)
+		return e.Place(l).newAccount(ctx, db)
 	})
 }
 
@@ -106,8 +115,8 @@ func (e *Engine) EnableRoot(ctx context.Context, l engine.Layout, password trove
 func (e *Engine) DisableRoot(ctx context.Context, l engine.Layout) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return place{l}.with(ctx, func(db *sql.Conn) error {
-		if err := exec(ctx, db, "DROP USER IF EXISTS "+account(rootName, anyHost)); err != nil {
+	return e.Place(l).With(ctx, func(db *sql.Conn) error {
+		if err := Exec(ctx, db, "DROP USER IF EXISTS "+account(rootName, anyHost)); err != nil {
 			return fmt.Errorf("disable root: %w", err)
 		}
 		return nil
@@ -117,8 +126,8 @@ func (e *Engine) DisableRoot(ctx context.Context, l engine.Layout) error {
 // RootEnabled reports whether root@'%' is there.
 func (e *Engine) RootEnabled(ctx context.Context, l engine.Layout) (bool, error) {
 	enabled := false
-	err := place{l}.with(ctx, func(db *sql.Conn) error {
-		_, _, err := readAuth(ctx, db, rootName, anyHost)
+	err := e.Place(l).With(ctx, func(db *sql.Conn) error {
+		_, _, err := e.product.readAuth(ctx, db, rootName, anyHost)
 		enabled = err == nil
 		if trove.IsNotFound(err) {
 			return nil

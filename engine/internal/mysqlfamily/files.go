@@ -1,4 +1,4 @@
-package mariadb
+package mysqlfamily
 
 import (
 	"fmt"
@@ -55,8 +55,13 @@ func writeFor(path string, data []byte, perm os.FileMode, uid, gid int) (err err
 	return os.Rename(f.Name(), path)
 }
 
-// exists reports whether a file is there.
-func exists(path string) (bool, error) {
+// WriteFile replaces a file in the tmpfs that the engine's account may read and nobody else.
+func (p Place) WriteFile(path string, data []byte) error {
+	return writeFor(path, data, 0o400, p.UID, p.GID)
+}
+
+// Exists reports whether a file is there.
+func Exists(path string) (bool, error) {
 	_, err := os.Lstat(path)
 	if os.IsNotExist(err) {
 		return false, nil

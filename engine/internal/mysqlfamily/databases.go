@@ -1,4 +1,4 @@
-package mariadb
+package mysqlfamily
 
 import (
 	"cmp"
@@ -15,7 +15,7 @@ import (
 // Databases lists the users' databases.
 func (e *Engine) Databases(ctx context.Context, l engine.Layout) ([]trove.Database, error) {
 	var all []trove.Database
-	err := place{l}.with(ctx, func(db *sql.Conn) (err error) {
+	err := e.Place(l).With(ctx, func(db *sql.Conn) (err error) {
 		all, err = listDatabases(ctx, db)
 		return err
 	})
@@ -24,7 +24,7 @@ func (e *Engine) Databases(ctx context.Context, l engine.Layout) ([]trove.Databa
 
 func listDatabases(ctx context.Context, db *sql.Conn) ([]trove.Database, error) {
 	all := []trove.Database{}
-	err := texts(ctx, db, 3, func(v []string) {
+	err := Texts(ctx, db, 3, func(v []string) {
 		if !slices.ContainsFunc(reservedDatabases, func(r string) bool { return strings.EqualFold(r, v[0]) }) {
 			all = append(all, trove.Database{Name: v[0], CharacterSet: v[1], Collate: v[2]})
 		}
@@ -41,8 +41,8 @@ func (e *Engine) CreateDatabase(ctx context.Context, l engine.Layout, d trove.Da
 	if err := checkNewDatabase(d); err != nil {
 		return err
 	}
-	return place{l}.with(ctx, func(db *sql.Conn) error {
-		err := exec(ctx, db, createDatabase(d, ""))
+	return e.Place(l).With(ctx, func(db *sql.Conn) error {
+		err := Exec(ctx, db, createDatabase(d, ""))
 		switch {
 		case isServer(err, errDatabaseExists):
 			return trove.Wrap(trove.KindConflict, err, "The database %q exists already.", d.Name)
@@ -62,8 +62,8 @@ func (e *Engine) DropDatabase(ctx context.Context, l engine.Layout, name string)
 	if err := checkDatabase(name); err != nil {
 		return err
 	}
-	return place{l}.with(ctx, func(db *sql.Conn) error {
-		err := exec(ctx, db, "DROP DATABASE "+quote(name))
+	return e.Place(l).With(ctx, func(db *sql.Conn) error {
+		err := Exec(ctx, db, "DROP DATABASE "+quote(name))
 		switch {
 		case isServer(err, errDatabaseUnknown):
 			return trove.Wrap(trove.KindNotFound, err, "The database %q cannot be found.", name)

@@ -1,4 +1,4 @@
-package mariadb
+package mysqlfamily
 
 import (
 	"context"
@@ -30,8 +30,8 @@ type expectedUser struct {
 // serves the first connection. What a user gave wrongly is BadRequest and nothing is written. AdminPassword is not used: see the package
 // comment.
 func (e *Engine) Prepare(ctx context.Context, l engine.Layout, prep engine.Preparation) error {
-	p := place{l}
-	want, err := expect(prep)
+	p := e.Place(l)
+	want, err := p.product.expect(prep)
 	if err != nil {
 		return err
 	}
@@ -42,7 +42,7 @@ func (e *Engine) Prepare(ctx context.Context, l engine.Layout, prep engine.Prepa
 	if _, err := p.render(settings); err != nil {
 		return err
 	}
-	statements, err := firstStatements(prep, want)
+	statements, err := p.product.firstStatements(prep, want)
 	if err != nil {
 		return err
 	}
@@ -73,7 +73,7 @@ func (e *Engine) Prepare(ctx context.Context, l engine.Layout, prep engine.Prepa
 	return p.try(ctx, settings)
 }
 
-func expect(prep engine.Preparation) (expectation, error) {
+func (p *Product) expect(prep engine.Preparation) (expectation, error) {
 	var want expectation
 	for _, d := range prep.Databases {
 		if err := checkNewDatabase(d); err != nil {
@@ -86,34 +86,42 @@ func expect(prep engine.Preparation) (expectation, error) {
 	}
 	for _, u := range prep.Users {
 		u.Host = hostOrAny(u.Host)
-		if err := checkNewUser(u); err != nil {
+		if err := p.checkNewUser(u); err != nil {
 			return want, err
 		}
 		if slices.ContainsFunc(want.Users, func(o expectedUser) bool { return o.Name == u.Name && o.Host == u.Host }) {
 			return want, trove.Errorf(trove.KindBadRequest, "The user %s@%s is listed twice.", u.Name, u.Host)
 		}
-		want.Users = append(want.Users, expectedUser{Name: u.Name, Host: u.Host, Hash: passwordHash(u.Password), Databases: u.Databases})
+		hash, err := p.Hash(u.Password)
+		if err != nil {
+			return want, fmt.Errorf("hash a password: %w", err)
+		}
+		want.Users = append(want.Users, expectedUser{Name: u.Name, Host: u.Host, Hash: hash, Databases: u.Databases})
 	}
 	if prep.RootPassword != "" {
-		want.Root = passwordHash(prep.RootPassword)
+		hash, err := p.Hash(prep.RootPassword)
+		if err != nil {
+			return want, fmt.Errorf("hash a password: %w", err)
+		}
+		want.Root = hash
 	}
 	return want, nil
 }
 
 // firstStatements returns what makes the expectation true. Each may run again: a prepare that died after the start is repeated.
-func firstStatements(prep engine.Preparation, want expectation) ([]string, error) {
+func (p *Product) firstStatements(prep engine.Preparation, want expectation) ([]string, error) {
 	var all []string
 	for _, d := range prep.Databases {
 		all = append(all, createDatabase(d, "IF NOT EXISTS "))
 	}
 	for _, u := range want.Users {
-		all = append(all, "CREATE OR REPLACE USER "+account(u.Name, u.Host)+identified(u.Hash))
+		all = append(all, p.replaceUser(account(u.Name, u.Host), u.Hash)...)
 		for _, d := range u.Databases {
 			all = append(all, grant(u.Name, u.Host, d))
 		}
 	}
 	if want.Root != "" {
-		all = append(all, enableRoot(want.Root)...)
+		all = append(all, p.enableRoot(want.Root)...)
 	}
 	for _, s := range all { // the file is read line by line; the checks of names see to it already
 		if strings.ContainsAny(s, "\r\n\x00") {
@@ -125,23 +133,32 @@ func firstStatements(prep engine.Preparation, want expectation) ([]string, error
 
 // mending restores the agent's account at every start, whatever a tenant with root rights did to it. sql_log_bin: these are not the instance's own
 // transactions, or two replicas would each have some that the other has not.
-var mending = []string{
-	"SET sql_log_bin=0",
-	"CREATE USER IF NOT EXISTS " + account(rootName, adminHost) + " IDENTIFIED VIA unix_socket",
-	"ALTER USER " + account(rootName, adminHost) + " IDENTIFIED VIA unix_socket ACCOUNT UNLOCK",
-	"GRANT ALL PRIVILEGES ON *.* TO " + account(rootName, adminHost) + " WITH GRANT OPTION",
+func (p *Product) mending() []string {
+	admin := account(rootName, adminHost)
+	return []string{
+		"SET sql_log_bin=0",
+		"CREATE USER IF NOT EXISTS " + admin + p.BySocket,
+		"ALTER USER " + admin + p.BySocket + " ACCOUNT UNLOCK",
+		"GRANT ALL PRIVILEGES ON *.* TO " + admin + " WITH GRANT OPTION",
+	}
 }
 
 // writeInit writes the init file: one statement per line, as the server wants it. It is always there, so that a start never fails for want of it.
-func (p place) writeInit(settings engine.Settings, statements []string) error {
-	overrides, err := overridden(settings.Overrides)
+func (p Place) writeInit(settings engine.Settings, statements []string) error {
+	overrides, err := p.product.overridden(settings.Overrides)
 	if err != nil {
 		return err
 	}
 	var b strings.Builder
-	for _, s := range slices.Concat(mending, setVariables(overrides), statements) {
-		b.WriteString(s)
-		b.WriteString(";\n")
+	for _, s := range slices.Concat(p.product.mending(), p.product.setVariables(overrides), statements) {
+		lines := []string{s}
+		if p.product.InitLines != nil {
+			lines = p.product.InitLines(s)
+		}
+		for _, line := range lines {
+			b.WriteString(line)
+			b.WriteString(";\n")
+		}
 	}
 	return writeFor(p.initFile(), []byte(b.String()), 0o400, p.UID, p.GID)
 }

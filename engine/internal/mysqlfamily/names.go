@@ -1,8 +1,6 @@
-package mariadb
+package mysqlfamily
 
 import (
-	"crypto/sha1" //nolint:gosec // mysql_native_password is defined with it; every client speaks it
-	"encoding/hex"
 	"errors"
 	"net/netip"
 	"regexp"
@@ -47,18 +45,6 @@ func grantedName(pattern string) string {
 	return b.String()
 }
 
-// passwordHash returns what mysql_native_password keeps: the server can check a password with it, nobody can read it from there.
-func passwordHash(password trove.Secret) string {
-	first := sha1.Sum([]byte(password.Reveal())) //nolint:gosec // as above
-	second := sha1.Sum(first[:])                 //nolint:gosec // as above
-	return "*" + strings.ToUpper(hex.EncodeToString(second[:]))
-}
-
-// identified is the clause of CREATE and ALTER USER for a password.
-func identified(hash string) string {
-	return " IDENTIFIED VIA mysql_native_password USING '" + hash + "'"
-}
-
 func checkText(what, name string, limit int) error {
 	switch {
 	case name == "":
@@ -89,21 +75,21 @@ func checkDatabase(name string) error {
 	return nil
 }
 
-func checkUser(name, host string) error {
-	if err := checkText("user name", name, maxUserName); err != nil {
+func (p *Product) checkUser(name, host string) error {
+	if err := checkText("user name", name, p.MaxUserName); err != nil {
 		return err
 	}
-	if slices.Contains(reservedUsers, name) {
+	if p.reserved(name) {
 		return trove.Errorf(trove.KindBadRequest, "The user name %q is reserved.", name)
 	}
-	return checkHost(host)
+	return p.checkHost(host)
 }
 
 var hostPattern = regexp.MustCompile(`^[A-Za-z0-9._:%/-]+$`)
 
 // checkHost allows addresses, networks as address/netmask (the server takes no address/bits), host names and patterns with % and _.
-func checkHost(host string) error {
-	if err := checkText("host", host, maxHost); err != nil {
+func (p *Product) checkHost(host string) error {
+	if err := checkText("host", host, p.MaxHost); err != nil {
 		return err
 	}
 	if !hostPattern.MatchString(host) {

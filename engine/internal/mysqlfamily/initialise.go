@@ -1,4 +1,4 @@
-package mariadb
+package mysqlfamily
 
 import (
 	"bytes"
@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -22,7 +23,7 @@ const (
 )
 
 // Initialised reports whether the data directory is there; it appears under its name only when it is whole.
-func (e *Engine) Initialised(l engine.Layout) (bool, error) { return exists(place{l}.dataDir()) }
+func (e *Engine) Initialised(l engine.Layout) (bool, error) { return Exists(e.Place(l).DataDir()) }
 
 // Initialise makes the system tables in a directory beside the data directory, starts a server on it once, so that it makes its files, stops it
 // with everything written back, and gives the directory its name. What a half-done run left is removed first.
@@ -32,8 +33,8 @@ func (e *Engine) Initialise(ctx context.Context, l engine.Layout) error {
 	if done, err := e.Initialised(l); err != nil || done {
 		return err
 	}
-	p := place{l}
-	fresh := p.dataDir() + ".new"
+	p := e.Place(l)
+	fresh := p.DataDir() + ".new"
 	if err := os.RemoveAll(fresh); err != nil {
 		return fmt.Errorf("remove a half-made data directory: %w", err)
 	}
@@ -45,33 +46,33 @@ func (e *Engine) Initialise(ctx context.Context, l engine.Layout) error {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, initialiseTimeout, errors.New("the data directory was not made within 5 minutes"))
 	defer cancel()
-	_, err := execx.Run(ctx, execx.Cmd{
-		Path: p.program("usr/bin/mariadb-install-db"),
-		Args: []string{
-			"--no-defaults", "--basedir=" + p.program("usr"), "--datadir=" + fresh, "--tmpdir=" + p.tmpDir(), "--force", "--skip-test-db",
-			"--skip-name-resolve", "--auth-root-authentication-method=socket", "--auth-root-socket-user=" + rootName, "--skip-log-bin",
-		},
-		Attr: p.asEngine(), Dir: "/",
-	})
+	program, args := p.product.SystemTables(p, fresh)
+	_, err := execx.Run(ctx, execx.Cmd{Path: p.Program(program), Args: args, Attr: p.AsEngine(), Dir: "/"})
 	if err != nil {
 		return fmt.Errorf("make the system tables: %w", err)
 	}
 	if err := e.settle(ctx, p, fresh); err != nil {
 		return err
 	}
-	for _, name := range []string{"ibtmp1", "ib_buffer_pool", "tc.log"} { // made again at each start
-		if err := os.Remove(filepath.Join(fresh, name)); err != nil && !os.IsNotExist(err) {
+	for _, pattern := range p.product.Leftovers {
+		found, err := filepath.Glob(filepath.Join(fresh, pattern))
+		if err != nil {
 			return fmt.Errorf("tidy the data directory: %w", err)
 		}
+		for _, name := range found {
+			if err := os.RemoveAll(name); err != nil {
+				return fmt.Errorf("tidy the data directory: %w", err)
+			}
+		}
 	}
-	if err := os.Rename(fresh, p.dataDir()); err != nil {
+	if err := os.Rename(fresh, p.DataDir()); err != nil {
 		return fmt.Errorf("name the data directory: %w", err)
 	}
 	return nil
 }
 
-// asEngine runs a program as the engine's account; somebody who is not root can only be himself.
-func (p place) asEngine() *syscall.SysProcAttr {
+// AsEngine runs a program as the engine's account; somebody who is not root can only be himself.
+func (p Place) AsEngine() *syscall.SysProcAttr {
 	if os.Geteuid() != 0 {
 		return nil
 	}
@@ -79,18 +80,18 @@ func (p place) asEngine() *syscall.SysProcAttr {
 }
 
 // settle starts the server on the directory without a network, removes accounts that nobody asked for, and stops it.
-func (e *Engine) settle(ctx context.Context, p place, dir string) error {
+func (e *Engine) settle(ctx context.Context, p Place, dir string) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var said bytes.Buffer
 	cmd := execx.Command(ctx, execx.Cmd{
-		Path: p.program("usr/sbin/mariadbd"),
-		Args: []string{
-			"--no-defaults", "--basedir=" + p.program("usr"), "--datadir=" + dir, "--tmpdir=" + p.tmpDir(), "--socket=" + p.socket(),
-			"--pid-file=" + p.pidFile(), "--skip-networking", "--skip-log-bin", "--skip-name-resolve", "--innodb-fast-shutdown=0",
+		Path: p.Program(p.product.Server),
+		Args: append([]string{
+			"--no-defaults", "--basedir=" + p.Program("usr"), "--datadir=" + dir, "--tmpdir=" + p.TmpDir(), "--socket=" + p.Socket(),
+			"--pid-file=" + p.PIDFile(), "--skip-networking", "--skip-log-bin", "--skip-name-resolve", "--innodb-fast-shutdown=0",
 			"--innodb-buffer-pool-dump-at-shutdown=0",
-		},
-		Attr: p.asEngine(), Dir: "/",
+		}, p.product.OnceArgs...),
+		Attr: p.AsEngine(), Dir: "/",
 	})
 	cmd.Stdout, cmd.Stderr = &said, &said
 	if err := cmd.Start(); err != nil {
@@ -111,7 +112,7 @@ func (e *Engine) settle(ctx context.Context, p place, dir string) error {
 }
 
 // tidy waits until the server answers and drops what must not be in a data directory of ours.
-func (e *Engine) tidy(ctx context.Context, p place, ended chan error) error {
+func (e *Engine) tidy(ctx context.Context, p Place, ended chan error) error {
 	for e.Ping(ctx, p.Layout) != nil {
 		select {
 		case err := <-ended:
@@ -123,17 +124,23 @@ func (e *Engine) tidy(ctx context.Context, p place, ended chan error) error {
 			return fmt.Errorf("wait for it to answer: %w", err)
 		}
 	}
-	return p.with(ctx, func(db *sql.Conn) error {
+	return p.With(ctx, func(db *sql.Conn) error {
 		var accounts []string
-		err := texts(ctx, db, 2, func(v []string) { accounts = append(accounts, account(v[0], v[1])) },
-			"SELECT User, Host FROM mysql.global_priv WHERE NOT (Host = 'localhost' AND User IN ('root', 'mariadb.sys'))")
+		err := Texts(ctx, db, 2, func(v []string) {
+			if v[1] != adminHost || v[0] != rootName && !slices.Contains(p.product.OwnUsers, v[0]) {
+				accounts = append(accounts, account(v[0], v[1]))
+			}
+		}, p.product.SQL.Accounts)
 		if err != nil {
 			return fmt.Errorf("list the accounts: %w", err)
 		}
 		for _, a := range accounts {
-			if err := exec(ctx, db, "DROP USER "+a); err != nil {
+			if err := Exec(ctx, db, "DROP USER "+a); err != nil {
 				return fmt.Errorf("drop the account %s: %w", a, err)
 			}
+		}
+		if err := Exec(ctx, db, "ALTER USER "+account(rootName, adminHost)+p.product.BySocket); err != nil {
+			return fmt.Errorf("bind the agent's account to the socket: %w", err)
 		}
 		return nil
 	})

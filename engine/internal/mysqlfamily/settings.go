@@ -1,4 +1,4 @@
-package mariadb
+package mysqlfamily
 
 import (
 	"context"
@@ -22,7 +22,7 @@ type kept struct {
 	Mutual     bool            `json:"mutual,omitempty"`     // accounts were made to show certificates, and not freed of it since
 }
 
-func (p place) readKept() (kept, error) {
+func (p Place) readKept() (kept, error) {
 	var k kept
 	data, err := os.ReadFile(p.settingsFile())
 	if err == nil {
@@ -34,7 +34,7 @@ func (p place) readKept() (kept, error) {
 	return k, nil
 }
 
-func (p place) writeKept(k kept) error {
+func (p Place) writeKept(k kept) error {
 	if err := os.MkdirAll(p.stateDir(), 0o700); err != nil {
 		return fmt.Errorf("write the settings of the server: %w", err)
 	}
@@ -47,7 +47,7 @@ func (p place) writeKept(k kept) error {
 
 // Configure keeps the settings; Command renders them at the next start. An override that cannot be used is BadRequest, and nothing changes.
 func (e *Engine) Configure(_ context.Context, l engine.Layout, s engine.Settings) error {
-	p := place{l}
+	p := e.Place(l)
 	if _, err := p.render(s); err != nil {
 		return err
 	}
@@ -66,7 +66,7 @@ func (e *Engine) Configure(_ context.Context, l engine.Layout, s engine.Settings
 
 // Command returns how the server is started, and makes anew what it reads in the tmpfs.
 func (e *Engine) Command(l engine.Layout) (engine.Command, error) {
-	p := place{l}
+	p := e.Place(l)
 	k, err := p.readKept()
 	if errors.Is(err, os.ErrNotExist) {
 		return engine.Command{}, trove.Wrap(trove.KindConflict, err, "The server was not prepared yet.")
@@ -90,7 +90,12 @@ func (e *Engine) Command(l engine.Layout) (engine.Command, error) {
 	if err := e.ensureTLS(p, k); err != nil {
 		return engine.Command{}, err
 	}
-	if there, err := exists(p.initFile()); err != nil {
+	if e.product.BeforeStart != nil {
+		if err := e.product.BeforeStart(p); err != nil {
+			return engine.Command{}, err
+		}
+	}
+	if there, err := Exists(p.initFile()); err != nil {
 		return engine.Command{}, err
 	} else if !there {
 		if err := p.writeInit(k.Settings, nil); err != nil {
@@ -98,19 +103,19 @@ func (e *Engine) Command(l engine.Layout) (engine.Command, error) {
 		}
 	}
 	return engine.Command{
-		Path: p.program("usr/sbin/mariadbd"), Args: []string{"--defaults-file=" + p.config()},
+		Path: p.Program(p.product.Server), Args: append([]string{"--defaults-file=" + p.config()}, p.product.Args...),
 		Env: []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"}, Dir: "/",
 		UID: l.UID, GID: l.GID, Notify: true, LogFile: p.errorLog(),
 	}, nil
 }
 
-func (p place) ensureDirs() error {
-	for _, d := range []string{p.logDir(), p.tmpDir(), p.filesDir()} {
+func (p Place) ensureDirs() error {
+	for _, d := range []string{p.logDir(), p.TmpDir(), p.filesDir()} {
 		if err := ensureDir(d, 0o700, p.UID, p.GID); err != nil {
 			return err
 		}
 	}
-	if err := ensureDir(p.runtime(), 0o711, os.Geteuid(), os.Getegid()); err != nil {
+	if err := ensureDir(p.RuntimeDir(), 0o711, os.Geteuid(), os.Getegid()); err != nil {
 		return err
 	}
 	return ensureDir(p.runDir(), 0o700, p.UID, p.GID)

@@ -1,4 +1,4 @@
-package mariadb
+package mysqlfamily
 
 import (
 	"context"
@@ -24,7 +24,7 @@ import (
 const selfSignedFor = 10 * 365 * 24 * time.Hour
 
 // keepTLS stores a given certificate with its key, or forgets an earlier one when there is none.
-func (p place) keepTLS(cert, key []byte) error {
+func (p Place) keepTLS(cert, key []byte) error {
 	if len(cert) == 0 && len(key) == 0 {
 		for _, f := range []string{p.keptCert(), p.keptKey()} {
 			if err := os.Remove(f); err != nil && !os.IsNotExist(err) {
@@ -43,7 +43,7 @@ func (p place) keepTLS(cert, key []byte) error {
 }
 
 // ensureTLS gives the server the certificate that was given last, or one of our own: made in the tmpfs, so that no copy of a volume has its key.
-func (e *Engine) ensureTLS(p place, k kept) error {
+func (e *Engine) ensureTLS(p Place, k kept) error {
 	if len(k.TLS.CA) > 0 {
 		if err := writeFor(p.clientCA(), k.TLS.CA, 0o400, p.UID, p.GID); err != nil {
 			return err
@@ -54,7 +54,7 @@ func (e *Engine) ensureTLS(p place, k kept) error {
 	}
 	cert, err := os.ReadFile(p.keptCert())
 	if os.IsNotExist(err) {
-		there, err := exists(p.cert())
+		there, err := Exists(p.cert())
 		if err != nil || there {
 			return err
 		}
@@ -75,7 +75,7 @@ func (e *Engine) ensureTLS(p place, k kept) error {
 }
 
 // writeTLS writes the certificate last: ensureTLS takes it as the sign that both are there.
-func (p place) writeTLS(cert, key []byte) error {
+func (p Place) writeTLS(cert, key []byte) error {
 	if err := writeFor(p.key(), key, 0o400, p.UID, p.GID); err != nil {
 		return err
 	}
@@ -111,14 +111,14 @@ func selfSigned(instance string, now time.Time) (cert, key []byte, err error) {
 		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: encoded}), nil
 }
 
-// UseCertificate implements engine.Certified. FLUSH SSL makes the server read its files again for connections that begin from then on.
+// UseCertificate implements engine.Certified: for connections that begin from then on.
 func (e *Engine) UseCertificate(ctx context.Context, l engine.Layout, cert, key []byte) error {
 	if len(cert) == 0 {
 		return trove.Errorf(trove.KindBadRequest, "There is no certificate.")
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	p := place{l}
+	p := e.Place(l)
 	k, err := p.readKept()
 	if err != nil {
 		return err
@@ -132,18 +132,16 @@ func (e *Engine) UseCertificate(ctx context.Context, l engine.Layout, cert, key 
 	if err := p.writeTLS(cert, key); err != nil {
 		return err
 	}
-	err = p.with(ctx, func(db *sql.Conn) error {
-		var have string
-		if err := db.QueryRowContext(ctx, "SELECT @@global.have_ssl").Scan(&have); err != nil || have != "YES" {
+	err = p.With(ctx, func(db *sql.Conn) error {
+		var on bool
+		var ca string
+		if err := db.QueryRowContext(ctx, p.product.SQL.TLS).Scan(&on, &ca); err != nil || !on {
 			return err // it waits for a restart anyway
 		}
-		return exec(ctx, db, "FLUSH SSL")
+		return p.reloadTLS(ctx, db, ca != "")
 	})
 	if trove.KindOf(err) == trove.KindUnavailable {
 		return nil
 	}
-	if err != nil {
-		return fmt.Errorf("give the server its certificate: %w", err)
-	}
-	return nil
+	return err
 }

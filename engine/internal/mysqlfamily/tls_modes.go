@@ -1,4 +1,4 @@
-package mariadb
+package mysqlfamily
 
 import (
 	"bytes"
@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/engine"
@@ -44,11 +46,11 @@ func (t tlsKept) mode() engine.TLSMode {
 func (t tlsKept) enforced() bool { return t.Mode == engine.TLSEnforced || t.Mode == engine.TLSMutual }
 
 // lines are the options that follow from it. They come after all others, and the last one counts.
-func (t tlsKept) lines(p place) []byte {
+func (t tlsKept) lines(p Place) []byte {
 	var b bytes.Buffer
 	switch {
 	case t.Off:
-		b.WriteString("ssl=\"OFF\"\nrequire_secure_transport=\"OFF\"\n")
+		fmt.Fprintf(&b, "%s=\"%s\"\nrequire_secure_transport=\"OFF\"\n", p.product.TLSOff.Name, p.product.TLSOff.Value)
 	case t.enforced():
 		b.WriteString("require_secure_transport=\"ON\"\n")
 	}
@@ -58,11 +60,11 @@ func (t tlsKept) lines(p place) []byte {
 	return b.Bytes()
 }
 
-func (p place) clientCA() string { return filepath.Join(p.runtime(), "clients-ca.crt") }
+func (p Place) clientCA() string { return filepath.Join(p.RuntimeDir(), "clients-ca.crt") }
 
 // TLS implements engine.TLSSource.
 func (e *Engine) TLS(_ context.Context, l engine.Layout) (engine.TLS, error) {
-	p := place{l}
+	p := e.Place(l)
 	k, err := p.readKept()
 	if errors.Is(err, os.ErrNotExist) {
 		return engine.TLS{On: true, Mode: engine.TLSBuiltin}, nil
@@ -88,7 +90,7 @@ func (e *Engine) SetTLS(ctx context.Context, l engine.Layout, c engine.TLSChange
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	p := place{l}
+	p := e.Place(l)
 	k, err := p.readKept()
 	if err != nil {
 		return false, err
@@ -107,7 +109,7 @@ func (e *Engine) SetTLS(ctx context.Context, l engine.Layout, c engine.TLSChange
 func (e *Engine) RollbackTLS(ctx context.Context, l engine.Layout) (restart bool, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	p := place{l}
+	p := e.Place(l)
 	k, err := p.readKept()
 	if err != nil {
 		return false, err
@@ -150,7 +152,7 @@ func wantedTLS(c engine.TLSChange) (tlsKept, error) {
 }
 
 // takeUpTLS writes what the server reads and tells the running one. A server that is down takes it up when it starts.
-func (e *Engine) takeUpTLS(ctx context.Context, p place, k kept) (restart bool, err error) {
+func (e *Engine) takeUpTLS(ctx context.Context, p Place, k kept) (restart bool, err error) {
 	if len(k.TLS.Cert) == 0 { // a new one of our own, unless one was given when the instance was made
 		if err := os.Remove(p.cert()); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return false, fmt.Errorf("forget the certificate: %w", err)
@@ -159,13 +161,20 @@ func (e *Engine) takeUpTLS(ctx context.Context, p place, k kept) (restart bool, 
 	if err := e.ensureTLS(p, k); err != nil {
 		return false, err
 	}
-	err = p.with(ctx, func(db *sql.Conn) error {
-		var have, ca string
-		if err := db.QueryRowContext(ctx, "SELECT @@global.have_ssl, COALESCE(@@global.ssl_ca, '')").Scan(&have, &ca); err != nil {
+	err = p.With(ctx, func(db *sql.Conn) error {
+		var on bool
+		var ca string
+		if err := db.QueryRowContext(ctx, e.product.SQL.TLS).Scan(&on, &ca); err != nil {
 			return fmt.Errorf("ask for the server's TLS: %w", err)
 		}
-		restart = (have == "YES") == k.TLS.Off || !k.TLS.Off && (ca != "") != (len(k.TLS.CA) > 0)
-		return tellTLS(ctx, db, k, restart)
+		another := (ca != "") != (len(k.TLS.CA) > 0)
+		restart = on == k.TLS.Off || !k.TLS.Off && another && e.product.LiveCA == ""
+		if !k.TLS.Off && !restart {
+			if err := p.reloadTLS(ctx, db, len(k.TLS.CA) > 0); err != nil {
+				return err
+			}
+		}
+		return p.tellTLS(ctx, db, k, restart)
 	})
 	if trove.KindOf(err) == trove.KindUnavailable {
 		return false, nil
@@ -176,46 +185,64 @@ func (e *Engine) takeUpTLS(ctx context.Context, p place, k kept) (restart bool, 
 	return restart, err
 }
 
-// tellTLS changes the running server. What would lock clients out before the restart that it needs is left to that.
-func tellTLS(ctx context.Context, db *sql.Conn, k kept, restart bool) error {
-	want := k.TLS
-	if !want.Off && !restart {
-		if err := exec(ctx, db, "FLUSH SSL"); err != nil {
-			return fmt.Errorf("give the server its certificate: %w", err)
+// reloadTLS makes the running server read its certificate, and the authorities where it can.
+func (p Place) reloadTLS(ctx context.Context, db *sql.Conn, authorities bool) error {
+	if p.product.LiveCA != "" {
+		var path any // NULL: an empty text would be a file without a name
+		if authorities {
+			path = p.clientCA()
+		}
+		if _, err := db.ExecContext(ctx, p.product.LiveCA, path); err != nil {
+			return fmt.Errorf("give the server the authorities of clients: %w", err)
 		}
 	}
+	err := Exec(ctx, db, p.product.ReloadTLS)
+	if err != nil && p.product.ForceTLS != "" && strings.Contains(err.Error(), p.product.Unproven) {
+		err = Exec(ctx, db, p.product.ForceTLS)
+	}
+	if err != nil {
+		return fmt.Errorf("give the server its certificate: %w", err)
+	}
+	return nil
+}
+
+// tellTLS changes the running server. What would lock clients out before the restart that it needs is left to that.
+func (p Place) tellTLS(ctx context.Context, db *sql.Conn, k kept, restart bool) error {
+	want := k.TLS
 	switch {
 	case !want.enforced():
-		if err := exec(ctx, db, "SET GLOBAL require_secure_transport = OFF"); err != nil {
+		if err := Exec(ctx, db, "SET GLOBAL require_secure_transport = OFF"); err != nil {
 			return fmt.Errorf("let clients in without TLS: %w", err)
 		}
 	case !restart:
-		if err := exec(ctx, db, "SET GLOBAL require_secure_transport = ON"); err != nil {
+		if err := Exec(ctx, db, "SET GLOBAL require_secure_transport = ON"); err != nil {
 			return fmt.Errorf("let in clients with TLS alone: %w", err)
 		}
 	}
 	if !k.Mutual || want.Mode == engine.TLSMutual && restart {
 		return nil // accounts that a tenant made to show certificates are his own
 	}
-	return requireCertificates(ctx, db, want.Mode == engine.TLSMutual)
+	return p.product.requireCertificates(ctx, db, want.Mode == engine.TLSMutual)
 }
 
 // requireCertificates makes every account that is not the service's own show a certificate, or frees those that had to. An account with a rule of its own,
 // for an issuer or a subject, keeps it. It may be repeated.
-func requireCertificates(ctx context.Context, db *sql.Conn, on bool) error {
-	const number = "COALESCE(JSON_VALUE(Priv, '$.ssl_type'), 0)" // 0: none, 1: SSL, 2: X509, 3: a rule of its own
-	which, clause := number+" = 2", " REQUIRE NONE"
+func (p *Product) requireCertificates(ctx context.Context, db *sql.Conn, on bool) error {
+	which, clause := p.SQL.Proven, " REQUIRE NONE"
 	if on {
-		which, clause = number+" < 2", " REQUIRE X509"
+		which, clause = p.SQL.Unproven, " REQUIRE X509"
 	}
 	var accounts []string
-	err := texts(ctx, db, 2, func(v []string) { accounts = append(accounts, account(v[0], v[1])) },
-		"SELECT User, Host FROM mysql.global_priv WHERE NOT COALESCE(JSON_VALUE(Priv, '$.is_role'), 0) AND Host <> 'localhost' AND "+which)
+	err := Texts(ctx, db, 2, func(v []string) {
+		if !slices.Contains(p.OwnUsers, v[0]) {
+			accounts = append(accounts, account(v[0], v[1]))
+		}
+	}, which)
 	if err != nil {
 		return fmt.Errorf("list the accounts: %w", err)
 	}
 	for _, a := range accounts {
-		if err := exec(ctx, db, "ALTER USER "+a+clause); err != nil {
+		if err := Exec(ctx, db, "ALTER USER "+a+clause); err != nil {
 			return fmt.Errorf("change what account %s has to show: %w", a, err)
 		}
 	}
@@ -223,7 +250,7 @@ func requireCertificates(ctx context.Context, db *sql.Conn, on bool) error {
 }
 
 // newAccount does for an account that was just made what the mode mtls asks for.
-func (p place) newAccount(ctx context.Context, db *sql.Conn) error {
+func (p Place) newAccount(ctx context.Context, db *sql.Conn) error {
 	k, err := p.readKept()
 	if errors.Is(err, os.ErrNotExist) || err == nil && k.TLS.Mode != engine.TLSMutual {
 		return nil
@@ -231,11 +258,11 @@ func (p place) newAccount(ctx context.Context, db *sql.Conn) error {
 	if err != nil {
 		return err
 	}
-	return requireCertificates(ctx, db, true)
+	return p.product.requireCertificates(ctx, db, true)
 }
 
 // settleCertificates does after a start what a change of the mode could not do while the server was down.
-func (e *Engine) settleCertificates(ctx context.Context, p place, db *sql.Conn) error {
+func (e *Engine) settleCertificates(ctx context.Context, p Place, db *sql.Conn) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	k, err := p.readKept()
@@ -243,7 +270,7 @@ func (e *Engine) settleCertificates(ctx context.Context, p place, db *sql.Conn) 
 		return nil
 	}
 	if err == nil {
-		err = requireCertificates(ctx, db, k.TLS.Mode == engine.TLSMutual)
+		err = p.product.requireCertificates(ctx, db, k.TLS.Mode == engine.TLSMutual)
 	}
 	if err != nil {
 		return err
@@ -252,7 +279,7 @@ func (e *Engine) settleCertificates(ctx context.Context, p place, db *sql.Conn) 
 }
 
 // freed notes that no account has to show a certificate any more by our doing.
-func (p place) freed(k kept) error {
+func (p Place) freed(k kept) error {
 	if !k.Mutual || k.TLS.Mode == engine.TLSMutual {
 		return nil
 	}

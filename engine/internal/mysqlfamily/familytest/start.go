@@ -1,4 +1,4 @@
-package mariadb_test
+package familytest
 
 import (
 	"context"
@@ -23,7 +23,6 @@ import (
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/engine"
 	"github.com/trove-dbaas/trove/engine/enginetest"
-	"github.com/trove-dbaas/trove/engine/mariadb"
 )
 
 func must(t testing.TB, err error) {
@@ -34,10 +33,10 @@ func must(t testing.TB, err error) {
 }
 
 // prepared initialises and prepares an engine.
-func prepared(t *testing.T, p engine.Preparation) enginetest.Setup {
+func (c Case) prepared(t *testing.T, p engine.Preparation) enginetest.Setup {
 	t.Helper()
-	s := setup(t)
-	fill(t, s.Layout)
+	s := c.setup(t)
+	c.fill(t, s.Layout)
 	p.InstanceID, p.ServerID, p.Settings.RAM = "3b0b86f0-2f4f-4b0c-9a43-0b7b8d6f6a55", 7, 512
 	must(t, s.Engine.Prepare(t.Context(), s.Layout, p))
 	return s
@@ -59,10 +58,10 @@ func readTree(t *testing.T, dirs ...string) string {
 	return all.String()
 }
 
-func TestPasswordsAreNeverWritten(t *testing.T) {
+func (c Case) passwordsAreNeverWritten(t *testing.T) {
 	const user, root trove.Secret = "plain-user-password", "plain-root-password"
-	s := prepared(t, engine.Preparation{Users: []trove.User{{Name: "alice", Password: user}}, RootPassword: root})
-	init := filepath.Join(s.Layout.Runtime, "mariadb", "init.sql")
+	s := c.prepared(t, engine.Preparation{Users: []trove.User{{Name: "alice", Password: user}}, RootPassword: root})
+	init := filepath.Join(s.Layout.Runtime, c.Manager, "init.sql")
 	info, err := os.Stat(init)
 	must(t, err)
 	if stat := info.Sys().(*syscall.Stat_t); info.Mode() != 0o400 || stat.Uid != engineID {
@@ -78,17 +77,16 @@ func TestPasswordsAreNeverWritten(t *testing.T) {
 			}
 		}
 	}
-	hash := mariadb.PasswordHash(user)
-	wantFiles("after Ready", user.Reveal(), root.Reveal(), hash, "alice")
+	wantFiles("after Ready", user.Reveal(), root.Reveal(), c.Proof, "alice")
 	must(t, s.Engine.Prepare(t.Context(), s.Layout, engine.Preparation{Users: []trove.User{{Name: "alice", Password: user}}, RootPassword: root}))
 	wantFiles("after Prepare", user.Reveal(), root.Reveal())
-	if !strings.Contains(readTree(t, s.Layout.Runtime), hash) {
+	if !strings.Contains(readTree(t, s.Layout.Runtime), c.Proof) {
 		t.Error("the hash is in no file after Prepare: this test looks in the wrong place")
 	}
 }
 
-func TestReadyFindsWhatTheFirstStartDidNotMake(t *testing.T) {
-	s := prepared(t, engine.Preparation{Databases: []trove.Database{{Name: "good"}, {Name: "bad", CharacterSet: "klingon"}}})
+func (c Case) readyFindsWhatTheFirstStartDidNotMake(t *testing.T) {
+	s := c.prepared(t, engine.Preparation{Databases: []trove.Database{{Name: "good"}, {Name: "bad", CharacterSet: "klingon"}}})
 	srv := startOnly(t, s)
 	defer srv()
 	err := s.Engine.Ready(t.Context(), s.Layout)
@@ -115,18 +113,18 @@ func startOnly(t *testing.T, s enginetest.Setup) func() {
 	}
 }
 
-func TestBootEmptiesTheRuntimeDirectory(t *testing.T) {
+func (c Case) bootEmptiesTheRuntimeDirectory(t *testing.T) {
 	cert, key, leaf := certificate(t)
-	s := prepared(t, engine.Preparation{
+	s := c.prepared(t, engine.Preparation{
 		Databases: []trove.Database{{Name: "keep"}}, Users: []trove.User{{Name: "alice", Password: "pw-1"}}, TLSCert: cert, TLSKey: key,
 	})
 	srv := enginetest.Start(t, s)
 	for range 2 {
-		if got := presented(t, s, "alice", "pw-1"); !got.Equal(leaf) {
+		if got := c.presented(t, s, "alice", "pw-1"); !got.Equal(leaf) {
 			t.Errorf("the server shows another certificate than the given one: %v", got.Subject)
 		}
 		srv.Stop()
-		must(t, os.RemoveAll(filepath.Join(s.Layout.Runtime, "mariadb")))
+		must(t, os.RemoveAll(filepath.Join(s.Layout.Runtime, c.Manager)))
 		srv = enginetest.Start(t, s)
 	}
 	dbs, err := s.Engine.Databases(t.Context(), s.Layout)
@@ -136,16 +134,16 @@ func TestBootEmptiesTheRuntimeDirectory(t *testing.T) {
 }
 
 // presented returns the certificate that the server shows to a client.
-func presented(t *testing.T, s enginetest.Setup, user string, password trove.Secret) *x509.Certificate {
+func (c Case) presented(t *testing.T, s enginetest.Setup, user string, password trove.Secret) *x509.Certificate {
 	t.Helper()
 	dir := t.TempDir()
 	options := filepath.Join(dir, "client.cnf")
 	must(t, os.WriteFile(options, []byte("[client]\npassword="+password.Reveal()+"\n"), 0o600))
 	// Debian's own client, over TCP and TLS.
-	out, err := exec.CommandContext(t.Context(), "mariadb", "--defaults-file="+options, "--ssl", "--protocol=tcp", "--host="+s.Layout.Address, "--user="+user,
-		"--batch", "--skip-column-names", "--execute=SHOW STATUS LIKE 'Ssl_cipher'").CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), c.Client[0], append([]string{"--defaults-file=" + options}, append(c.Client[1:], "--protocol=tcp", "--host="+s.Layout.Address, "--user="+user,
+		"--batch", "--skip-column-names", "--execute=SHOW STATUS LIKE 'Ssl_cipher'")...)...).CombinedOutput()
 	if err != nil || len(strings.Fields(string(out))) != 2 {
-		t.Fatalf("the mariadb client: %v: %s, want a TLS cipher", err, out)
+		t.Fatalf("the client: %v: %s, want a TLS cipher", err, out)
 	}
 	var seen *x509.Certificate
 	db := clientTLS(t, s.Layout, user, password, &tls.Config{
@@ -175,19 +173,19 @@ func certificate(t *testing.T) (cert, key []byte, leaf *x509.Certificate) {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: encoded}), leaf
 }
 
-func TestPrepareRefusesACertificateWithoutItsKey(t *testing.T) {
+func (c Case) prepareRefusesACertificateWithoutItsKey(t *testing.T) {
 	cert, _, _ := certificate(t)
 	_, key, _ := certificate(t)
-	s := setup(t)
-	fill(t, s.Layout)
+	s := c.setup(t)
+	c.fill(t, s.Layout)
 	err := s.Engine.Prepare(t.Context(), s.Layout, engine.Preparation{TLSCert: cert, TLSKey: key})
 	if trove.KindOf(err) != trove.KindBadRequest {
 		t.Errorf("Prepare() = %v, want BadRequest", err)
 	}
 }
 
-func TestRestartMendsTheAgentsAccount(t *testing.T) {
-	s := prepared(t, engine.Preparation{RootPassword: "root-pw"})
+func (c Case) restartMendsTheAgentsAccount(t *testing.T) {
+	s := c.prepared(t, engine.Preparation{RootPassword: "root-pw"})
 	srv := enginetest.Start(t, s)
 	db := client(t, s.Layout, "root", "root-pw", "")
 	_, err := db.ExecContext(t.Context(), "ALTER USER root@localhost IDENTIFIED BY 'mine' ACCOUNT LOCK")
@@ -200,20 +198,20 @@ func TestRestartMendsTheAgentsAccount(t *testing.T) {
 	enginetest.Start(t, s) // pings
 }
 
-func TestInitialiseLeavesNoIdentity(t *testing.T) {
-	s := setup(t)
+func (c Case) initialiseLeavesNoIdentity(t *testing.T) {
+	s := c.setup(t)
 	half := filepath.Join(s.Layout.Data, "mysql.new")
 	must(t, os.Mkdir(half, 0o700)) // of a run that was killed
 	must(t, os.WriteFile(filepath.Join(half, "ibdata1"), []byte("half"), 0o600))
 	must(t, s.Engine.Initialise(t.Context(), s.Layout))
-	for _, pattern := range []string{"mysql/ibtmp1", "mysql/auto.cnf", "mysql/*-bin.*", "mysql/*.pem", "mysql/*.pid", "mysql.new"} {
+	for _, pattern := range append([]string{"mysql/*.pem", "mysql/*.pid", "mysql.new"}, c.Identity...) {
 		if found, err := filepath.Glob(filepath.Join(s.Layout.Data, pattern)); err != nil || len(found) > 0 {
 			t.Errorf("%s: %v, %v; want none", pattern, found, err)
 		}
 	}
 	must(t, s.Engine.Prepare(t.Context(), s.Layout, engine.Preparation{RootPassword: "root-pw"}))
 	enginetest.Start(t, s)
-	rows, err := client(t, s.Layout, "root", "root-pw", "").QueryContext(t.Context(), "SELECT CONCAT(User, '@', Host) FROM mysql.global_priv ORDER BY 1")
+	rows, err := client(t, s.Layout, "root", "root-pw", "").QueryContext(t.Context(), c.Accounts)
 	must(t, err)
 	defer func() { _ = rows.Close() }()
 	var accounts []string
@@ -223,28 +221,28 @@ func TestInitialiseLeavesNoIdentity(t *testing.T) {
 		accounts = append(accounts, a)
 	}
 	must(t, rows.Err())
-	if got := strings.Join(accounts, " "); got != "mariadb.sys@localhost root@% root@localhost" {
+	if got := strings.Join(accounts, " "); got != c.Fresh {
 		t.Errorf("accounts = %s", got)
 	}
 }
 
-func TestCommandIsForAPreparedServer(t *testing.T) {
-	s := setup(t)
+func (c Case) commandIsForAPreparedServer(t *testing.T) {
+	s := c.setup(t)
 	if _, err := s.Engine.Command(s.Layout); trove.KindOf(err) != trove.KindConflict {
 		t.Errorf("Command() before Prepare = %v, want Conflict", err)
 	}
 }
 
 // config returns the lines of my.cnf for some settings.
-func config(t *testing.T, settings engine.Settings) map[string]string {
+func (c Case) config(t *testing.T, settings engine.Settings) map[string]string {
 	t.Helper()
-	s := setup(t)
+	s := c.setup(t)
 	must(t, s.Engine.Configure(t.Context(), s.Layout, settings))
-	c, err := s.Engine.Command(s.Layout)
+	command, err := s.Engine.Command(s.Layout)
 	must(t, err)
-	file, found := strings.CutPrefix(c.Args[0], "--defaults-file=")
+	file, found := strings.CutPrefix(command.Args[0], "--defaults-file=")
 	if !found {
-		t.Fatalf("arguments = %q: the first must be the defaults file", c.Args)
+		t.Fatalf("arguments = %q: the first must be the defaults file", command.Args)
 	}
 	data, err := os.ReadFile(file)
 	must(t, err)
@@ -257,19 +255,19 @@ func config(t *testing.T, settings engine.Settings) map[string]string {
 	return options
 }
 
-func TestSettingsFollowTheFlavor(t *testing.T) {
+func (c Case) settingsFollowTheFlavor(t *testing.T) {
 	for ram, want := range map[int][2]string{
 		0: {`"64M"`, `"50"`}, 512: {`"128M"`, `"100"`}, 1024: {`"408M"`, `"200"`}, 4096: {`"2048M"`, `"800"`}, 65536: {`"42592M"`, `"10000"`},
 	} {
-		got := config(t, engine.Settings{RAM: ram, ServerID: 9})
+		got := c.config(t, engine.Settings{RAM: ram, ServerID: 9})
 		if got["innodb_buffer_pool_size"] != want[0] || got["max_connections"] != want[1] || got["server_id"] != `"9"` {
 			t.Errorf("%d MiB: buffer pool %s, connections %s, server id %s, want %v", ram, got["innodb_buffer_pool_size"], got["max_connections"], got["server_id"], want)
 		}
 	}
 }
 
-func TestOverridesAreQuotedAndCannotReplaceFixedOptions(t *testing.T) {
-	got := config(t, engine.Settings{RAM: 512, Overrides: map[string]json.RawMessage{
+func (c Case) overridesAreQuotedAndCannotReplaceFixedOptions(t *testing.T) {
+	got := c.config(t, engine.Settings{RAM: 512, Overrides: map[string]json.RawMessage{
 		"max_connections": json.RawMessage("7"), "init_connect_x": json.RawMessage(`"a\"b\\ # c"`), "general_log": json.RawMessage("true"),
 	}})
 	for name, want := range map[string]string{"max_connections": `"7"`, "init_connect_x": `"a\"b\\ # c"`, "general_log": `"ON"`} {
@@ -277,8 +275,8 @@ func TestOverridesAreQuotedAndCannotReplaceFixedOptions(t *testing.T) {
 			t.Errorf("%s=%s, want %s", name, got[name], want)
 		}
 	}
-	s := setup(t)
-	for _, name := range mariadb.FixedOptions() {
+	s := c.setup(t)
+	for _, name := range c.New().FixedOptions() {
 		for _, spelling := range []string{name, name[:len(name)-1], "loose_" + name, "skip_" + name} {
 			err := s.Engine.Configure(t.Context(), s.Layout, engine.Settings{Overrides: map[string]json.RawMessage{spelling: json.RawMessage("1")}})
 			if trove.KindOf(err) != trove.KindBadRequest {

@@ -1,4 +1,4 @@
-package mariadb
+package mysqlfamily
 
 import (
 	"context"
@@ -21,14 +21,14 @@ var _ engine.DriftSource = (*Engine)(nil)
 // Drift implements engine.DriftSource. The server itself tells which values came by SQL; those that Apply set are known by how the server wrote them
 // then, because it rounds some.
 func (e *Engine) Drift(ctx context.Context, l engine.Layout) ([]engine.Difference, error) {
-	p := place{l}
+	p := e.Place(l)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	k, err := p.readKept()
 	if err != nil {
 		return nil, err
 	}
-	want, err := effective(k.Settings, k.Logs)
+	want, err := e.product.effective(k.Settings, k.Logs)
 	if err != nil {
 		return nil, err
 	}
@@ -37,16 +37,15 @@ func (e *Engine) Drift(ctx context.Context, l engine.Layout) ([]engine.Differenc
 		return nil, err
 	}
 	all := []engine.Difference{}
-	err = p.with(ctx, func(db *sql.Conn) error {
-		return texts(ctx, db, 3, func(v []string) {
+	err = p.With(ctx, func(db *sql.Conn) error {
+		return Texts(ctx, db, 3, func(v []string) {
 			name, kind, is := v[0], v[1], v[2]
 			wanted, ours := want[name]
 			if last, ok := given[name]; !ours || ok && last == is || sameValue(kind, wanted, is) {
 				return
 			}
 			all = append(all, engine.Difference{Name: name, Want: wanted, Is: is})
-		}, `SELECT LOWER(VARIABLE_NAME), VARIABLE_TYPE, COALESCE(GLOBAL_VALUE, '') FROM information_schema.SYSTEM_VARIABLES
-WHERE GLOBAL_VALUE_ORIGIN = 'SQL' ORDER BY 1`)
+		}, e.product.SQL.Drifted)
 	})
 	if err != nil {
 		return nil, err
@@ -59,10 +58,10 @@ func sameValue(kind, option, shown string) bool {
 	if strings.EqualFold(option, shown) {
 		return true
 	}
-	if kind == "BOOLEAN" {
+	if strings.EqualFold(kind, "boolean") {
 		return truth(option) == truth(shown)
 	}
-	if kind == "SET" {
+	if strings.EqualFold(kind, "set") {
 		return slices.Equal(members(option), members(shown))
 	}
 	want, ok1 := size(option)
@@ -85,9 +84,9 @@ func members(text string) []string {
 }
 
 // given is where it is noted how the server wrote what it was given while it ran. The tmpfs ends with the boot, and Command empties it.
-func (p place) given() string { return filepath.Join(p.runtime(), "given.json") }
+func (p Place) given() string { return filepath.Join(p.RuntimeDir(), "given.json") }
 
-func (p place) readGiven() (map[string]string, error) {
+func (p Place) readGiven() (map[string]string, error) {
 	data, err := os.ReadFile(p.given())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -103,11 +102,11 @@ func (p place) readGiven() (map[string]string, error) {
 }
 
 // noteGiven reads back what was set just now.
-func (p place) noteGiven(ctx context.Context, db *sql.Conn, changes []change) error {
+func (p Place) noteGiven(ctx context.Context, db *sql.Conn, changes []change) error {
 	if len(changes) == 0 {
 		return nil
 	}
-	known, err := readVariables(ctx, db, names(changes))
+	known, err := p.product.readVariables(ctx, db, names(changes))
 	if err != nil {
 		return err
 	}
@@ -120,7 +119,7 @@ func (p place) noteGiven(ctx context.Context, db *sql.Conn, changes []change) er
 		all = map[string]string{}
 	}
 	for name, v := range known {
-		all[name] = v.global
+		all[name] = v.Global
 	}
 	data, err := json.Marshal(all)
 	if err != nil {
@@ -130,7 +129,7 @@ func (p place) noteGiven(ctx context.Context, db *sql.Conn, changes []change) er
 }
 
 // forgetGiven is for a new start of the server: what it has then is in its files.
-func (p place) forgetGiven() error {
+func (p Place) forgetGiven() error {
 	if err := os.Remove(p.given()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("forget what the server was given: %w", err)
 	}
