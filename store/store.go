@@ -46,6 +46,7 @@ type Reader interface {
 	ConfigurationReader
 	IdempotentCallReader
 	AuditReader
+	KeptDataReader
 
 	// Instance returns a living instance with its guest's state joined.
 	Instance(ctx context.Context, id string) (trove.Instance, error)
@@ -112,6 +113,7 @@ type Tx interface {
 	ConfigurationWriter
 	IdempotentCalls
 	Audit
+	KeptDataWriter
 
 	InsertInstance(ctx context.Context, i trove.Instance) error
 	// UpdateInstance reads the instance, lets change alter it and writes every column but id, project and guest state. Updated is
