@@ -39,6 +39,12 @@ func FuzzRequest(f *testing.F) {
 		`{"v":1,"id":"10","command":"set-tls","args":{"mode":"mtls","cert":"x","key":null}}`,
 		`{"v":1,"id":"11","command":"rollback-tls","args":[]}`,
 		`{"v":1,"id":"8","command":"apply-configuration","args":{"revision":-1,"overrides":{"max_things":[{}],"":null}}}`,
+		`{"v":1,"id":"12","command":"check-upgrade","args":{"version":"../../10"}}`,
+		`{"v":1,"id":"op/keep","command":"keep-data"}`,
+		`{"v":1,"id":"op/upgrade","command":"upgrade","args":{"previous":true,"overrides":{"a":null}}}`,
+		`{"v":1,"id":"op/restore","command":"restore-data"}`,
+		`{"v":1,"id":"op/drop","command":"drop-kept","args":[]}`,
+		`{"v":1,"id":"op/finish","command":"finish-upgrade"}`,
 		`{"v":0}`, `{`, `null`, ``, `[]`, "\xff\xfe",
 	} {
 		f.Add([]byte(seed))

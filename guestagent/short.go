@@ -37,6 +37,8 @@ var shortCommands = map[guestapi.Command]shortFunc{
 	guestapi.CmdSetTLS:         setTLS,
 	guestapi.CmdRollbackTLS:    rollbackTLS,
 
+	guestapi.CmdCheckUpgrade: needsEngine(checkUpgrade),
+
 	guestapi.CmdApplyConfiguration: needsEngine(applyConfiguration),
 }
 

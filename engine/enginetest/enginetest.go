@@ -36,6 +36,8 @@ type Setup struct {
 	LogsWritten bool
 	// BadOverrides are names or values that Configure must refuse.
 	BadOverrides map[string]string
+	// Newer is a version that data is taken over by; nil: none is at hand.
+	Newer *Newer
 	// Names are names that a careless driver would let into a statement, for databases and for users. The suite has some of its own.
 	Names []string
 }
@@ -52,7 +54,7 @@ func Run(t *testing.T, newSetup func(t *testing.T) Setup) {
 	for name, part := range map[string]func(t *testing.T, s Setup){
 		"Info": info, "Initialise": initialise, "FirstStart": firstStart, "Databases": databases, "Users": users, "UpdateUser": updateUser,
 		"Grants": grants, "Root": root, "Names": names, "Stopped": stopped, "Restart": restart, "Configure": configure, "Apply": apply, "Logs": logs,
-		"TLS": changeTLS,
+		"TLS": changeTLS, "Upgrade": upgrade,
 	} {
 		t.Run(name, func(t *testing.T) { part(t, newSetup(t)) })
 	}
