@@ -1,6 +1,9 @@
 package trove
 
 import (
+	"encoding/json"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -43,4 +46,18 @@ func sign(less bool) int {
 		return -1
 	}
 	return 1
+}
+
+// UnfitOverride returns why overrides of one version, by parameter, cannot be had under the rules of another, nil if all can.
+func UnfitOverride(rules []Parameter, overrides map[string]json.RawMessage) error {
+	for _, name := range slices.Sorted(maps.Keys(overrides)) {
+		p, known := FindParameter(rules, name)
+		if !known {
+			return Errorf(KindUnprocessable, "The parameter %s does not exist there.", name)
+		}
+		if err := p.Check(overrides[name]); err != nil {
+			return err
+		}
+	}
+	return nil
 }

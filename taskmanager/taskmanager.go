@@ -1,4 +1,4 @@
-// Package taskmanager carries out the long operations: create, delete, restart, stop, start, resizes, access rules and what administrators do to
+// Package taskmanager carries out the long operations: create, delete, restart, stop, start, resizes, access rules, upgrades and what administrators do to
 // machines of instances, one file each. The
 // steps are in the definitions; internal/workflow runs them, and this package adds what each of them does to the cloud, the guest and the row.
 //
@@ -117,6 +117,7 @@ func (m *Manager) Definitions() []*workflow.Definition {
 	return []*workflow.Definition{
 		m.createInstance(), m.deleteInstance(), m.restartInstance(), m.stopInstance(), m.startInstance(), m.resizeFlavor(), m.resizeVolume(), m.updateAccess(), m.upgradeAgent(),
 		m.stopInstanceEngine(), m.rebootInstance(), m.rebuildInstance(), m.migrateInstance(),
+		m.upgradeInstance(), m.rollbackUpgrade(), m.confirmUpgrade(),
 	}
 }
 
