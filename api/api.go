@@ -54,6 +54,7 @@ type Guests interface {
 	Logs(ctx context.Context, instance string) ([]guestapi.LogState, error)
 	SetLog(ctx context.Context, instance, log string, on bool) error
 	PublishLog(ctx context.Context, instance string, args guestapi.PublishLogArgs) (guestapi.LogPublished, error)
+	CheckUpgrade(ctx context.Context, instance, version string) (guestapi.UpgradeCheck, error)
 	ApplyConfiguration(ctx context.Context, instance string, args guestapi.ApplyConfigurationArgs) (guestapi.ConfigurationApplied, error)
 }
 

@@ -148,10 +148,16 @@ func upgradeData(ctx context.Context, r *run) error {
 		return fmt.Errorf("write the settings: %w", err)
 	}
 	r.progressed("starting the database", 70)
-	if err := r.supervisor.Start(ctx); err != nil {
-		return err
+	err = r.supervisor.Start(ctx)
+	if err == nil {
+		err = r.finish(ctx, u)
 	}
-	return r.finish(ctx, u)
+	if err != nil && ctx.Err() == nil { // a machine of the old version must not start on this data
+		if stopErr := r.supervisor.Stop(ctx); stopErr != nil {
+			r.log.ErrorContext(ctx, "engine was not stopped after a failed upgrade", "op", r.req.ID, "err", stopErr)
+		}
+	}
+	return err
 }
 
 // scaled is progress of a part of the command.

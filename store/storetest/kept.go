@@ -36,8 +36,10 @@ func testKeptData(t *testing.T, s store.Store) {
 		limit  int
 		want   []trove.KeptData
 	}{
-		{Start.Add(2 * time.Hour), 0, []trove.KeptData{old, other}}, {Start.Add(2 * time.Hour), 1, []trove.KeptData{old}},
-		{Start.Add(time.Minute), 0, []trove.KeptData{old}}, {Start, 0, nil},
+		{Start.Add(2 * time.Hour), 0, []trove.KeptData{old, other}},
+		{Start.Add(2 * time.Hour), 1, []trove.KeptData{old}},
+		{Start.Add(time.Minute), 0, []trove.KeptData{old}},
+		{Start, 0, nil},
 	} {
 		all, err := s.AllKeptData(t.Context(), c.before, c.limit)
 		if err != nil {
