@@ -19,6 +19,7 @@ type DatastoreVersion struct {
 	ImageID       string
 	ImageTags     []string
 	Active        bool
+	RequireTLS    bool // databases of it let nobody in without TLS
 	Packages      []string
 	Capabilities  Capabilities
 	FlavorIDs     []string // allowed flavors; empty: all

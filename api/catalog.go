@@ -52,7 +52,7 @@ func (s *server) showFlavor(ctx context.Context, c *call) (any, error) {
 }
 
 func viewVersion(c *call, v *trove.DatastoreVersion, alone bool) wire.DatastoreVersion {
-	out := wire.DatastoreVersion{ID: v.ID, Name: v.Name, Version: v.Version, Links: c.links("datastores/versions", v.ID)}
+	out := wire.DatastoreVersion{ID: v.ID, Name: v.Name, Version: v.Version, Links: c.links("datastores/versions", v.ID), RequireTLS: v.RequireTLS}
 	if alone {
 		out.Datastore = v.DatastoreID
 	}

@@ -31,7 +31,7 @@ func viewManagedVersion(v *trove.DatastoreVersion, d trove.Datastore) wire.Manag
 	return wire.ManagedVersion{
 		ID: v.ID, Name: v.Name, Version: v.Version, DatastoreID: v.DatastoreID, DatastoreName: v.DatastoreName, DatastoreManager: v.Manager,
 		Image: wire.Nullable(v.ImageID), ImageTags: textsOrOne(v.ImageTags), Packages: textsOrOne(v.Packages), Active: v.Active,
-		Default: d.DefaultVersionID == v.ID,
+		Default: d.DefaultVersionID == v.ID, RequireTLS: v.RequireTLS,
 	}
 }
 
@@ -82,6 +82,9 @@ func (s *server) fillVersion(v *trove.DatastoreVersion, want object) error {
 	}
 	if active := want.boolPtr("active"); active != nil {
 		v.Active = *active
+	}
+	if required := want.boolPtr("require_tls"); required != nil {
+		v.RequireTLS = *required
 	}
 	if want.has("datastore_manager") {
 		e, known := s.cfg.Engines[v.Manager]

@@ -6,10 +6,12 @@ import (
 	"encoding/pem"
 	"fmt"
 	"net/http"
+	"time"
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/api/wire"
 	"github.com/trove-dbaas/trove/guestapi"
+	"github.com/trove-dbaas/trove/internal/engineca"
 	"github.com/trove-dbaas/trove/store"
 )
 
@@ -18,12 +20,12 @@ func sslOperations() []Operation {
 	return []Operation{
 		{
 			ID: "showSSL", Method: http.MethodGet, Path: path, Rule: "instance:show", Summary: "Show how TLS towards clients is, and the server's certificate.",
-			Query:   []Query{{"include_certificate", "boolean", "the certificate itself too, as PEM"}},
+			Query:   []Query{{"include_certificate", "boolean", "the certificate itself too, as PEM, and the authorities that a client verifies it with if it is one of the service's"}},
 			Success: http.StatusOK, Response: wire.SSLBody{}, handle: (*server).showSSL,
 		},
 		{
 			ID: "changeSSL", Method: http.MethodPost, Path: path, Rule: "instance:update", Schema: "ssl-action.json",
-			Summary: "Enable TLS (basic, enforced or mtls) with a given certificate or a new one that signs itself, disable it, or take back the last change. " +
+			Summary: "Enable TLS (basic, enforced or mtls) with a given certificate or the one that the service makes, disable it, or take back the last change. " +
 				"What needs a restart sets RESTART_REQUIRED.",
 			Success: http.StatusOK, Response: wire.SSLChangedBody{}, handle: (*server).changeSSL,
 		},
@@ -49,6 +51,9 @@ func (s *server) showSSL(ctx context.Context, c *call) (any, error) {
 		}
 		if with == "1" || with == "true" || with == "True" {
 			out.Certificate.Payload = now.Cert
+			if out.Certificate.Authorities, err = s.authoritiesOf(ctx, now.Cert); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return &wire.SSLBody{SSL: out}, nil
@@ -76,6 +81,27 @@ func viewCertificate(text string) (*wire.SSLCertificate, error) {
 		out.SAN = append(out.SAN, ip.String())
 	}
 	return &out, nil
+}
+
+// authoritiesOf returns what a client verifies the certificate with, if one of the service's own authorities made it; otherwise "". That it has ended is no
+// reason to hide who made it.
+func (s *server) authoritiesOf(ctx context.Context, chain string) (string, error) {
+	bundle, err := engineca.Bundle(ctx, s.cfg.Store, s.cfg.Clock.Now())
+	if err != nil || bundle == "" {
+		return "", err
+	}
+	block, rest := pem.Decode([]byte(chain))
+	leaf, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return "", fmt.Errorf("read the guest's certificate: %w", err)
+	}
+	roots, between := x509.NewCertPool(), x509.NewCertPool()
+	roots.AppendCertsFromPEM([]byte(bundle))
+	between.AppendCertsFromPEM(rest)
+	if _, err := leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: between, CurrentTime: leaf.NotBefore.Add(time.Hour)}); err != nil {
+		return "", nil //nolint:nilerr // a user gave it, or the server made it itself
+	}
+	return bundle, nil
 }
 
 // sslChange is what a body asks for, checked.
@@ -119,6 +145,9 @@ func (s *server) changeSSL(ctx context.Context, c *call) (any, error) {
 	if err := c.instance.CheckActionable(c.instance.BackingUp); err != nil {
 		return nil, err
 	}
+	if err := s.checkRequiredTLS(ctx, c, change, rollback); err != nil {
+		return nil, err
+	}
 	var done guestapi.TLSChanged
 	if rollback {
 		done, err = s.cfg.Guests.RollbackTLS(ctx, c.instance.ID)
@@ -144,6 +173,23 @@ func (s *server) changeSSL(ctx context.Context, c *call) (any, error) {
 		out.Status, out.Mode = shown.Status, shown.Mode
 	}
 	return &wire.SSLChangedBody{SSL: out}, nil
+}
+
+// checkRequiredTLS refuses what would let clients in without TLS where the datastore version requires it. What a rollback brings back is not known here.
+func (s *server) checkRequiredTLS(ctx context.Context, c *call, change guestapi.SetTLSArgs, rollback bool) error {
+	v, err := s.cfg.Store.DatastoreVersion(ctx, c.instance.DatastoreVersionID)
+	if err != nil && !trove.IsNotFound(err) {
+		return fmt.Errorf("read the datastore version: %w", err)
+	}
+	switch {
+	case !v.RequireTLS:
+		return nil
+	case rollback:
+		return bad("Datastore version %s requires TLS, which a rollback could take away. Enable it with what you want instead.", v.Name)
+	case change.Off || change.Mode != "enforced" && change.Mode != "mtls":
+		return bad("Datastore version %s requires TLS: the modes are enforced and mtls.", v.Name)
+	}
+	return nil
 }
 
 // requireRestart shows RESTART_REQUIRED until a restart, unless something else has begun meanwhile, which shows its own.

@@ -76,7 +76,8 @@ type Agent struct {
 	slots   chan struct{} // short commands that run
 	waiting chan struct{} // short commands that run or wait
 
-	configuring sync.Mutex // held by the command that changes parameters
+	configuring  sync.Mutex // held by the command that changes parameters
+	certificates sync.Mutex // held by the commands about the database's certificate
 
 	mu    sync.Mutex
 	queue []guestapi.Request

@@ -38,6 +38,8 @@ func FuzzRequest(f *testing.F) {
 		`{"v":1,"id":"9","command":"show-tls"}`,
 		`{"v":1,"id":"10","command":"set-tls","args":{"mode":"mtls","cert":"x","key":null}}`,
 		`{"v":1,"id":"11","command":"rollback-tls","args":[]}`,
+		`{"v":1,"id":"11","command":"request-certificate"}`,
+		`{"v":1,"id":"11","command":"use-certificate","args":{"certificate":"-----BEGIN CERTIFICATE-----"}}`,
 		`{"v":1,"id":"8","command":"apply-configuration","args":{"revision":-1,"overrides":{"max_things":[{}],"":null}}}`,
 		`{"v":1,"id":"12","command":"check-upgrade","args":{"version":"../../10"}}`,
 		`{"v":1,"id":"op/keep","command":"keep-data"}`,

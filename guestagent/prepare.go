@@ -43,7 +43,7 @@ func prepare(ctx context.Context, r *run) error {
 		return err
 	}
 	r.progressed("the database answers", 100)
-	return nil
+	return r.dropNextKey()
 }
 
 // writePreparation makes the data directory, if it is not there, and the settings that the first start needs.
@@ -64,8 +64,21 @@ func (r *run) writePreparation(ctx context.Context, args guestapi.PrepareArgs) e
 		}
 	}
 	r.progressed("writing the settings", 40)
-	if err := e.Prepare(ctx, l, r.preparation(args)); err != nil {
+	p := r.preparation(args)
+	if args.Certificate != "" {
+		key, err := r.nextKey([]byte(args.Certificate))
+		if err != nil {
+			return err
+		}
+		p.TLSCert, p.TLSKey = []byte(args.Certificate), key
+	}
+	if err := e.Prepare(ctx, l, p); err != nil {
 		return fmt.Errorf("write the settings: %w", err)
+	}
+	if args.RequireTLS {
+		if err := r.enforceTLS(ctx); err != nil {
+			return err
+		}
 	}
 	return r.supervisor.setIntent(func(i *intent) { i.PreparedBy = r.req.ID })
 }

@@ -39,6 +39,9 @@ var shortCommands = map[guestapi.Command]shortFunc{
 
 	guestapi.CmdCheckUpgrade: needsEngine(checkUpgrade),
 
+	guestapi.CmdRequestCertificate: requestCertificate,
+	guestapi.CmdUseCertificate:     useCertificate,
+
 	guestapi.CmdApplyConfiguration: needsEngine(applyConfiguration),
 }
 

@@ -55,3 +55,15 @@ func rollbackTLS(ctx context.Context, a *Agent, _ guestapi.Request) (any, error)
 	restart, err := s.RollbackTLS(ctx, a.cfg.Layout)
 	return guestapi.TLSChanged{Restart: restart}, err
 }
+
+// enforceTLS lets nobody in without TLS, before the first start.
+func (a *Agent) enforceTLS(ctx context.Context) error {
+	s, err := a.tlsSource()
+	if err != nil {
+		return err
+	}
+	if _, err := s.SetTLS(ctx, a.cfg.Layout, engine.TLSChange{Mode: engine.TLSEnforced}); err != nil {
+		return fmt.Errorf("let in clients with TLS alone: %w", err)
+	}
+	return nil
+}

@@ -171,6 +171,8 @@ type PrepareArgs struct {
 	Users        []UserArgs                 `json:"users,omitempty"`
 	RootPassword string                     `json:"root_password,omitempty"`
 	Overrides    map[string]json.RawMessage `json:"overrides,omitempty"`
+	Certificate  string                     `json:"certificate,omitempty"` // PEM, for the key that the guest asked for; "": the engine makes its own
+	RequireTLS   bool                       `json:"require_tls,omitempty"` // nobody is let in without TLS, from the first start on
 }
 
 // UserArgs is a user with its password.

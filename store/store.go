@@ -44,6 +44,7 @@ type Reader interface {
 	Modules
 	Clusters
 	ConfigurationReader
+	CertificateReader
 	IdempotentCallReader
 	AuditReader
 	KeptDataReader
@@ -111,6 +112,7 @@ type Tx interface {
 	ModulesTx
 	ClustersTx
 	ConfigurationWriter
+	CertificateWriter
 	IdempotentCalls
 	Audit
 	KeptDataWriter

@@ -13,16 +13,17 @@ import (
 
 // The keys of the notes that steps keep for each other.
 const (
-	noteFailed    = "failed_step" // the step that failed first
-	noteToken     = "token"       // sealed
-	noteAddresses = "addresses"   // []trove.Address
-	noteHostname  = "hostname"    // string
-	noteMachine   = "machine"     // the cloud's id
-	noteVolume    = "volume"      // the cloud's id
-	noteSize      = "size"        // GiB, what the volume really has
-	noteBoot      = "boot"        // the machine's boot before it was rebooted
-	noteHost      = "host"        // of the machine before it was migrated
-	noteSince     = "since_"      // and the step's name: when it began to wait
+	noteFailed      = "failed_step" // the step that failed first
+	noteToken       = "token"       // sealed
+	noteAddresses   = "addresses"   // []trove.Address
+	noteCertificate = "certificate" // certificateNote
+	noteHostname    = "hostname"    // string
+	noteMachine     = "machine"     // the cloud's id
+	noteVolume      = "volume"      // the cloud's id
+	noteSize        = "size"        // GiB, what the volume really has
+	noteBoot        = "boot"        // the machine's boot before it was rebooted
+	noteHost        = "host"        // of the machine before it was migrated
+	noteSince       = "since_"      // and the step's name: when it began to wait
 )
 
 // blame wraps the undo of a step so that the step that failed is known when the operation closes: undo begins with the failed step's own.

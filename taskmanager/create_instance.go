@@ -218,7 +218,14 @@ func (m *Manager) prepareArgs(ctx context.Context, op *workflow.Op) (guestapi.Pr
 	if err != nil {
 		return guestapi.PrepareArgs{}, err //nolint:wrapcheck // says which group
 	}
-	args := guestapi.PrepareArgs{ServerID: i.ServerID, RAM: in.Flavor.RAM, VCPUs: in.Flavor.VCPUs, Databases: in.Databases, Overrides: overrides}
+	version, err := m.store.DatastoreVersion(ctx, i.DatastoreVersionID)
+	if err != nil {
+		return guestapi.PrepareArgs{}, fmt.Errorf("read the datastore version of instance %s: %w", i.ID, err)
+	}
+	args := guestapi.PrepareArgs{RequireTLS: version.RequireTLS, ServerID: i.ServerID, RAM: in.Flavor.RAM, VCPUs: in.Flavor.VCPUs, Databases: in.Databases, Overrides: overrides}
+	if args.Certificate, err = m.firstCertificate(ctx, op); err != nil {
+		return guestapi.PrepareArgs{}, err
+	}
 	if in.Sealed == "" {
 		return args, nil
 	}
@@ -236,6 +243,46 @@ func (m *Manager) prepareArgs(ctx context.Context, op *workflow.Op) (guestapi.Pr
 		args.Users = append(args.Users, guestapi.UserArgs(u))
 	}
 	return args, nil
+}
+
+// firstCertificate makes the certificate that the database shows from its first start on. Without one it makes its own, and the reconciler gives it one
+// later: that is no reason for a create to fail.
+func (m *Manager) firstCertificate(ctx context.Context, op *workflow.Op) (string, error) {
+	if m.certifier == nil {
+		return "", nil
+	}
+	var addresses []trove.Address
+	if err := note(op, noteAddresses, &addresses); err != nil {
+		return "", err
+	}
+	call, cancel := context.WithTimeout(ctx, ackTimeout)
+	defer cancel()
+	signed, err := reconcilers.Certify(call, m.guests, m.certifier, op.Target(), "", addresses)
+	if err != nil {
+		m.log.InfoContext(ctx, "the database begins without a certificate of the authority", "instance", op.Target(), "op", op.ID(), "err", err)
+		return "", nil
+	}
+	return string(signed.Chain), op.SetNote(noteCertificate, certificateNote{Authority: signed.AuthorityID, Ends: signed.Ends})
+}
+
+// certificateNote is what the row of the certificate will say.
+type certificateNote struct {
+	Authority string    `json:"authority"`
+	Ends      time.Time `json:"ends"`
+}
+
+// certified notes the first certificate. One that lacks the host name, which comes after it, is replaced by the reconciler.
+func (m *Manager) certified(ctx context.Context, tx store.Tx, op *workflow.Op) error {
+	var host string
+	var c certificateNote
+	if err := note(op, noteHostname, &host); err != nil {
+		return err
+	}
+	found, err := op.Note(noteCertificate, &c)
+	if err != nil || !found || host != "" {
+		return err //nolint:wrapcheck // says which note
+	}
+	return tx.PutCertificate(ctx, store.Certificate{InstanceID: op.Target(), AuthorityID: c.Authority, Ends: c.Ends}) //nolint:wrapcheck // says whose
 }
 
 // createNames gives the instance a host name, where the cloud has a name service.
@@ -312,6 +359,9 @@ func (m *Manager) createClosed(ctx context.Context, tx store.Tx, op *workflow.Op
 	}
 	if state != trove.OperationDone {
 		return nil
+	}
+	if err := m.certified(ctx, tx, op); err != nil {
+		return err
 	}
 	return m.serving(ctx, tx, op)
 }

@@ -131,6 +131,10 @@ func (g *mortalGuests) Ping(ctx context.Context, instance string) (guestapi.Hell
 	return outside(ctx, g.m, "Ping", func() (guestapi.Hello, error) { return g.Client.Ping(ctx, instance) })
 }
 
+func (g *mortalGuests) RequestCertificate(ctx context.Context, instance string) (guestapi.CertificateRequest, error) {
+	return outside(ctx, g.m, "RequestCertificate", func() (guestapi.CertificateRequest, error) { return g.Client.RequestCertificate(ctx, instance) })
+}
+
 // mortalAgents has one release.
 type mortalAgents struct{ m *manager }
 

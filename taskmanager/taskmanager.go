@@ -38,7 +38,8 @@ type Config struct {
 	Issuer    bus.Issuer // renews the guests' credentials
 	Enrolment bus.Enrolment
 	Sealer    secrets.Sealer
-	Objects   backupstore.Store // where published logs are; nil: nowhere
+	Certifier reconcilers.Certifier // signs the certificates of databases; nil: they do it themselves
+	Objects   backupstore.Store     // where published logs are; nil: nowhere
 	// Agents are the releases of the guest agent; nil: there are none, and agents are not upgraded.
 	Agents  Agents
 	Clock   clock.Clock
@@ -69,6 +70,7 @@ type Manager struct {
 	guests    Guests
 	enrolment bus.Enrolment
 	sealer    secrets.Sealer
+	certifier reconcilers.Certifier
 	agents    Agents
 	objects   backupstore.Store
 	clock     clock.Clock
@@ -89,7 +91,7 @@ func New(c Config) (*Manager, error) {
 		return nil, errors.New("taskmanager: clock and log are needed")
 	}
 	m := &Manager{
-		store: c.Store, cloud: c.Cloud, guests: c.Guests, enrolment: c.Enrolment, sealer: c.Sealer, agents: c.Agents, objects: c.Objects, clock: c.Clock, log: c.Log,
+		store: c.Store, cloud: c.Cloud, guests: c.Guests, enrolment: c.Enrolment, sealer: c.Sealer, certifier: c.Certifier, agents: c.Agents, objects: c.Objects, clock: c.Clock, log: c.Log,
 		usageTimeout: cmp.Or(c.UsageTimeout, 30*time.Minute),
 		deletes:      reconcilers.NewQueue(),
 	}
@@ -102,7 +104,7 @@ func New(c Config) (*Manager, error) {
 		return nil, fmt.Errorf("make the workflow engine: %w", err)
 	}
 	m.reconciler, err = reconcilers.New(reconcilers.Config{
-		Store: c.Store, Cloud: c.Cloud, Guests: c.Guests, Issuer: c.Issuer, Enrolment: c.Enrolment, Clock: c.Clock, Log: c.Log,
+		Store: c.Store, Cloud: c.Cloud, Guests: c.Guests, Issuer: c.Issuer, Enrolment: c.Enrolment, Certifier: c.Certifier, Clock: c.Clock, Log: c.Log,
 		Metrics: c.Metrics, Deletes: m.deletes, Wake: m.engine.Wake, Interval: c.Reconcile, Grace: c.Grace, Hold: c.Hold,
 		CredentialLife: c.CredentialLife,
 	})

@@ -57,7 +57,7 @@ func (m *Manager) setAccessBack(ctx context.Context, op *workflow.Op) (workflow.
 }
 
 // accessUpdated writes the rules that are in force, and the addresses, which may change with them.
-func accessUpdated(_ context.Context, _ store.Tx, op *workflow.Op, i *trove.Instance, ok bool) error {
+func accessUpdated(ctx context.Context, tx store.Tx, op *workflow.Op, i *trove.Instance, ok bool) error {
 	var in trove.UpdateAccessInput
 	if err := op.Input(&in); err != nil {
 		return err //nolint:wrapcheck // says which operation
@@ -66,5 +66,8 @@ func accessUpdated(_ context.Context, _ store.Tx, op *workflow.Op, i *trove.Inst
 	if ok {
 		i.Access = in.New
 	}
-	return note(op, noteAddresses, &i.Addresses)
+	if err := note(op, noteAddresses, &i.Addresses); err != nil {
+		return err
+	}
+	return tx.ForgetCertificate(ctx, i.ID) //nolint:wrapcheck // says whose; the certificate names the addresses
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/trove-dbaas/trove/conductor"
 	"github.com/trove-dbaas/trove/guestapi"
 	"github.com/trove-dbaas/trove/internal/clock"
+	"github.com/trove-dbaas/trove/internal/engineca"
 	"github.com/trove-dbaas/trove/store"
 	"github.com/trove-dbaas/trove/store/sqlstore"
 	"github.com/trove-dbaas/trove/taskmanager"
@@ -197,6 +198,7 @@ func (w *world) start() *manager {
 	m.Manager, err = taskmanager.New(taskmanager.Config{
 		Store: &mortalStore{w.store, m}, Cloud: &mortalCloud{w.cloud.Reopen(), m},
 		Guests:    &mortalGuests{guestapi.NewClient(w.broker.Conn("taskmanager")), m},
+		Certifier: engineca.New(engineca.Config{Store: &mortalStore{w.store, m}, Sealer: sealer{}, Clock: clock.System{}, Log: log}),
 		Enrolment: enrolment{}, Sealer: sealer{}, Agents: &mortalAgents{m}, Clock: clock.System{}, Log: log,
 	})
 	if err != nil {

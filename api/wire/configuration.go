@@ -120,6 +120,7 @@ type ManagedVersion struct {
 	Packages         []string `json:"packages"`
 	Active           bool     `json:"active"`
 	Default          bool     `json:"default"`
+	RequireTLS       bool     `json:"require_tls,omitempty"` // ours: databases of it let nobody in without TLS
 }
 
 // ManagedVersionBody wraps one datastore version.
@@ -148,6 +149,7 @@ type VersionCreate struct {
 	Packages         []string `json:"packages,omitempty"`
 	Default          bool     `json:"default,omitempty"`
 	Version          string   `json:"version,omitempty"`
+	RequireTLS       bool     `json:"require_tls,omitempty"`
 }
 
 // VersionUpdate is the body of PATCH /mgmt/datastore-versions/{id}; what is nil stays.
@@ -159,4 +161,5 @@ type VersionUpdate struct {
 	Packages         *[]string `json:"packages,omitempty"`
 	Active           *bool     `json:"active,omitempty"`
 	Default          *bool     `json:"default,omitempty"`
+	RequireTLS       *bool     `json:"require_tls,omitempty"`
 }

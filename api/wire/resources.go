@@ -63,7 +63,8 @@ type DatastoreVersion struct {
 	Name         string    `json:"name"`
 	Version      string    `json:"version"`
 	Links        []Link    `json:"links"`
-	Datastore    string    `json:"datastore,omitempty"` // the datastore's id; absent inside a datastore
+	Datastore    string    `json:"datastore,omitempty"`   // the datastore's id; absent inside a datastore
+	RequireTLS   bool      `json:"require_tls,omitempty"` // ours: databases of it let nobody in without TLS
 	Active       *bool     `json:"active,omitempty"`
 	Packages     *string   `json:"packages,omitempty"`
 	Image        *string   `json:"image,omitempty"`

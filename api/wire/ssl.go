@@ -12,12 +12,15 @@ type SSL struct {
 	Certificate *SSLCertificate `json:"certificate,omitempty"`
 }
 
-// SSLCertificate is the server's certificate. SAN is null where it names nothing but CN; Payload is its PEM, when it was asked for.
+// SSLCertificate is the server's certificate. SAN is null where it names nothing but CN; Payload is its PEM, when it was asked for; Authorities,
+// which Trove does not have, is then what a client verifies it with, if the service's own authority made it: PEM.
 type SSLCertificate struct {
 	CN       string   `json:"cn"`
 	ExpireAt Time     `json:"expire_at"`
 	SAN      []string `json:"san"`
 	Payload  string   `json:"payload,omitempty"`
+
+	Authorities string `json:"authorities,omitempty"`
 }
 
 // SSLActionBody is the body of POST /instances/{id}/ssl.

@@ -303,13 +303,14 @@ func (a *app) versionCreate() *cobra.Command {
 	f.StringVar(&byDefault, "default", "false", "it is the datastore's default: true or false")
 	f.StringSliceVar(&spec.ImageTags, "image-tags", nil, "tags of the image (may be repeated)")
 	f.StringVar(&spec.Version, "version-number", "", "number of the version (NAME)")
+	f.BoolVar(&spec.RequireTLS, "require-tls", false, "databases of it let nobody in without TLS")
 	return cmd
 }
 
 func (a *app) versionSet() *cobra.Command {
 	var manager, image, name string
 	var tags []string
-	var enable, disable, byDefault, notDefault bool
+	var enable, disable, byDefault, notDefault, requireTLS, optionalTLS bool
 	cmd := &cobra.Command{Use: "set VERSION_ID", Short: "Change a datastore version (administrators)", Args: cobra.ExactArgs(1)}
 	cmd.RunE = a.run(func(ctx context.Context, c *client.Client, args []string) error {
 		var change wire.VersionUpdate
@@ -322,6 +323,8 @@ func (a *app) versionSet() *cobra.Command {
 			"disable":           func() { change.Active = new(!disable) },
 			"default":           func() { change.Default = &byDefault },
 			"non-default":       func() { change.Default = new(!notDefault) },
+			"require-tls":       func() { change.RequireTLS = &requireTLS },
+			"optional-tls":      func() { change.RequireTLS = new(!optionalTLS) },
 		} {
 			if cmd.Flags().Changed(flag) {
 				set()
@@ -341,7 +344,10 @@ func (a *app) versionSet() *cobra.Command {
 	f.BoolVar(&disable, "disable", false, "no new instances are made of it")
 	f.BoolVar(&byDefault, "default", false, "it is the datastore's default")
 	f.BoolVar(&notDefault, "non-default", false, "it is not the datastore's default")
+	f.BoolVar(&requireTLS, "require-tls", false, "new databases of it let nobody in without TLS, and no user can change that")
+	f.BoolVar(&optionalTLS, "optional-tls", false, "users decide whether clients must use TLS")
 	cmd.MarkFlagsMutuallyExclusive("enable", "disable")
+	cmd.MarkFlagsMutuallyExclusive("require-tls", "optional-tls")
 	cmd.MarkFlagsMutuallyExclusive("default", "non-default")
 	return cmd
 }

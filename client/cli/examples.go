@@ -31,6 +31,7 @@ var examples = map[string]string{
 	"mgmt hwinfo":                  "  trove mgmt hwinfo shop",
 	"mgmt diagnostics":             "  trove mgmt diagnostics shop",
 	"ssl show":                     "  trove ssl show shop\n  trove ssl show shop --include-certificate -f value -c certificate",
+	"ssl ca":                       "  trove ssl ca shop > shop-ca.pem",
 	"ssl enable":                   "  trove ssl enable shop --mode enforced\n  trove ssl enable shop --certificate db.crt --private-key db.key",
 	"ssl disable":                  "  trove ssl disable shop && trove instance restart shop --wait",
 	"ssl rollback":                 "  trove ssl rollback shop",

@@ -67,6 +67,7 @@ var stories = map[string][]string{
 	"mgmt_hwinfo":            {"mgmt hwinfo shop -f *"},
 	"mgmt_diagnostics":       {"mgmt diagnostics shop -f *"},
 	"ssl_show":               {"ssl show shop -f *", "ssl show shop --include-certificate -c certificate -f value"},
+	"ssl_ca":                 {"ssl ca shop"},
 	"ssl_enable":             {"ssl enable shop --mode enforced", "ssl enable shop --certificate testdata/pem.txt --private-key testdata/pem.txt --ca-certificates testdata/pem.txt --mode mtls"},
 	"ssl_disable":            {"ssl disable shop"},
 	"ssl_rollback":           {"ssl rollback shop"},
@@ -162,8 +163,8 @@ var stories = map[string][]string{
 	"configuration_parameter_list": {"configuration parameter list 10.11 --datastore mariadb -f *", "configuration parameter list v-1"},
 	"configuration_parameter_show": {"configuration parameter show 10.11 max_connections --datastore mariadb -f *"},
 	"configuration_parameter_set":  {`configuration parameter set busy {"wait_timeout":60}`},
-	"datastore_version_create":     {"datastore version create 10.11-new maria mariadb image-1 --active false --default true --image-tags a,b --version-number 10.11.9"},
-	"datastore_version_set":        {"datastore version set v-1 --datastore-manager mariadb --image image-2 --image-tags x --version-name new --enable --default", "datastore version set v-1 --disable --non-default"},
+	"datastore_version_create":     {"datastore version create 10.11-new maria mariadb image-1 --active false --default true --image-tags a,b --version-number 10.11.9 --require-tls"},
+	"datastore_version_set":        {"datastore version set v-1 --datastore-manager mariadb --image image-2 --image-tags x --version-name new --enable --default", "datastore version set v-1 --disable --non-default", "datastore version set v-1 --require-tls", "datastore version set v-1 --optional-tls"},
 	"datastore_delete":             {"datastore delete mysql"},
 	"datastore_version_delete":     {"datastore version delete v-1"},
 }

@@ -33,7 +33,7 @@ func (f *fakeAPI) managed(get func(path string, body any)) {
 	f.mux.HandleFunc("GET /v1.0/p"+ssl, func(w http.ResponseWriter, r *http.Request) {
 		s := wire.SSL{Status: "on", Mode: "enforced", Certificate: &wire.SSLCertificate{CN: "db.example", ExpireAt: created, SAN: []string{"db.example", "10.0.0.9"}}}
 		if r.URL.Query().Get("include_certificate") == "true" {
-			s.Certificate.Payload = "-----BEGIN CERTIFICATE-----"
+			s.Certificate.Payload, s.Certificate.Authorities = "-----BEGIN CERTIFICATE-----", "-----BEGIN CERTIFICATE-----\nauthority\n"
 		}
 		_ = json.NewEncoder(w).Encode(wire.SSLBody{SSL: s})
 	})

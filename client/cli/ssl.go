@@ -7,12 +7,13 @@ import (
 
 	"github.com/spf13/cobra"
 
+	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/api/wire"
 	"github.com/trove-dbaas/trove/client"
 )
 
 func (a *app) sslCmd() *cobra.Command {
-	return group("ssl", "TLS between an instance and its clients", a.sslShow(), a.sslEnable(),
+	return group("ssl", "TLS between an instance and its clients", a.sslShow(), a.sslCA(), a.sslEnable(),
 		a.sslChange(&cobra.Command{Use: "disable INSTANCE", Short: "Switch TLS off, with the next restart"}, wire.SSLAction{Disable: true}),
 		a.sslChange(&cobra.Command{Use: "rollback INSTANCE", Short: "Take back the last change of TLS"}, wire.SSLAction{Rollback: true}))
 }
@@ -38,13 +39,33 @@ func (a *app) sslShow() *cobra.Command {
 	return cmd
 }
 
+func (a *app) sslCA() *cobra.Command {
+	return a.onInstance(&cobra.Command{
+		Use: "ca INSTANCE", Short: "Print the certificates of the authorities that a client verifies the database with, as PEM", Args: cobra.ExactArgs(1),
+		Long: `Print the certificates of the authorities that a client verifies the database with, as PEM. They are the same for all databases of the deployment; fetch them
+again at least once a year. A database shows its instance id, its addresses and its host name.`,
+	}, func(ctx context.Context, c *client.Client, instance string, _ []string) error {
+		s, err := c.SSL(ctx, instance, true)
+		switch {
+		case err != nil:
+			return err
+		case s.Certificate == nil:
+			return trove.Errorf(trove.KindBadRequest, "TLS is off: switch it on with: trove ssl enable %s", instance)
+		case s.Certificate.Authorities == "":
+			return trove.Errorf(trove.KindNotFound, "The database of %s shows a certificate that the service did not make: it was given one, or waits for its first.", instance)
+		}
+		_, err = fmt.Fprint(a.env.Stdout, s.Certificate.Authorities)
+		return err
+	})
+}
+
 func (a *app) sslEnable() *cobra.Command {
 	change := wire.SSLAction{Enable: true}
 	files := map[string]*string{"certificate": &change.Certificate, "private-key": &change.PrivateKey, "ca-certificates": &change.CACertificates}
 	paths := map[string]*string{}
 	cmd := &cobra.Command{
 		Use: "enable INSTANCE", Short: "Switch TLS on, change its mode or renew its certificate",
-		Long: `Switch TLS on, change its mode or renew its certificate. Without a certificate of yours the server gets a new one that signs itself. Clients may use TLS
+		Long: `Switch TLS on, change its mode or renew its certificate. Without a certificate of yours the server shows the one that the service makes. Clients may use TLS
 (basic), must use it (enforced), or must show a certificate of the given authorities (mtls).`,
 	}
 	a.onChange(cmd, func() (wire.SSLAction, error) {

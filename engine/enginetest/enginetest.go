@@ -23,6 +23,8 @@ type Setup struct {
 	// Login connects over TCP as a client would, to the layout's address and the engine's port, and runs a statement in the database, or without
 	// one where it is "". nil: the engine has no network, and what needs a login is left out.
 	Login func(ctx context.Context, l engine.Layout, user string, password trove.Secret, database string) error
+	// Shown connects as a client does and returns the certificate that the server shows, DER; nil: it has no network.
+	Shown func(ctx context.Context, l engine.Layout) ([]byte, error)
 	// Override is a parameter that Configure accepts, with a value that is not the default, and Value reads what the running server has. Both or neither.
 	Override string
 	Value    string
@@ -54,7 +56,7 @@ func Run(t *testing.T, newSetup func(t *testing.T) Setup) {
 	for name, part := range map[string]func(t *testing.T, s Setup){
 		"Info": info, "Initialise": initialise, "FirstStart": firstStart, "Databases": databases, "Users": users, "UpdateUser": updateUser,
 		"Grants": grants, "Root": root, "Names": names, "Stopped": stopped, "Restart": restart, "Configure": configure, "Apply": apply, "Logs": logs,
-		"TLS": changeTLS, "Upgrade": upgrade,
+		"TLS": changeTLS, "Certified": certified, "Upgrade": upgrade,
 	} {
 		t.Run(name, func(t *testing.T) { part(t, newSetup(t)) })
 	}

@@ -128,3 +128,13 @@ func Certificate(t testing.TB, name string) (cert, key []byte) {
 	must(t, err)
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: encoded})
 }
+
+// leaf returns the first certificate of a PEM text, as clients see it.
+func leaf(t testing.TB, text []byte) []byte {
+	t.Helper()
+	block, _ := pem.Decode(text)
+	if block == nil {
+		t.Fatal("there is no certificate")
+	}
+	return block.Bytes
+}

@@ -20,7 +20,7 @@ func (e *Engine) Prepare(_ context.Context, l engine.Layout, p engine.Preparatio
 	if err := e.begin(OpPrepare); err != nil {
 		return err
 	}
-	s := state{InstanceID: p.InstanceID, Settings: p.Settings}
+	s := state{InstanceID: p.InstanceID, Settings: p.Settings, TLS: tlsState{Service: p.TLSCert}}
 	for _, d := range p.Databases {
 		if err := s.createDatabase(d); err != nil {
 			return err

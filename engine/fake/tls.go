@@ -2,6 +2,7 @@ package fake
 
 import (
 	"context"
+	"crypto/tls"
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/engine"
@@ -12,18 +13,24 @@ const (
 	OpTLS         Op = "tls"
 	OpSetTLS      Op = "set-tls"
 	OpRollbackTLS Op = "rollback-tls"
+
+	OpUseCertificate Op = "use-certificate"
 )
 
 // OwnCert is what the fake server shows when it was given no certificate: it is one as far as its form goes, and nobody believes it.
 const OwnCert = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
 
-var _ engine.TLSSource = (*Engine)(nil)
+var (
+	_ engine.TLSSource = (*Engine)(nil)
+	_ engine.Certified = (*Engine)(nil)
+)
 
 // tlsState is how TLS is, and how it was before the last change.
 type tlsState struct {
 	engine.TLSChange
 
-	Before *engine.TLSChange `json:"before,omitempty"`
+	Before  *engine.TLSChange `json:"before,omitempty"`
+	Service []byte            `json:"service,omitempty"` // the certificate that the service gave
 }
 
 // TLS implements engine.TLSSource.
@@ -40,6 +47,9 @@ func (e *Engine) TLS(_ context.Context, l engine.Layout) (engine.TLS, error) {
 	now := engine.TLS{On: !s.TLS.Off, Mode: s.TLS.Mode, Cert: s.TLS.Cert}
 	if now.Mode == "" {
 		now.Mode = engine.TLSBuiltin
+	}
+	if now.On && len(now.Cert) == 0 {
+		now.Cert = s.TLS.Service
 	}
 	if now.On && len(now.Cert) == 0 {
 		now.Cert = []byte(OwnCert)
@@ -64,7 +74,7 @@ func (e *Engine) SetTLS(_ context.Context, l engine.Layout, c engine.TLSChange) 
 		return false, err
 	}
 	before := s.TLS.TLSChange
-	s.TLS = tlsState{TLSChange: c, Before: &before}
+	s.TLS = tlsState{TLSChange: c, Before: &before, Service: s.TLS.Service}
 	return before.Off != c.Off, write(l, s)
 }
 
@@ -83,6 +93,24 @@ func (e *Engine) RollbackTLS(_ context.Context, l engine.Layout) (restart bool, 
 		return false, trove.Errorf(trove.KindBadRequest, "There is no change of TLS that could be rolled back.")
 	}
 	restart = s.TLS.Before.Off != s.TLS.Off
-	s.TLS = tlsState{TLSChange: *s.TLS.Before}
+	s.TLS = tlsState{TLSChange: *s.TLS.Before, Service: s.TLS.Service}
 	return restart, write(l, s)
+}
+
+// UseCertificate implements engine.Certified.
+func (e *Engine) UseCertificate(_ context.Context, l engine.Layout, cert, key []byte) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err := e.begin(OpUseCertificate); err != nil {
+		return err
+	}
+	if _, err := tls.X509KeyPair(cert, key); err != nil {
+		return trove.Wrap(trove.KindBadRequest, err, "The certificate and its key cannot be used.")
+	}
+	s, err := read(l)
+	if err != nil {
+		return err
+	}
+	s.TLS.Service = cert
+	return write(l, s)
 }

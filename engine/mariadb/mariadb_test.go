@@ -148,6 +148,7 @@ func setup(t testing.TB) enginetest.Setup {
 			var one int
 			return db.QueryRowContext(ctx, "SELECT 1").Scan(&one)
 		},
+		Shown:    shown,
 		Override: "wait_timeout", Value: "1234", Static: "innodb_sort_buffer_size", StaticValue: "2097152", LogsWritten: true,
 		Refused: map[string]string{
 			"wait_timeout": "0", "sql_mode": `"NONSENSE"`, "max_connections": "1", "innodb_flush_method": `"nonsense"`, "no_such_parameter": "1",

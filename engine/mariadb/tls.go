@@ -1,12 +1,14 @@
 package mariadb
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"database/sql"
 	"encoding/pem"
 	"fmt"
 	"math/big"
@@ -14,6 +16,7 @@ import (
 	"time"
 
 	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/engine"
 	"github.com/trove-dbaas/trove/internal/atomicfile"
 )
 
@@ -106,4 +109,41 @@ func selfSigned(instance string, now time.Time) (cert, key []byte, err error) {
 	}
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
 		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: encoded}), nil
+}
+
+// UseCertificate implements engine.Certified. FLUSH SSL makes the server read its files again for connections that begin from then on.
+func (e *Engine) UseCertificate(ctx context.Context, l engine.Layout, cert, key []byte) error {
+	if len(cert) == 0 {
+		return trove.Errorf(trove.KindBadRequest, "There is no certificate.")
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	p := place{l}
+	k, err := p.readKept()
+	if err != nil {
+		return err
+	}
+	if err := p.keepTLS(cert, key); err != nil {
+		return err
+	}
+	if k.TLS.Off || len(k.TLS.Cert) > 0 {
+		return nil // it is shown when that is over
+	}
+	if err := p.writeTLS(cert, key); err != nil {
+		return err
+	}
+	err = p.with(ctx, func(db *sql.Conn) error {
+		var have string
+		if err := db.QueryRowContext(ctx, "SELECT @@global.have_ssl").Scan(&have); err != nil || have != "YES" {
+			return err // it waits for a restart anyway
+		}
+		return exec(ctx, db, "FLUSH SSL")
+	})
+	if trove.KindOf(err) == trove.KindUnavailable {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("give the server its certificate: %w", err)
+	}
+	return nil
 }

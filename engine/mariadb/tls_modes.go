@@ -15,7 +15,10 @@ import (
 	"github.com/trove-dbaas/trove/engine"
 )
 
-var _ engine.TLSSource = (*Engine)(nil)
+var (
+	_ engine.TLSSource = (*Engine)(nil)
+	_ engine.Certified = (*Engine)(nil)
+)
 
 // tlsKept is what was asked for. Its zero value is the state in which a server is made: TLS for those who want it.
 type tlsKept struct {

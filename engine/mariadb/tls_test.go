@@ -1,9 +1,14 @@
 package mariadb_test
 
 import (
+	"context"
 	"crypto/tls"
+	"database/sql"
+	"errors"
 	"strings"
 	"testing"
+
+	"github.com/go-sql-driver/mysql"
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/engine"
@@ -17,6 +22,25 @@ func knock(t *testing.T, l engine.Layout, user string, password trove.Secret, c 
 	defer func() { _ = db.Close() }()
 	var name string
 	return cipher, db.QueryRowContext(t.Context(), "SHOW STATUS LIKE 'Ssl_cipher'").Scan(&name, &cipher)
+}
+
+// shown returns the certificate that a client sees, whoever it is: the login that follows is refused.
+func shown(ctx context.Context, l engine.Layout) (seen []byte, err error) {
+	config := clientConfig(l, "nobody", "")
+	config.TLS = &tls.Config{InsecureSkipVerify: true, VerifyConnection: func(s tls.ConnectionState) error {
+		seen = s.PeerCertificates[0].Raw
+		return nil
+	}}
+	connector, err := mysql.NewConnector(config)
+	if err != nil {
+		return nil, err
+	}
+	db := sql.OpenDB(connector)
+	err = db.PingContext(ctx)
+	if seen != nil {
+		err = nil
+	}
+	return seen, errors.Join(err, db.Close())
 }
 
 // TestTLSModes goes through what each mode lets in, with real clients: without TLS, with it, and with a certificate too.

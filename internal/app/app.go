@@ -281,7 +281,8 @@ func (c *controllers) openShared() (err error) {
 func (c *controllers) openTaskmanager(ctx context.Context) (err error) {
 	if c.taskmanager, err = taskmanager.New(taskmanager.Config{ //nolint:contextcheck // its gauges ask the store when they are scraped
 		Store: c.store, Cloud: c.cloud, Guests: guestapi.NewClient(c.requests), Issuer: c.bus, Enrolment: c.bus, Sealer: c.sealer, Objects: c.objects,
-		Agents: agents{Releases(c.cfg), c.grants}, Clock: c.clock, Log: c.log, Metrics: c.metrics, Workers: c.cfg.Workers.Operations,
+		Certifier: databaseCA(c.store, c.sealer, c.clock, c.log),
+		Agents:    agents{Releases(c.cfg), c.grants}, Clock: c.clock, Log: c.log, Metrics: c.metrics, Workers: c.cfg.Workers.Operations,
 		Hold:           func() bool { return recovery.Held(c.cfg.State) },
 		CredentialLife: c.cfg.Bus.CredentialLife,
 		Alone:          c.cfg.Store.URL == "", // the lock on the state directory says so; a server's database may have other taskmanagers elsewhere

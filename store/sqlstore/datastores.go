@@ -39,7 +39,7 @@ ORDER BY CASE WHEN id=? THEN 0 ELSE 1 END LIMIT 1`, idOrName, idOrName, idOrName
 }
 
 const selectVersion = `SELECT v.id, v.datastore_id, COALESCE(d.name, ''), v.name, v.version, v.manager, v.image_id, v.active, v.packages, v.capabilities,
-v.flavor_ids, v.volume_types, v.image_tags FROM datastore_version v LEFT JOIN datastore d ON d.id = v.datastore_id `
+v.flavor_ids, v.volume_types, v.image_tags, v.require_tls FROM datastore_version v LEFT JOIN datastore d ON d.id = v.datastore_id `
 
 func (r reader) DatastoreVersions(ctx context.Context, datastoreID string) ([]trove.DatastoreVersion, error) {
 	if datastoreID == "" {
@@ -65,7 +65,7 @@ func (r reader) versions(ctx context.Context, query string, args ...any) ([]trov
 		var v trove.DatastoreVersion
 		var packages, capabilities, flavors, types, tags []byte
 		err := rows.Scan(&v.ID, &v.DatastoreID, &v.DatastoreName, &v.Name, &v.Version, &v.Manager, &v.ImageID, &v.Active,
-			&packages, &capabilities, &flavors, &types, &tags)
+			&packages, &capabilities, &flavors, &types, &tags, &v.RequireTLS)
 		if err != nil {
 			return err
 		}
@@ -101,9 +101,10 @@ func (t *tx) PutDatastoreVersion(ctx context.Context, v trove.DatastoreVersion) 
 	err := errors.Join(err1, err2, err3, err4, err5)
 	if err == nil {
 		err = put(ctx, t.run, `UPDATE datastore_version SET datastore_id=?, name=?, version=?, manager=?, image_id=?, active=?, packages=?, capabilities=?,
-flavor_ids=?, volume_types=?, image_tags=? WHERE id=?`, `INSERT INTO datastore_version (datastore_id, name, version, manager, image_id, active, packages,
-capabilities, flavor_ids, volume_types, image_tags, id) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)`,
-			v.DatastoreID, v.Name, v.Version, v.Manager, v.ImageID, flag(v.Active), packages, capabilities, flavors, types, tags, v.ID)
+flavor_ids=?, volume_types=?, image_tags=?, require_tls=? WHERE id=?`, `INSERT INTO datastore_version (datastore_id, name, version, manager, image_id, active, packages,
+capabilities, flavor_ids, volume_types, image_tags, require_tls, id) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)`,
+			v.DatastoreID, v.Name, v.Version, v.Manager, v.ImageID, flag(v.Active), packages, capabilities, flavors, types, tags,
+			flag(v.RequireTLS), v.ID)
 	}
 	if err != nil {
 		return fmt.Errorf("put datastore version %s: %w", v.ID, err)

@@ -24,6 +24,7 @@ func SealedColumns() []SealedColumn {
 		{"idempotent_call", "id", "fingerprint"},
 		{"idempotent_call", "id", "answer"},
 		{"module", "id", "contents"},
+		{"engine_authority", "id", "sealed_key"},
 	}
 }
 

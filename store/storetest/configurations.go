@@ -197,7 +197,7 @@ func testInstanceConfiguration(t *testing.T, s store.Store) {
 }
 
 func testParameters(t *testing.T, s store.Store) {
-	v := trove.DatastoreVersion{ID: trove.NewID(), DatastoreID: trove.NewID(), Name: "1", ImageTags: []string{"a", "b"}}
+	v := trove.DatastoreVersion{ID: trove.NewID(), DatastoreID: trove.NewID(), Name: "1", ImageTags: []string{"a", "b"}, RequireTLS: true}
 	all := []trove.Parameter{
 		{Name: "a", Type: trove.ParameterInteger, Min: "0", Max: "18446744073709551615"},
 		{Name: "b", Type: trove.ParameterFloat, RestartRequired: true, Custom: true},
@@ -221,8 +221,8 @@ func testParameters(t *testing.T, s store.Store) {
 	do(t, s, func(ctx context.Context, tx store.Tx) error { return tx.PutParameter(ctx, v.ID, all[0]) })
 	same(t, read(true), all)
 	got, err := s.DatastoreVersion(t.Context(), v.ID)
-	if err != nil || !slices.Equal(got.ImageTags, v.ImageTags) {
-		t.Errorf("image tags %v, %v, want %v", got.ImageTags, err, v.ImageTags)
+	if err != nil || !slices.Equal(got.ImageTags, v.ImageTags) || !got.RequireTLS {
+		t.Errorf("image tags %v, TLS required %t, %v; want %v, true", got.ImageTags, got.RequireTLS, err, v.ImageTags)
 	}
 	do(t, s, func(ctx context.Context, tx store.Tx) error { return tx.DeleteDatastoreVersion(ctx, v.ID) })
 	same(t, read(true), nil)

@@ -39,6 +39,8 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"instances of a configuration group", testConfiguredInstances},
 		{"configuration of an instance", testInstanceConfiguration},
 		{"parameters", testParameters},
+		{"authorities of databases", testAuthorities},
+		{"certificates of databases", testCertificates},
 		{"quotas", testQuotas},
 		{"quota is all or none", testQuotaAllOrNone},
 		{"quota under concurrency", testQuotaConcurrent},

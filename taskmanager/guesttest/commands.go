@@ -30,6 +30,8 @@ func (g *guest) command(ctx context.Context, r guestapi.Request) (any, error) {
 		defer g.fleet.mu.Unlock()
 		g.fleet.volumes[g.instance].Credential = c
 		return nil, nil
+	case guestapi.CmdRequestCertificate:
+		return g.requestCertificate()
 	case guestapi.CmdApplyConfiguration:
 		return g.applyConfiguration(r)
 	case guestapi.CmdCheckUpgrade:
@@ -146,6 +148,7 @@ func (g *guest) apply(r guestapi.Request) (func(*Volume), error) {
 	case guestapi.CmdPrepare:
 		err = r.DecodeArgs(&prepare)
 		return func(v *Volume) {
+			g.fleet.certificates[g.instance], prepare.Certificate = prepare.Certificate, "" // it is another one each time
 			v.Prepared, v.Running = &prepare, true
 			v.Settings = guestapi.ConfigureArgs{ServerID: prepare.ServerID, RAM: prepare.RAM, VCPUs: prepare.VCPUs, Overrides: prepare.Overrides}
 		}, err //nolint:wrapcheck // the caller's own mistake

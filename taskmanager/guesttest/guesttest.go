@@ -63,7 +63,9 @@ type Fleet struct {
 	fail    map[guestapi.Command]string
 	deaf    map[string]bool
 	found   []guestapi.Finding
-	boots   int
+
+	certificates map[string]string // by instance
+	boots        int
 }
 
 // New returns a fleet without guests.
@@ -76,7 +78,7 @@ func New(opt Options) *Fleet {
 	}
 	return &Fleet{
 		opt: opt, guests: map[string]*guest{}, volumes: map[string]*Volume{}, acked: map[string]bool{}, fail: map[guestapi.Command]string{},
-		journal: map[string]map[string]guestapi.OperationStatus{}, deaf: map[string]bool{},
+		journal: map[string]map[string]guestapi.OperationStatus{}, deaf: map[string]bool{}, certificates: map[string]string{},
 	}
 }
 
@@ -112,6 +114,13 @@ func (f *Fleet) Volume(instance string) (Volume, bool) {
 	c := *v
 	c.Runs = maps.Clone(v.Runs)
 	return c, true
+}
+
+// Certificate returns the certificate that an instance was prepared with, "" for none.
+func (f *Fleet) Certificate(instance string) string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.certificates[instance]
 }
 
 // Alive returns how many guests run.
@@ -235,7 +244,7 @@ func (g *guest) hello() guestapi.Hello {
 		BootID: g.bootID, AgentVersion: g.fleet.volumes[g.instance].Agent, Protocol: guestapi.Version, Engine: "fake",
 		Commands: []guestapi.Command{
 			guestapi.CmdPrepare, guestapi.CmdUpgradeAgent, guestapi.CmdApplyConfiguration, guestapi.CmdCheckUpgrade, guestapi.CmdKeepData, guestapi.CmdUpgrade,
-			guestapi.CmdRestoreData, guestapi.CmdDropKept, guestapi.CmdFinishUpgrade,
+			guestapi.CmdRestoreData, guestapi.CmdDropKept, guestapi.CmdFinishUpgrade, guestapi.CmdRequestCertificate,
 		}, Prepared: g.fleet.volumes[g.instance].Prepared != nil,
 	}
 }

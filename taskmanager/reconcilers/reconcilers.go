@@ -1,6 +1,6 @@
 // Package reconcilers repairs what no operation looks at: machines that are gone or do not run though they should, wishes to delete that have no
-// operation, tasks that nothing works on, volumes that are lost, databases that do not get up, guests that are silent, whose credential gets old or that have not heard of a change of their
-// configuration, and things in the cloud that nobody owns.
+// operation, tasks that nothing works on, volumes that are lost, databases that do not get up, guests that are silent, whose credential gets old, whose database needs a certificate or that
+// have not heard of a change of their configuration, and things in the cloud that nobody owns.
 //
 // Each is level-triggered: it compares what is with what should be, one instance at a time (ReconcileOne), and may be called any number of
 // times, by several processes too. None remembers anything but when it first saw something, and what it repaired lately. The loop only chooses whom to call.
@@ -33,6 +33,10 @@ type Guests interface {
 	RenewIdentity(ctx context.Context, instance string, credential bus.Credential) error
 	// ApplyConfiguration makes overrides hold in the running database.
 	ApplyConfiguration(ctx context.Context, instance string, args guestapi.ApplyConfigurationArgs) (guestapi.ConfigurationApplied, error)
+	// RequestCertificate asks for the key that the database's next certificate shall be for.
+	RequestCertificate(ctx context.Context, instance string) (guestapi.CertificateRequest, error)
+	// UseCertificate gives the database its certificate.
+	UseCertificate(ctx context.Context, instance string, args guestapi.CertificateArgs) error
 }
 
 // Config is what the reconcilers work with.
@@ -42,6 +46,7 @@ type Config struct {
 	Guests    Guests
 	Issuer    bus.Issuer // nil: credentials are not renewed
 	Enrolment bus.Enrolment
+	Certifier Certifier // nil: databases sign their certificates themselves
 	Clock     clock.Clock
 	Log       *slog.Logger
 	Metrics   prometheus.Registerer // nil: none
@@ -81,6 +86,7 @@ type Loop struct {
 	Leftovers   *Leftovers
 
 	Configurations *Configurations
+	Certificates   *Certificates // nil without a certifier
 }
 
 type named struct {
@@ -111,6 +117,9 @@ func New(c Config) (*Loop, error) {
 	l.byInstance = []named{{"machines", l.Machines}, {"deletes", l.Deletes}, {"stuck", l.Stuck}, {"silence", l.Silence}, {"engines", l.Engines}}
 	if c.Issuer != nil {
 		l.Credentials = newCredentials(c, l.one)
+	}
+	if c.Certifier != nil {
+		l.Certificates = &Certificates{c}
 	}
 	if c.Metrics != nil {
 		if err := c.Metrics.Register(l.runs); err != nil {
@@ -160,19 +169,29 @@ func (l *Loop) Once(ctx context.Context) error {
 		}
 		marker = list[len(list)-1].ID
 	}
-	if err := l.configurations(ctx); err != nil {
+	if err := l.those(ctx, "configurations", l.Configurations); err != nil {
 		return err
 	}
-	return l.leftovers(ctx)
+	if l.Certificates != nil {
+		if err := l.those(ctx, "certificates", l.Certificates); err != nil {
+			return err
+		}
+	}
+	return l.those(ctx, "leftovers", l.Leftovers)
 }
 
-func (l *Loop) configurations(ctx context.Context) error {
-	ids, err := l.Configurations.Candidates(ctx)
+// those calls a reconciler for the instances that it names itself.
+func (l *Loop) those(ctx context.Context, name string, r interface {
+	Candidates(ctx context.Context) ([]string, error)
+	ReconcileOne(ctx context.Context, id string) error
+},
+) error {
+	ids, err := r.Candidates(ctx)
 	if err != nil {
-		return err
+		return err //nolint:wrapcheck // says what
 	}
 	for _, id := range ids {
-		l.one(ctx, "configurations", id, l.Configurations.ReconcileOne)
+		l.one(ctx, name, id, r.ReconcileOne)
 	}
 	return ctx.Err()
 }
@@ -184,17 +203,6 @@ func (l *Loop) instance(ctx context.Context, i *trove.Instance) {
 			l.one(ctx, r.name, i.ID, r.ReconcileOne)
 		}
 	}
-}
-
-func (l *Loop) leftovers(ctx context.Context) error {
-	ids, err := l.Leftovers.Candidates(ctx)
-	if err != nil {
-		return err
-	}
-	for _, id := range ids {
-		l.one(ctx, "leftovers", id, l.Leftovers.ReconcileOne)
-	}
-	return ctx.Err()
 }
 
 func (l *Loop) one(ctx context.Context, name, id string, reconcile func(context.Context, string) error) {

@@ -18,6 +18,7 @@ import (
 	"github.com/trove-dbaas/trove/cloud/fake"
 	"github.com/trove-dbaas/trove/guestapi"
 	"github.com/trove-dbaas/trove/internal/clock"
+	"github.com/trove-dbaas/trove/internal/engineca"
 	"github.com/trove-dbaas/trove/internal/workflow"
 	"github.com/trove-dbaas/trove/store"
 	"github.com/trove-dbaas/trove/store/sqlstore"
@@ -45,6 +46,9 @@ type guests struct {
 	answer guestapi.ConfigurationApplied
 	tell   error  // what ApplyConfiguration answers
 	during func() // called by it before it answers
+
+	takesNone    error // what RequestCertificate answers
+	certificates []string
 }
 
 func (g *guests) ApplyConfiguration(_ context.Context, _ string, args guestapi.ApplyConfigurationArgs) (guestapi.ConfigurationApplied, error) {
@@ -75,6 +79,44 @@ func (g *guests) RenewIdentity(_ context.Context, _ string, c bus.Credential) er
 	}
 	g.handed = append(g.handed, c)
 	return nil
+}
+
+func (g *guests) RequestCertificate(context.Context, string) (guestapi.CertificateRequest, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.takesNone != nil {
+		return guestapi.CertificateRequest{}, g.takesNone
+	}
+	return guestapi.CertificateRequest{CSR: "a request"}, nil
+}
+
+func (g *guests) UseCertificate(_ context.Context, _ string, args guestapi.CertificateArgs) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.refusing {
+		return bus.ErrNoResponder
+	}
+	g.certificates = append(g.certificates, args.Certificate)
+	return nil
+}
+
+// certifier signs for a day.
+type certifier struct {
+	now       func() time.Time
+	authority string
+	asked     []engineca.Request
+	during    func() // called before it answers
+}
+
+func (c *certifier) Current(context.Context) (string, error) { return c.authority, nil }
+func (c *certifier) RenewBefore() time.Time                  { return c.now().Add(8 * time.Hour) }
+
+func (c *certifier) Sign(_ context.Context, r engineca.Request) (engineca.Signed, error) {
+	c.asked = append(c.asked, r)
+	if c.during != nil {
+		c.during()
+	}
+	return engineca.Signed{Chain: []byte("signed by " + c.authority), AuthorityID: c.authority, Ends: c.now().Add(24 * time.Hour)}, nil
 }
 
 // issuer makes credentials that live for a day.
@@ -112,6 +154,7 @@ type world struct {
 	cloud  *fake.Cloud
 	guests *guests
 	issuer *issuer
+	signer *certifier
 	clock  *clock.Manual
 	queue  *reconcilers.Queue
 	log    *text
@@ -152,9 +195,9 @@ func newWorld(t *testing.T) *world {
 		t: t, store: s, guests: &guests{}, clock: clock.NewManual(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)), queue: reconcilers.NewQueue(),
 		cloud: fake.New(fake.Options{Flavors: []trove.Flavor{flavor}, Images: []string{"image-1"}, Domain: "db.example"}), log: &text{},
 	}
-	w.issuer = &issuer{now: w.clock.Now}
+	w.issuer, w.signer = &issuer{now: w.clock.Now}, &certifier{now: w.clock.Now, authority: "a"}
 	w.Loop, err = reconcilers.New(reconcilers.Config{
-		Store: s, Cloud: w.cloud, Guests: w.guests, Issuer: w.issuer, Enrolment: enrolment{}, Clock: w.clock,
+		Store: s, Cloud: w.cloud, Guests: w.guests, Issuer: w.issuer, Enrolment: enrolment{}, Certifier: w.signer, Clock: w.clock,
 		Log: slog.New(slog.NewTextHandler(w.log, nil)), Deletes: w.queue, Wake: func() { w.woken.Add(1) }, Grace: grace, Hold: w.held.Load,
 	})
 	if err != nil {

@@ -3,8 +3,10 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"database/sql"
+	"errors"
 	"flag"
 	"fmt"
 	"net"
@@ -14,6 +16,7 @@ import (
 	"time"
 
 	"github.com/go-sql-driver/mysql"
+	"github.com/jackc/pgx/v5"
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/api/wire"
@@ -24,6 +27,8 @@ func main() {
 	n := flag.Int("n", 50, "how many creates")
 	limit50 := flag.Duration("p50", 0, "fail if the median is above")
 	limit99 := flag.Duration("p99", 0, "fail if the 99th percentile is above")
+	flag.StringVar(&datastore, "datastore", "mariadb", "what is created")
+	flag.StringVar(&version, "datastore-version", "10.11", "which version of it")
 	flag.Parse()
 	if err := run(*n, *limit50, *limit99); err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
@@ -32,6 +37,11 @@ func main() {
 }
 
 const password = "provision-benchmark"
+
+var datastore, version string
+
+// withoutDatabases are the datastores that have no named databases.
+var withoutDatabases = map[string]bool{"redis": true, "valkey": true}
 
 func run(n int, limit50, limit99 time.Duration) error {
 	c, err := client.New(client.Config{
@@ -82,10 +92,14 @@ func quantile(times []time.Duration, q float64) time.Duration {
 // one creates an instance, waits with the long poll as --wait does, logs in, and removes it.
 func one(ctx context.Context, c *client.Client, name string) (time.Duration, []wire.OperationEvent, error) {
 	begin := time.Now()
-	i, err := c.CreateInstance(ctx, wire.InstanceCreate{
-		Name: name, FlavorRef: "1", Volume: &wire.VolumeCreate{Size: 1}, Databases: []wire.DatabaseCreate{{Name: "app"}},
-		Users: []wire.UserCreate{{Name: "app", Password: password, Databases: []wire.Database{{Name: "app"}}}},
-	})
+	wish := wire.InstanceCreate{
+		Name: name, FlavorRef: "1", Volume: &wire.VolumeCreate{Size: 1}, Datastore: &wire.DatastoreChoice{Type: datastore, Version: version},
+		Users: []wire.UserCreate{{Name: "app", Password: password}},
+	}
+	if !withoutDatabases[datastore] {
+		wish.Databases, wish.Users[0].Databases = []wire.DatabaseCreate{{Name: "app"}}, []wire.Database{{Name: "app"}}
+	}
+	i, err := c.CreateInstance(ctx, wish)
 	if err != nil {
 		return 0, nil, fmt.Errorf("create: %w", err)
 	}
@@ -131,8 +145,19 @@ func finish(ctx context.Context, c *client.Client, instance string) (wire.Operat
 }
 
 func login(ctx context.Context, i wire.Instance) error {
+	address := i.Addresses[0].Address
+	switch datastore {
+	case "postgresql":
+		conn, err := pgx.Connect(ctx, fmt.Sprintf("host=%s user=app password=%s dbname=app sslmode=require", address, password))
+		if err != nil {
+			return err
+		}
+		return errors.Join(conn.Ping(ctx), conn.Close(ctx))
+	case "redis", "valkey":
+		return loginRedis(ctx, net.JoinHostPort(address, "6379"))
+	}
 	cfg := mysql.NewConfig()
-	cfg.User, cfg.Passwd, cfg.Net, cfg.Addr, cfg.DBName = "app", password, "tcp", net.JoinHostPort(i.Addresses[0].Address, "3306"), "app"
+	cfg.User, cfg.Passwd, cfg.Net, cfg.Addr, cfg.DBName, cfg.TLSConfig = "app", password, "tcp", net.JoinHostPort(address, "3306"), "app", "skip-verify"
 	connector, err := mysql.NewConnector(cfg)
 	if err != nil {
 		return err
@@ -141,6 +166,25 @@ func login(ctx context.Context, i wire.Instance) error {
 	defer func() { _ = db.Close() }()
 	var one int
 	return db.QueryRowContext(ctx, "SELECT 1").Scan(&one)
+}
+
+// loginRedis sends two inline commands (the protocol's own form for people and programs without a library) and reads their answers.
+func loginRedis(ctx context.Context, address string) error {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	if _, err := fmt.Fprintf(conn, "AUTH app %s\r\nPING\r\n", password); err != nil {
+		return err
+	}
+	answers := bufio.NewScanner(conn)
+	for _, want := range []string{"+OK", "+PONG"} {
+		if !answers.Scan() || answers.Text() != want {
+			return fmt.Errorf("the server answered %q, want %s", answers.Text(), want)
+		}
+	}
+	return nil
 }
 
 // stepTimes returns how long each step took, from its start to the next step's.
