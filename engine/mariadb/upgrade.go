@@ -237,7 +237,7 @@ func (p place) runUpgrade(ctx context.Context) error {
 	defer func() { _ = log.Close() }()
 	_, err = execx.Run(ctx, execx.Cmd{
 		Path: p.program("usr/bin/mariadb-upgrade"),
-		Args: []string{"--no-defaults", "--user=" + rootName, "--socket=" + p.socket(), "--protocol=socket", "--skip-write-binlog"},
+		Args: []string{"--no-defaults", "--user=" + rootName, "--socket=" + p.socket(), "--protocol=socket", "--skip-ssl", "--skip-write-binlog"},
 		Env:  []string{"PATH=" + p.program("usr/bin") + ":/usr/bin:/bin", "LANG=C.UTF-8", "HOME=/nonexistent"}, Dir: "/", Stdout: log, Stderr: log,
 	})
 	if err != nil {
@@ -258,6 +258,7 @@ func (e *Engine) alone(ctx context.Context, p place, do func(ctx context.Context
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	before, _ := os.ReadFile(p.errorLog()) // for evidence only
 	var said bytes.Buffer
 	cmd := execx.Command(ctx, execx.Cmd{Path: c.Path, Args: append(c.Args, "--skip-networking", "--innodb-fast-shutdown=1"), Env: c.Env, Dir: c.Dir, Attr: p.asEngine()})
 	cmd.Stdout, cmd.Stderr = &said, &said
@@ -270,6 +271,7 @@ func (e *Engine) alone(ctx context.Context, p place, do func(ctx context.Context
 		cancel()
 		<-ended
 		log, _ := os.ReadFile(p.errorLog())
+		log = log[min(len(log), len(before)):]
 		return trove.Wrap(trove.KindInternal, err, "The new version did not start on the data. Its log ends with:\n%s", lastBytes(append(said.Bytes(), log...)))
 	}
 	doErr := do(ctx)
