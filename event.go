@@ -30,6 +30,8 @@ const (
 	EventNetworkRefused       = "network.refused"       // the guest sent what it may not, or more than it may
 	EventConfigurationRefused = "configuration.refused" // the database refuses what its configuration group says
 
+	EventKeptDropped = "upgrade.dropped" // the data of before an upgrade is dropped because of its age, or because the volume gets full
+
 	EventTaskDropped = "task.dropped" // a task without an operation was cleared
 )
 

@@ -50,6 +50,8 @@ type Config struct {
 	UsageTimeout time.Duration
 	// CredentialLife is how long the credentials live that the issuer makes, 24 hours if 0.
 	CredentialLife time.Duration
+	// KeepUpgraded is how long the data of before an upgrade is kept that nobody confirms; 0: until the volume is nearly full.
+	KeepUpgraded time.Duration
 	// Reconcile is how often the reconcilers look, 15 s if 0.
 	Reconcile time.Duration
 	// Grace is how long something in the cloud may be without an owner before it is removed, 10 minutes if 0.
@@ -106,7 +108,7 @@ func New(c Config) (*Manager, error) {
 	m.reconciler, err = reconcilers.New(reconcilers.Config{
 		Store: c.Store, Cloud: c.Cloud, Guests: c.Guests, Issuer: c.Issuer, Enrolment: c.Enrolment, Certifier: c.Certifier, Clock: c.Clock, Log: c.Log,
 		Metrics: c.Metrics, Deletes: m.deletes, Wake: m.engine.Wake, Interval: c.Reconcile, Grace: c.Grace, Hold: c.Hold,
-		CredentialLife: c.CredentialLife,
+		CredentialLife: c.CredentialLife, KeepUpgraded: c.KeepUpgraded,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("make the reconcilers: %w", err)
