@@ -1,6 +1,7 @@
 package local
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -83,10 +84,7 @@ func (p *Provider) checkMachine(ctx context.Context, s cloud.MachineSpec) error 
 	if err := checkFlavor(s.Flavor); err != nil {
 		return err
 	}
-	for _, image := range []string{s.ImageID, s.PreviousImageID} {
-		if image == "" && image == s.PreviousImageID {
-			continue
-		}
+	for _, image := range []string{s.ImageID, cmp.Or(s.PreviousImageID, s.ImageID)} {
 		if err := p.ImageExists(ctx, image); trove.IsNotFound(err) {
 			return trove.Permanent(trove.Wrap(trove.KindBadRequest, err, "Image %s cannot be found.", image))
 		} else if err != nil {

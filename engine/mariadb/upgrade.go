@@ -269,7 +269,7 @@ func (e *Engine) alone(ctx context.Context, p place, do func(ctx context.Context
 	go func() { ended <- cmd.Wait() }()
 	if err := e.awaitAlone(ctx, p, ended); err != nil {
 		cancel()
-		<-ended
+		err = errors.Join(err, <-ended)
 		log, _ := os.ReadFile(p.errorLog())
 		log = log[min(len(log), len(before)):]
 		return trove.Wrap(trove.KindInternal, err, "The new version did not start on the data. Its log ends with:\n%s", lastBytes(append(said.Bytes(), log...)))
@@ -282,7 +282,7 @@ func (e *Engine) alone(ctx context.Context, p place, do func(ctx context.Context
 // endStray ends a server that an Upgrade has left whose agent was killed.
 func (e *Engine) endStray(ctx context.Context, p place) error {
 	if e.Ping(ctx, p.Layout) != nil {
-		return nil
+		return nil //nolint:nilerr // there is none
 	}
 	e.log.InfoContext(ctx, "server of an upgrade that was cut off was ended")
 	if err := p.with(ctx, func(db *sql.Conn) error { return exec(ctx, db, "SHUTDOWN") }); err != nil {

@@ -162,7 +162,7 @@ func upgradeOntoABrokenImage(t *testing.T, d *deployment) {
 		}
 	}()
 	const script = "#!/bin/sh\ncase \"$*\" in *--version*) echo 'mariadbd  Ver 11.8.9-MariaDB for debian-linux-gnu'; exit 0;; esac\necho 'the test broke this server' >&2\nexit 1\n"
-	if err := os.WriteFile(program, []byte(script), 0o755); err != nil { //nolint:gosec // a program
+	if err := os.WriteFile(program, []byte(script), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	out, err := d.try("instance", "upgrade", i.ID, "--datastore-version", "11.8", "--wait")
