@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# What is too long for CI, with results under docs/evidence: provisioning 50 times, the figures of the whole service, benchmarks of the packages, each fuzz
+# What is too long for CI, with results under docs/evidence: provisioning 50 times, an upgrade of 1 GB and back, the figures of the whole service, benchmarks of the packages, each fuzz
 # target for two minutes, a fleet of guests, the demo in an emulated machine.
 source "$(dirname "$0")/lib.sh"
 source scripts/parts.sh
 need_root
 part "packages" scripts/install-packages.sh test
 part "provisioning" scripts/bench-provision.sh
+part "upgrades" scripts/bench-upgrade.sh
 part "the whole service" scripts/bench-service.sh
 part "benchmarks" scripts/bench-packages.sh
 part "fleet" scripts/bench-fleet.sh
