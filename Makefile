@@ -10,7 +10,7 @@ LINT := $(BIN)/golangci-lint
 
 export TROVE_DEMO_STATE = $(STATE)
 
-.PHONY: help demo demo-vm stop destroy build clean tools format check lint unit generate fresh test compat test-long bench bench-provision bench-api bench-fleet fuzz
+.PHONY: help demo demo-vm stop destroy build clean tools format check lint unit generate fresh test compat test-long bench bench-provision bench-agent bench-api bench-fleet fuzz
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
@@ -50,6 +50,8 @@ bench: tools ## benchmarks of the packages
 	$(GO) test -run '^$$' -bench . -benchmem ./... | tee var/bench.txt
 bench-provision: ## create --wait to a successful login, 50 times (root)
 	@scripts/bench-provision.sh
+bench-agent: ## what the guest agent costs beside each engine under load; minutes (root)
+	@scripts/bench-agent.sh
 bench-api: ## trove-api on one processor under wrk, on SQLite and PostgreSQL; about three minutes (root)
 	@scripts/bench-api.sh
 bench-fleet: ## 10,000 simulated guests against the controllers; long

@@ -29,6 +29,12 @@ const (
 	EventNetworkMended        = "network.mended"        // somebody changed the instance's network on the host, and it was made again
 	EventNetworkRefused       = "network.refused"       // the guest sent what it may not, or more than it may
 	EventConfigurationRefused = "configuration.refused" // the database refuses what its configuration group says
+	EventConfigurationDrift   = "configuration.drift"   // the running database has other values than it was given
+	EventStorageHigh          = "storage.high"          // the data volume is filling up
+	EventStorageFull          = "storage.full"          // the data volume is as good as full
+	EventStorageOK            = "storage.ok"            // it has room again after that
+	EventStorageGrows         = "storage.grows"         // the volume grows by itself
+	EventStorageRefused       = "storage.refused"       // it was to grow by itself and could not, the sentence says why
 
 	EventKeptDropped = "upgrade.dropped" // the data of before an upgrade is dropped because of its age, or because the volume gets full
 

@@ -41,6 +41,9 @@ type Instance struct {
 	// in the same transaction, so that nothing is given back twice.
 	Held map[string]int
 
+	// Storage is the alarm of the data volume and whether it grows by itself.
+	Storage Storage
+
 	// BackingUp says that a backup that a user asked for is running. The store keeps it with the backups; it is never written with the instance.
 	BackingUp bool
 

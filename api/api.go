@@ -55,6 +55,10 @@ type Guests interface {
 	SetLog(ctx context.Context, instance, log string, on bool) error
 	PublishLog(ctx context.Context, instance string, args guestapi.PublishLogArgs) (guestapi.LogPublished, error)
 	CheckUpgrade(ctx context.Context, instance, version string) (guestapi.UpgradeCheck, error)
+	TailLog(ctx context.Context, instance string, args guestapi.TailLogArgs) (guestapi.LogTail, error)
+	Metrics(ctx context.Context, instance string, args guestapi.MetricsArgs) (guestapi.Metrics, error)
+	Statements(ctx context.Context, instance string, args guestapi.StatementsArgs) ([]guestapi.Statement, error)
+	Drift(ctx context.Context, instance string) ([]guestapi.Difference, error)
 	ApplyConfiguration(ctx context.Context, instance string, args guestapi.ApplyConfigurationArgs) (guestapi.ConfigurationApplied, error)
 }
 
@@ -101,6 +105,8 @@ type Config struct {
 	MaxBody int64
 	// Disabled says of a health check that it is to fail: the process is to be taken out of a load balancer. nil: never.
 	Disabled func(*http.Request) bool
+	// Draining is closed when the server begins to stop: long polls answer at once with what there is. nil: never.
+	Draining <-chan struct{}
 }
 
 // Engine is what the deployment knows of an engine driver.
@@ -124,6 +130,7 @@ type server struct {
 	router   *chi.Mux
 	table    map[string]*Operation // by method and pattern
 	rates    *rates
+	tails    *tails
 	audit    *auditor
 	metrics  *metrics
 	versions versionCache
@@ -156,7 +163,7 @@ func New(cfg Config) (http.Handler, error) {
 	audit := newAuditor(cfg)
 	cfg.Store = trackingStore{cfg.Store}
 	s := &server{
-		cfg: cfg, schemas: schemas, router: chi.NewRouter(), table: map[string]*Operation{}, metrics: m, rates: newRates(cfg), audit: audit,
+		cfg: cfg, schemas: schemas, router: chi.NewRouter(), table: map[string]*Operation{}, metrics: m, rates: newRates(cfg), tails: newTails(), audit: audit,
 	}
 	for _, op := range Operations() {
 		if op.Schema != "" && schemas[op.Schema] == nil {

@@ -121,6 +121,9 @@ func (s *server) deleteDatastore(ctx context.Context, c *call) (any, error) {
 		return nil, err
 	}
 	err = s.cfg.Store.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
+		if err := tx.HoldDatastore(ctx, d.ID); err != nil {
+			return err
+		}
 		versions, err := tx.DatastoreVersions(ctx, d.ID)
 		if err != nil {
 			return err

@@ -210,14 +210,14 @@ func (s *server) deleteCluster(ctx context.Context, c *call) (any, error) {
 		return nil, err
 	}
 	err = s.cfg.Store.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
-		left, err := tx.Instances(ctx, members(&cl))
-		if err != nil {
+		if err := tx.DeleteCluster(ctx, cl.ID, s.cfg.Clock.Now()); err != nil { // first: who adds a member meanwhile writes its row
 			return err
 		}
-		if len(left) > 0 {
-			return notYet(noClusters)
+		left, err := tx.Instances(ctx, members(&cl))
+		if err == nil && len(left) > 0 {
+			err = notYet(noClusters)
 		}
-		return tx.DeleteCluster(ctx, cl.ID, s.cfg.Clock.Now())
+		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("delete the cluster: %w", err)

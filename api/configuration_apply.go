@@ -335,13 +335,12 @@ func (s *server) groupsOf(ctx context.Context, tx store.Tx, c *call, i *trove.In
 	return next, before, sameVersion(&next, i.DatastoreVersionID)
 }
 
-// holdGroup makes sure that a group which an instance gets in this transaction is not deleted by another one at the same time: both write its row.
+// holdGroup makes sure that a group which an instance gets in this transaction is not changed or deleted by another one at the same time.
 func holdGroup(ctx context.Context, tx store.Tx, id string) (trove.Configuration, error) {
-	g, err := tx.Configuration(ctx, id)
-	if err != nil {
-		return g, noGroup(err, id)
+	if err := tx.HoldConfiguration(ctx, id); err != nil {
+		return trove.Configuration{}, noGroup(err, id)
 	}
-	return g, tx.UpdateConfiguration(ctx, g, g.Updated)
+	return tx.Configuration(ctx, id)
 }
 
 // writeAttached writes that an instance has a group, or none. Conflict if the group has changed since its values were read.

@@ -9,10 +9,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/api/wire"
 	"github.com/trove-dbaas/trove/cloud"
+	"github.com/trove-dbaas/trove/internal/figures"
 	"github.com/trove-dbaas/trove/store"
 )
 
@@ -125,10 +127,10 @@ func (s *server) createConfiguration(ctx context.Context, c *call) (any, error) 
 		return nil, err
 	}
 	err = s.cfg.Store.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
-		if _, err := tx.DatastoreVersion(ctx, version.ID); err != nil { // it may have been deleted meanwhile
-			return asBadRequest(err, "Datastore version '%s' cannot be found.", version.Name)
+		if err := tx.InsertConfiguration(ctx, g); err != nil {
+			return err
 		}
-		return tx.InsertConfiguration(ctx, g)
+		return holdVersion(ctx, tx, version.ID)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("create a configuration group: %w", err)
@@ -219,15 +221,15 @@ func (s *server) deleteConfiguration(ctx context.Context, c *call) (any, error) 
 		if err != nil {
 			return err
 		}
-		n, err := tx.CountConfigured(ctx, g.ID)
-		if err != nil {
+		if err := tx.DeleteConfiguration(ctx, g.ID); err != nil { // first: who attaches it meanwhile holds it
 			return err
 		}
-		if n > 0 {
-			return bad("A configuration group cannot be deleted if it is associated with one or more non-terminated instances. " +
+		n, err := tx.CountConfigured(ctx, g.ID)
+		if err == nil && n > 0 {
+			err = bad("A configuration group cannot be deleted if it is associated with one or more non-terminated instances. " +
 				"Detach the configuration group from all non-terminated instances and please try again.")
 		}
-		return tx.DeleteConfiguration(ctx, g.ID)
+		return err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("delete a configuration group: %w", err)
@@ -288,7 +290,28 @@ func (s *server) showDefaults(ctx context.Context, c *call) (any, error) {
 			values[name] = n
 		}
 	}
-	return &wire.DefaultConfigurationBody{Instance: wire.DefaultConfiguration{Configuration: values}}, nil
+	return &wire.DefaultConfigurationBody{Instance: wire.DefaultConfiguration{Configuration: values, Drift: s.driftOf(ctx, c)}}, nil
+}
+
+// driftTimeout is how long the guest has to tell what was changed in its database: the defaults are shown without it too.
+const driftTimeout = 2 * time.Second
+
+// driftOf returns what somebody changed in the running database past the API; nil while that cannot be known.
+func (s *server) driftOf(ctx context.Context, c *call) []wire.Difference {
+	if !figures.Measurable(&c.instance, s.cfg.Clock.Now()) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, driftTimeout)
+	defer cancel()
+	all, err := s.cfg.Guests.Drift(ctx, c.instance.ID)
+	if err != nil {
+		s.cfg.Log.DebugContext(ctx, "parameters were not compared", "instance", c.instance.ID, "err", err)
+	}
+	var out []wire.Difference
+	for _, d := range all {
+		out = append(out, wire.Difference{Name: d.Name, Wanted: d.Want, Actual: d.Is})
+	}
+	return out
 }
 
 // noGroup says in Trove's words for instances that a group is not there.

@@ -141,6 +141,29 @@ func setDefault(ctx context.Context, tx store.Tx, d trove.Datastore, version str
 	return tx.PutDatastore(ctx, d)
 }
 
+// ensureDatastore returns the datastore of a name, held; one that is not there is made.
+func ensureDatastore(ctx context.Context, tx store.Tx, name string) (trove.Datastore, error) {
+	d, err := tx.Datastore(ctx, name)
+	if err == nil {
+		if err = tx.HoldDatastore(ctx, d.ID); err == nil {
+			return tx.Datastore(ctx, d.ID) // as it is now that nobody else changes it
+		}
+	}
+	if !trove.IsNotFound(err) {
+		return d, err
+	}
+	d = trove.Datastore{ID: trove.NewID(), Name: name}
+	return d, tx.PutDatastore(ctx, d)
+}
+
+// holdVersion keeps the version of what a transaction makes from being deleted at the same time.
+func holdVersion(ctx context.Context, tx store.Tx, id string) error {
+	if err := tx.HoldDatastoreVersion(ctx, id); err != nil {
+		return asBadRequest(err, "Datastore version '%s' cannot be found.", id)
+	}
+	return nil
+}
+
 func (s *server) createManagedVersion(ctx context.Context, c *call) (any, error) {
 	body := c.body.obj("version")
 	v := trove.DatastoreVersion{ID: trove.NewID(), Version: body.str("version")}
@@ -158,11 +181,7 @@ func (s *server) createManagedVersion(ctx context.Context, c *call) (any, error)
 		return nil, err
 	}
 	err := s.cfg.Store.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
-		d, err := tx.Datastore(ctx, body.str("datastore_name"))
-		if trove.IsNotFound(err) {
-			d = trove.Datastore{ID: trove.NewID(), Name: body.str("datastore_name")}
-			err = tx.PutDatastore(ctx, d)
-		}
+		d, err := ensureDatastore(ctx, tx, body.str("datastore_name"))
 		if err != nil {
 			return err
 		}
@@ -194,6 +213,9 @@ func (s *server) editManagedVersion(ctx context.Context, c *call) (any, error) {
 		return nil, err
 	}
 	err = s.cfg.Store.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
+		if err := tx.HoldDatastore(ctx, found.DatastoreID); err != nil {
+			return err
+		}
 		v, err := tx.DatastoreVersion(ctx, found.ID)
 		if err != nil {
 			return asBadRequest(err, "Datastore version '%s' cannot be found.", found.ID)
@@ -232,6 +254,12 @@ func (s *server) deleteManagedVersion(ctx context.Context, c *call) (any, error)
 		return nil, err
 	}
 	err = s.cfg.Store.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
+		if err := tx.HoldDatastore(ctx, v.DatastoreID); err != nil {
+			return err
+		}
+		if err := tx.DeleteDatastoreVersion(ctx, v.ID); err != nil { // before it is looked for: who uses it meanwhile holds it
+			return err
+		}
 		use, err := tx.VersionUse(ctx, v.ID)
 		if err != nil {
 			return err
@@ -243,10 +271,7 @@ func (s *server) deleteManagedVersion(ctx context.Context, c *call) (any, error)
 		if err != nil {
 			return err
 		}
-		if err := setDefault(ctx, tx, d, v.ID, new(false)); err != nil {
-			return err
-		}
-		return tx.DeleteDatastoreVersion(ctx, v.ID)
+		return setDefault(ctx, tx, d, v.ID, new(false))
 	})
 	if err != nil {
 		return nil, fmt.Errorf("delete a datastore version: %w", err)

@@ -102,12 +102,13 @@ func makeExample(t *testing.T, op *api.Operation, e api.Example) api.Example {
 }
 
 var (
-	uuid      = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}`)
-	madeUp    = regexp.MustCompile(`"[A-Z2-7]{26}"`)
-	auditID   = regexp.MustCompile(`"([0-9a-f]{14})-[0-9a-f]{18}"`)
-	duration  = regexp.MustCompile(`"seconds":[0-9.e-]+`)
-	logPart   = regexp.MustCompile(`(Z)-[0-9a-f]{8}/`)
-	fixtureID = regexp.MustCompile(`^(10000000|20000000|30000000|40000000|e0000000|a[123]000000|b[123][12]00000|0b5f1a52|1c6f2b63|2d7f3c74|0000000f)-`)
+	uuid        = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}`)
+	madeUp      = regexp.MustCompile(`"[A-Z2-7]{26}"`)
+	scrapeToken = regexp.MustCompile(`"trove-scrape-[A-Z2-7]{26}"`)
+	auditID     = regexp.MustCompile(`"([0-9a-f]{14})-[0-9a-f]{18}"`)
+	duration    = regexp.MustCompile(`"seconds":[0-9.e-]+`)
+	logPart     = regexp.MustCompile(`(Z)-[0-9a-f]{8}/`)
+	fixtureID   = regexp.MustCompile(`^(10000000|20000000|30000000|40000000|e0000000|a[123]000000|b[123][12]00000|0b5f1a52|1c6f2b63|2d7f3c74|0000000f)-`)
 )
 
 // steady returns an answer with what is made up each time replaced by something that looks like it.
@@ -131,6 +132,7 @@ func steady(t *testing.T, rec *httptest.ResponseRecorder) json.RawMessage {
 		}
 		return ids[id]
 	})
+	text = scrapeToken.ReplaceAllString(text, `"trove-scrape-K7VQ2MZXN4T3JHC5WPRDLB6YAE"`)
 	text = madeUp.ReplaceAllString(text, `"K7VQ2MZXN4T3JHC5WPRDLB6YAE"`)
 	text = auditID.ReplaceAllString(text, `"$1-8f3a0c5b1d2e4f6071"`)
 	text = logPart.ReplaceAllString(text, `$1-2ce0e6d4/`)

@@ -128,6 +128,7 @@ func (*fakeCatalog) Migratable(_ context.Context, host string) error {
 // fakeGuests keeps databases and users per instance in memory.
 type fakeGuests struct {
 	*fakeLogs
+	*fakeFigures
 	mu        sync.Mutex
 	databases map[string][]string
 	users     map[string][]trove.User
@@ -146,7 +147,7 @@ type fakeGuests struct {
 
 func newGuests() *fakeGuests {
 	return &fakeGuests{
-		fakeLogs: newFakeLogs(), databases: map[string][]string{}, users: map[string][]trove.User{}, rename: true,
+		fakeLogs: newFakeLogs(), fakeFigures: &fakeFigures{}, databases: map[string][]string{}, users: map[string][]trove.User{}, rename: true,
 		applied: map[string]guestapi.ApplyConfigurationArgs{}, asked: map[string]int{}, refuse: map[string]error{},
 	}
 }

@@ -71,16 +71,20 @@ func (s *server) insert(ctx context.Context, c *call, i trove.Instance, input tr
 		if err := tx.InsertInstance(ctx, i); err != nil {
 			return err
 		}
-		if i.ConfigurationID != "" { // it may have been deleted since it was looked at
-			if _, err := holdGroup(ctx, tx, i.ConfigurationID); err != nil {
-				return err
-			}
-		}
 		var err error
 		op, err = workflow.Enqueue(ctx, tx, s.cfg.Clock.Now(), workflow.Request{
 			Kind: trove.OpCreate, Target: i.ID, ProjectID: i.ProjectID, RequestID: telemetry.RequestID(ctx), Input: input,
 		})
-		return err
+		if err != nil {
+			return err
+		}
+		// Both may have been deleted since they were looked at.
+		if i.ConfigurationID != "" {
+			if _, err := holdGroup(ctx, tx, i.ConfigurationID); err != nil {
+				return err
+			}
+		}
+		return holdVersion(ctx, tx, i.DatastoreVersionID)
 	})
 	if err != nil {
 		return fmt.Errorf("create instance: %w", err)

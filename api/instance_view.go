@@ -93,6 +93,9 @@ func (s *server) viewInstance(ctx context.Context, c *call, i *trove.Instance, r
 			return out, err
 		}
 	}
+	if v.usage {
+		out.StorageAlarm = string(i.Storage.Alarm)
+	}
 	if v.usage && out.Volume != nil {
 		addUsage(out.Volume, i, out.Status)
 	}

@@ -42,10 +42,11 @@ type fakeLogs struct {
 	grants map[string]grant.Spec // by prefix
 	lie    func(*guestapi.LogPublished)
 	meet   *sync.WaitGroup // not nil: publications wait for each other here
+	tailed chan struct{}   // has room for two: the guest was asked for the end of a log
 }
 
 func newFakeLogs() *fakeLogs {
-	return &fakeLogs{objects: mem.New(), of: map[string][]*fakeLog{}, grants: map[string]grant.Spec{}}
+	return &fakeLogs{objects: mem.New(), of: map[string][]*fakeLog{}, grants: map[string]grant.Spec{}, tailed: make(chan struct{}, 2)}
 }
 
 func (f *fakeLogs) Issue(_ context.Context, s grant.Spec) (guestapi.Grant, error) {

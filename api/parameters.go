@@ -151,7 +151,10 @@ func (s *server) changeParameters(ctx context.Context, c *call, change func(vers
 		if err := s.willAnswer(ctx, c, &out); err != nil {
 			return err
 		}
-		return tx.PutParameter(ctx, v.ID, p)
+		if err := tx.PutParameter(ctx, v.ID, p); err != nil {
+			return err
+		}
+		return holdVersion(ctx, tx, v.ID)
 	})
 	if err != nil {
 		return out, fmt.Errorf("change a parameter: %w", err)

@@ -58,7 +58,8 @@ func (s *server) listOperations(ctx context.Context, c *call) (any, error) {
 	return &out, nil
 }
 
-// showOperation is a long poll: with ?wait it answers when the operation has a version above ?since or has ended, or when the time has passed.
+// showOperation is a long poll: with ?wait it answers when the operation has a version above ?since or has ended, when the time has passed, or when the
+// server stops: the client asks again, and another server answers.
 func (s *server) showOperation(ctx context.Context, c *call) (any, error) {
 	wait, since, err := readWait(c)
 	if err != nil {
@@ -75,10 +76,10 @@ func (s *server) showOperation(ctx context.Context, c *call) (any, error) {
 	start := s.cfg.Clock.Now()
 	for o.State == trove.OperationOpen && o.Version <= since {
 		waited := s.cfg.Clock.Now().Sub(start)
-		if waited >= wait {
+		if waited >= wait || s.draining() {
 			break
 		}
-		if err := pause(ctx, news, min(lookAgain(waited), wait-waited)); err != nil {
+		if err := s.pause(ctx, news, min(lookAgain(waited), wait-waited)); err != nil {
 			return nil, err
 		}
 		news = s.news()
@@ -108,8 +109,18 @@ func (s *server) news() <-chan struct{} {
 // leastPause keeps many long polls from reading with each of many commits.
 const leastPause = 2 * time.Millisecond
 
-// pause lasts until there is news, or d at most.
-func pause(ctx context.Context, news <-chan struct{}, d time.Duration) error {
+// draining reports whether the server stops.
+func (s *server) draining() bool {
+	select {
+	case <-s.cfg.Draining:
+		return true
+	default:
+		return false
+	}
+}
+
+// pause lasts until there is news or the server stops, or d at most.
+func (s *server) pause(ctx context.Context, news <-chan struct{}, d time.Duration) error {
 	if err := clock.Sleep(ctx, min(leastPause, d)); err != nil {
 		return err
 	}
@@ -119,6 +130,7 @@ func pause(ctx context.Context, news <-chan struct{}, d time.Duration) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	case <-news:
+	case <-s.cfg.Draining:
 	case <-timer.C:
 	}
 	return nil

@@ -87,6 +87,36 @@ func TestLongPollEnds(t *testing.T) {
 	}
 }
 
+// A long poll that runs when the server stops, and one that comes then, are answered at once with what there is.
+func TestLongPollEndsWithTheServer(t *testing.T) {
+	stops := make(chan struct{})
+	w := newWorld(t, nil, func(c *api.Config) { c.Clock, c.Draining = clock.System{}, stops })
+	id, op := w.create(t)
+	path := "/instances/" + id + "/operations/" + op + "?wait=60s&since=1000000"
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 2 {
+			var body wire.OperationBody
+			rec := w.ask(t, "member", http.MethodGet, path, "")
+			if err := json.Unmarshal(rec.Body.Bytes(), &body); err != nil || rec.Code != http.StatusOK || body.Operation.State != "open" {
+				t.Errorf("%d %s", rec.Code, rec.Body)
+			}
+		}
+	}()
+	select {
+	case <-done:
+		t.Error("the long poll did not wait")
+	case <-time.After(50 * time.Millisecond):
+	}
+	close(stops)
+	select {
+	case <-done:
+	case <-time.After(10 * time.Second):
+		t.Fatal("the long poll went on")
+	}
+}
+
 func TestOperationsAreTheOwners(t *testing.T) {
 	w := newWorld(t, nil, nil)
 	id := w.built(t)

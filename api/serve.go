@@ -131,6 +131,9 @@ func (s *server) serveProject(ctx context.Context, w *recorder, r *http.Request,
 		return nil
 	}
 	tokens := takeTokens(r.Header)
+	if token := scrapeToken(r.Header); token != "" && tokens.User == "" {
+		return s.serveScrape(ctx, w, r, path, token)
+	}
 	if tokens.User == "" {
 		s.writeUnauthenticated(ctx, w)
 		return nil

@@ -27,6 +27,8 @@ func Operations() []Operation {
 		{"Users", userOperations()},
 		{"Root", rootOperations()},
 		{"Logs", logOperations()},
+		{"Storage", storageOperations()},
+		{"Metrics", figureOperations()},
 		{"TLS", sslOperations()},
 		{"Backups", backupOperations()},
 		{"Backup strategies", strategyOperations()},
@@ -228,6 +230,16 @@ func logOperations() []Operation {
 			Summary: "Read what was published of a log, as text. With lines only so many at the end.",
 			Query:   []Query{{"lines", "integer", "the last lines only; at most 100000"}},
 			Success: http.StatusOK, Text: true, handle: (*server).readLog,
+		},
+		{
+			ID: "tailLog", Method: http.MethodGet, Path: path + "/{log}/tail", Rule: rule, Extension: true,
+			Summary: "Follow a log of the running database. Without since the last lines come at once; with it the lines after that cursor, as soon as there are some.",
+			Query: []Query{
+				{"lines", "integer", "how many lines at the end come without since; 50, at most 1000"},
+				{"since", "string", "the cursor of the answer before"},
+				{"wait", "string", "how long to wait for lines, such as 30s; at most 60s"},
+			},
+			Success: http.StatusOK, Response: wire.LogTailBody{}, handle: (*server).tailLog,
 		},
 	}
 }

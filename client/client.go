@@ -179,7 +179,7 @@ func (c *Client) roundTrip(ctx context.Context, method, target string, header ht
 	var err error
 	for attempt := range 3 {
 		var h http.Header
-		if h, err = c.once(ctx, method, target, header, body, out); !errors.Is(err, syscall.ECONNREFUSED) {
+		if h, err = c.once(ctx, method, target, header, body, out); !notConnected(err) {
 			return h, err
 		}
 		if attempt < 2 {
@@ -225,6 +225,12 @@ func (c *Client) once(ctx context.Context, method, target string, header http.He
 		}
 	}
 	return resp.Header, nil
+}
+
+// notConnected reports whether a server did not take the connection: it is not there, or just stopped listening.
+func notConnected(err error) bool {
+	e, ok := errors.AsType[*net.OpError](err)
+	return ok && e.Op == "dial" && (errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, syscall.ECONNRESET))
 }
 
 func unreachable(u *url.URL, err error) error {

@@ -95,6 +95,13 @@ func (c *Client) ConfiguredInstances(ctx context.Context, id string) ([]wire.Con
 	return all, err
 }
 
+// Drift returns the parameters that somebody changed in an instance's running database, past the API.
+func (c *Client) Drift(ctx context.Context, instance string) ([]wire.Difference, error) {
+	var out wire.DefaultConfigurationBody
+	err := c.do(ctx, http.MethodGet, instancePath(instance, "configuration"), nil, &out)
+	return out.Instance.Drift, err
+}
+
 // DefaultConfiguration returns what an instance's database has before a group is attached.
 func (c *Client) DefaultConfiguration(ctx context.Context, instance string) (map[string]any, error) {
 	var out wire.DefaultConfigurationBody

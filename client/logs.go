@@ -39,6 +39,11 @@ func (c *Client) ReadLog(ctx context.Context, instance, log string, lines int, w
 	if lines > 0 {
 		path += "?lines=" + strconv.Itoa(lines)
 	}
+	return c.text(ctx, path, w)
+}
+
+// text copies an answer that is a text to w.
+func (c *Client) text(ctx context.Context, path string, w io.Writer) error {
 	err := c.readText(ctx, path, w, false)
 	if e, ok := errors.AsType[*Error](err); ok && e.Status == http.StatusUnauthorized && c.cfg.Password != "" {
 		return c.readText(ctx, path, w, true)
@@ -69,7 +74,7 @@ func (c *Client) readText(ctx context.Context, path string, w io.Writer, fresh b
 		return faultOf(resp, data)
 	}
 	if _, err := io.Copy(w, resp.Body); err != nil {
-		return trove.Wrap(trove.KindUnavailable, err, "The log broke off; read it again.")
+		return trove.Wrap(trove.KindUnavailable, err, "The text broke off; read it again.")
 	}
 	return nil
 }

@@ -77,7 +77,7 @@ func (d *Conductor) add(b *batch, r report) {
 		now.at = r.at
 		d.known[r.instance] = now
 		if r.beat.Event != "" {
-			b.events = append(b.events, happened{instance: r.instance, at: r.at, name: r.beat.EventAt, text: r.beat.Event})
+			b.events = append(b.events, happened{instance: r.instance, at: r.at, name: r.beat.EventAt, text: r.beat.Event, kind: r.beat.EventKind})
 			b.urgent = true
 		}
 		b.beats[r.instance] = store.GuestReport{
@@ -105,12 +105,11 @@ func storeReport(r report) store.Report {
 	return s
 }
 
-// flush writes the batch and empties it.
+// flush writes the batch and empties it. When ctx ends meanwhile the batch stays as it is: Run writes it then.
 func (d *Conductor) flush(ctx context.Context, b *batch) {
 	if b.empty() {
 		return
 	}
-	defer b.reset()
 	for try := 1; ; try++ {
 		began := d.cfg.Clock.Now()
 		woken, err := d.commit(ctx, b)
@@ -121,8 +120,14 @@ func (d *Conductor) flush(ctx context.Context, b *batch) {
 			}
 			break
 		}
+		if ctx.Err() != nil {
+			return
+		}
 		d.cfg.Log.ErrorContext(ctx, "reports were not written", "reports", b.size(), "err", err)
-		if try == flushTries || clock.Sleep(ctx, flushPause) != nil {
+		if try < flushTries && clock.Sleep(ctx, flushPause) != nil {
+			return
+		}
+		if try == flushTries {
 			d.metrics.dropped.WithLabelValues("store").Add(float64(b.size()))
 			for id := range b.beats {
 				delete(d.known, id) // so that the next one is written at once
@@ -130,6 +135,7 @@ func (d *Conductor) flush(ctx context.Context, b *batch) {
 			break
 		}
 	}
+	b.reset()
 	d.forget()
 }
 

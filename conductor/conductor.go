@@ -117,6 +117,10 @@ func (d *Conductor) Run(ctx context.Context) error {
 		break
 	}
 	d.flush(last, b)
+	if !b.empty() {
+		d.cfg.Log.ErrorContext(ctx, "reports were not written before the end", "reports", b.size())
+		d.metrics.dropped.WithLabelValues("store").Add(float64(b.size()))
+	}
 	return nil
 }
 

@@ -397,6 +397,21 @@ func TestStoreThatFailsForAWhile(t *testing.T) {
 	}, first)
 }
 
+// TestStopWritesABatchThatCouldNotBeWritten: a conductor that is stopped while it tries again does not drop what it has.
+func TestStopWritesABatchThatCouldNotBeWritten(t *testing.T) {
+	bubble(t, func(t *testing.T, w *world) {
+		w.store.mu.Lock()
+		w.store.fail = 1
+		w.store.mu.Unlock()
+		w.say(first, guestapi.ReportHeartbeat, beat(trove.ServiceHealthy))
+		synctest.Wait() // it waits for its second attempt
+		w.stop()
+		if got := w.guest(first).Service; got != trove.ServiceHealthy {
+			t.Errorf("service %q", got)
+		}
+	}, first)
+}
+
 // TestStopWritesWhatCameIn: what waits for its batch when the conductor stops is written.
 func TestStopWritesWhatCameIn(t *testing.T) {
 	bubble(t, func(t *testing.T, w *world) {

@@ -1,6 +1,7 @@
 package conductor
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -32,6 +33,7 @@ type happened struct {
 	at       time.Time
 	name     int64 // of the event; the guest sends each several times
 	text     string
+	kind     string // "": the engine failed
 }
 
 // recordBeat writes a heartbeat that says something new, and what has changed by it into the instance's timeline.
@@ -134,6 +136,6 @@ func (d *Conductor) event(ctx context.Context, tx store.Tx, h happened) error {
 	}
 	d.cfg.Log.InfoContext(ctx, "guest reported an event", "instance", h.instance, "event", h.text)
 	return tx.CountInstanceEvent(ctx, trove.InstanceEvent{
-		InstanceID: h.instance, At: h.at, Kind: trove.EventEngineFailed, Sentence: sentence, Details: details,
+		InstanceID: h.instance, At: h.at, Kind: cmp.Or(h.kind, trove.EventEngineFailed), Sentence: sentence, Details: details,
 	}, countedWithin)
 }

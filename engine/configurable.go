@@ -19,3 +19,18 @@ type Configurable interface {
 	// It may be repeated. Unavailable while the server is down.
 	Apply(ctx context.Context, l Layout, overrides map[string]json.RawMessage) (restart []string, err error)
 }
+
+// DriftSource is a Configurable that can tell what somebody changed in the running server past it, by SQL for instance. It is optional.
+type DriftSource interface {
+	// Drift compares what the running server has with what Configure and Apply gave it, overrides and derived settings alike, and returns what differs,
+	// ordered by name. A value that waits for the next start differs from what was asked for and is none. It changes nothing. Unavailable while the server
+	// is down.
+	Drift(ctx context.Context, l Layout) ([]Difference, error)
+}
+
+// Difference is a parameter that has another value than it was given.
+type Difference struct {
+	Name string
+	Want string // as the driver wrote it
+	Is   string // as the server says it
+}

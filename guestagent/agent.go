@@ -78,6 +78,7 @@ type Agent struct {
 
 	configuring  sync.Mutex // held by the command that changes parameters
 	certificates sync.Mutex // held by the commands about the database's certificate
+	samples      sampler
 
 	mu    sync.Mutex
 	queue []guestapi.Request
@@ -144,6 +145,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	})
 	parts.Go(func() { a.runQueue(ctx) })
 	parts.Go(func() { a.live(ctx) })
+	parts.Go(func() { a.watchDrift(ctx) })
 	parts.Go(func() {
 		select {
 		case <-a.replaced:

@@ -47,6 +47,10 @@ func FuzzRequest(f *testing.F) {
 		`{"v":1,"id":"op/restore","command":"restore-data"}`,
 		`{"v":1,"id":"op/drop","command":"drop-kept","args":[]}`,
 		`{"v":1,"id":"op/finish","command":"finish-upgrade"}`,
+		`{"v":1,"id":"12","command":"tail-log","args":{"name":"error","from":9223372036854775807,"file":"x","lines":-1}}`,
+		`{"v":1,"id":"13","command":"metrics","args":{"series":-1}}`,
+		`{"v":1,"id":"14","command":"statements","args":{"limit":1e3}}`,
+		`{"v":1,"id":"15","command":"drift","args":{}}`,
 		`{"v":0}`, `{`, `null`, ``, `[]`, "\xff\xfe",
 	} {
 		f.Add([]byte(seed))

@@ -93,7 +93,7 @@ func (a *Agent) heartbeat(ctx context.Context, conn bus.Conn) {
 		BootID: a.cfg.BootID, Seq: a.seq, Service: service.Status, AgentVersion: a.cfg.Version, AgentStart: a.began,
 		TakenBack: a.takenBack(),
 	}
-	h.Event, h.EventAt = a.supervisor.Event()
+	h.Event, h.EventAt, h.EventKind = a.supervisor.Event()
 	if !service.Start.IsZero() {
 		h.EngineStart = service.Start.UnixMicro()
 	}

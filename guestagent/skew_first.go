@@ -18,7 +18,7 @@ func skewCommands(all []guestapi.Command) []guestapi.Command {
 func skewKnows(c guestapi.Command) bool { return guestapi.First(c) }
 
 // later are the fields that reports got after the first release.
-var later = []string{"agent_start", "event_at", "taken_back"}
+var later = []string{"agent_start", "event_at", "event_kind", "taken_back"}
 
 func skewReport(data []byte) []byte {
 	var fields map[string]json.RawMessage

@@ -33,6 +33,7 @@ type Timings struct {
 	BackoffReset   time.Duration // an engine that was up for so long begins with BackoffMin again; 60 s
 	ResendMin      time.Duration // before the end of a command is sent again for the first time; 5 s
 	ResendMax      time.Duration // between later ones; 5 min
+	Drift          time.Duration // between looks for parameters that somebody changed; 5 min
 	GrowTimeout    time.Duration // how long grow waits for the file system to be as large as asked for; 60 s
 }
 
@@ -56,6 +57,7 @@ func (t Timings) withDefaults() Timings {
 	set(&t.ResendMin, 5*time.Second)
 	set(&t.ResendMax, 5*time.Minute)
 	set(&t.GrowTimeout, 60*time.Second)
+	set(&t.Drift, 5*time.Minute)
 	return t
 }
 
@@ -107,6 +109,7 @@ type Supervisor struct {
 
 // event is something that happened.
 type event struct {
+	kind string // one of the domain's, "" for a failure of the engine
 	text string
 	at   int64 // when, in microseconds; no two are the same
 	sent int
@@ -166,8 +169,9 @@ func (s *Supervisor) Service() Service {
 // Changed delivers after each change of the service and each event; several may be delivered as one.
 func (s *Supervisor) Changed() <-chan struct{} { return s.changed }
 
-// Event returns the event that was sent least often, the oldest of them, and what names it; "" if there is none.
-func (s *Supervisor) Event() (text string, at int64) {
+// Event returns the event that was sent least often, the oldest of them, and what names it; "" if there is none. The kind
+// is "" for a failure of the engine.
+func (s *Supervisor) Event() (text string, at int64, kind string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var least *event
@@ -177,9 +181,9 @@ func (s *Supervisor) Event() (text string, at int64) {
 		}
 	}
 	if least == nil {
-		return "", 0
+		return "", 0, ""
 	}
-	return least.text, least.at
+	return least.text, least.at, least.kind
 }
 
 // Sent notes that an event was sent, and reports whether there is one that was not yet. Nobody answers a heartbeat: an event is sent with several
@@ -315,18 +319,28 @@ func (s *Supervisor) note(v Service, happened string) {
 	}
 	s.view = v
 	if happened != "" {
-		e := event{text: happened, at: s.clock.Now().UnixMicro()}
-		if n := len(s.events); n > 0 {
-			e.at = max(e.at, s.events[n-1].at+1)
-		}
-		s.events = append(s.events, e)
-		if len(s.events) > maxEvents {
-			s.events = s.events[1:]
-		}
+		s.add(event{text: happened})
 	}
-	select {
-	case s.changed <- struct{}{}:
-	default:
+	wake(s.changed)
+}
+
+// Tell takes an event of a kind of the domain in, which a heartbeat brings to the conductor.
+func (s *Supervisor) Tell(kind, text string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.add(event{kind: kind, text: text})
+	wake(s.changed)
+}
+
+// add keeps an event until it was sent often enough. The caller holds the lock.
+func (s *Supervisor) add(e event) {
+	e.at = s.clock.Now().UnixMicro()
+	if n := len(s.events); n > 0 {
+		e.at = max(e.at, s.events[n-1].at+1)
+	}
+	s.events = append(s.events, e)
+	if len(s.events) > maxEvents {
+		s.events = s.events[1:]
 	}
 }
 

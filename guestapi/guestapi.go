@@ -159,8 +159,12 @@ type Heartbeat struct {
 	VolumeTotal  int64               `json:"volume_total"`
 	Event        string              `json:"event,omitempty"`       // a sentence when something happened: the engine crashed, with the last lines of its log
 	EventAt      int64               `json:"event_at,omitempty"`    // names the event, which is sent several times: when it happened, microseconds
+	EventKind    string              `json:"event_kind,omitempty"`  // "": the engine failed; else one of GuestEvents
 	AgentStart   int64               `json:"agent_start,omitempty"` // names this start of the agent
 }
+
+// GuestEvents are the kinds of events that a guest may name.
+var GuestEvents = []string{trove.EventConfigurationDrift}
 
 // PrepareArgs are for the first start of the engine. Secrets travel here in clear, inside TLS, to this guest's subject only.
 type PrepareArgs struct {

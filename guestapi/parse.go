@@ -2,6 +2,7 @@ package guestapi
 
 import (
 	"encoding/json"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -95,6 +96,9 @@ func ParseHeartbeat(data []byte) (Heartbeat, error) {
 		return Heartbeat{}, invalid("heartbeat", "volume_used")
 	case h.VolumeTotal < 0:
 		return Heartbeat{}, invalid("heartbeat", "volume_total")
+	}
+	if !slices.Contains(GuestEvents, h.EventKind) {
+		h.EventKind = "" // a newer agent's: its sentence tells
 	}
 	h.Event = CleanText(h.Event)
 	return h, nil

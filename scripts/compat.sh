@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # The real clients of OpenStack Trove over every command and method that they have, against a deployment in the test's own process, or against the one that
 # COMPAT_AUTH_URL and its like name (tests/compat/server_test.go). The table of commands and results goes to docs/evidence/compat.md. Needs root: the clients of
-# the newer release are in a root file system of their own. Options of go test may follow, such as -run Gophercloud; then nothing is written.
+# the newer release, Horizon and Tempest are in root file systems of their own. Options of go test may follow, such as -run Gophercloud; then nothing is written.
 source "$(dirname "$0")/lib.sh"
 need_root
 make -s tools
 scripts/install-packages.sh test
 COMPAT_ROOT=$(scripts/client-root.sh trixie)
 export COMPAT_ROOT
+scripts/client-root.sh bookworm dashboard >/dev/null
+scripts/client-root.sh trixie dashboard >/dev/null
 [ $# = 0 ] || exec scripts/gotest.sh compat -timeout 15m -count=1 ./tests/compat "$@"
 tables=$(mktemp -d)
 trap 'rm -rf "$tables"' EXIT

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that are missing, and says which. Arguments: "run" (what the local cloud needs), "test" (that, and what the
-# tests need), "vm" (what an emulated machine needs).
+# tests need), "bench" (the benchmarks of engines), "vm" (what an emulated machine needs).
 source "$(dirname "$0")/lib.sh"
 
 run_packages=(runc mmdebstrap xfsprogs nftables mariadb-client)
@@ -8,6 +8,7 @@ test_packages=(openssl postgresql mariadb-server python3-troveclient python3-ope
 
 packages=("${run_packages[@]}")
 [ "${1:-run}" = test ] && packages+=("${test_packages[@]}")
+[ "${1:-run}" = bench ] && packages+=(sysbench postgresql-contrib redis-tools jq)
 [ "${1:-run}" = vm ] && packages=(mmdebstrap qemu-system-x86 e2fsprogs)
 
 missing=()

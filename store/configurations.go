@@ -42,7 +42,7 @@ type ConfigurationWriter interface {
 	InsertConfiguration(ctx context.Context, c trove.Configuration) error
 	// UpdateConfiguration writes name, description and values. Conflict if the group was written since it was read (Version).
 	UpdateConfiguration(ctx context.Context, c trove.Configuration, now time.Time) error
-	// DeleteConfiguration removes a group. Gone is fine.
+	// DeleteConfiguration removes a group, whether instances have it or not: see Holds. Gone is fine.
 	DeleteConfiguration(ctx context.Context, id string) error
 
 	// BeginConfiguration raises the revision of an instance's configuration for an attempt to tell its guest, which nobody else makes before due, and

@@ -48,6 +48,7 @@ type Reader interface {
 	IdempotentCallReader
 	AuditReader
 	KeptDataReader
+	ScrapeTokenReader
 
 	// Instance returns a living instance with its guest's state joined.
 	Instance(ctx context.Context, id string) (trove.Instance, error)
@@ -114,8 +115,10 @@ type Tx interface {
 	ConfigurationWriter
 	CertificateWriter
 	IdempotentCalls
+	Holds
 	Audit
 	KeptDataWriter
+	ScrapeTokens
 
 	InsertInstance(ctx context.Context, i trove.Instance) error
 	// UpdateInstance reads the instance, lets change alter it and writes every column but id, project and guest state. Updated is
@@ -128,8 +131,9 @@ type Tx interface {
 	// PutDatastore and PutDatastoreVersion insert or replace by id.
 	PutDatastore(ctx context.Context, d trove.Datastore) error
 	PutDatastoreVersion(ctx context.Context, v trove.DatastoreVersion) error
+	// DeleteDatastore and DeleteDatastoreVersion, the latter with its parameters, do not look who needs it: see Holds.
 	DeleteDatastore(ctx context.Context, id string) error
-	DeleteDatastoreVersion(ctx context.Context, id string) error // with its parameters
+	DeleteDatastoreVersion(ctx context.Context, id string) error
 
 	// TakeQuota adds the amounts to what the project uses, all or none. Beyond a limit it is an OverLimit error with Trove's message
 	// "Quota exceeded for resources: ['instances']." GiveQuota takes them back, never below zero.

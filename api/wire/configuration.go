@@ -75,6 +75,7 @@ type DefaultConfigurationBody struct {
 // DefaultConfiguration holds the values by parameter.
 type DefaultConfiguration struct {
 	Configuration map[string]any `json:"configuration"`
+	Drift         []Difference   `json:"drift,omitempty"` // not in Trove: what somebody changed in the running database
 }
 
 // Parameter is the rule for a parameter. Limits are numbers of any size.

@@ -13,6 +13,7 @@ type Instance struct {
 	Access          Access         `json:"access"`
 	TenantID        string         `json:"tenant_id,omitempty"` // administrators only
 	Volume          *Volume        `json:"volume,omitempty"`
+	StorageAlarm    string         `json:"storage_alarm,omitempty"` // not in Trove: "high" or "full", of a single instance
 	Hostname        string         `json:"hostname,omitempty"`
 	IP              []string       `json:"ip,omitempty"`
 	Addresses       []Address      `json:"addresses,omitempty"`

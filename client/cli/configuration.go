@@ -54,7 +54,7 @@ func (a *app) configurationCmd() *cobra.Command {
 			return a.list([]string{"ID", "Name"}, rows)
 		})
 	return group("configuration", "Groups of parameters for databases", list, show, a.groupCreate(), a.groupSet(), a.groupMerge("update"), remove, a.groupAttach(),
-		a.groupDetach(), instances, a.groupDefault(),
+		a.groupDetach(), instances, a.groupDefault(), a.groupDrift(),
 		group("parameter", "Parameters that configuration groups may have", a.parameterList(), a.parameterShow(), a.groupMerge("set")))
 }
 
@@ -204,6 +204,21 @@ func (a *app) groupDetach() *cobra.Command {
 	return a.onInstance(&cobra.Command{Use: "detach INSTANCE", Short: "Take an instance's configuration group", Args: cobra.ExactArgs(1)},
 		func(ctx context.Context, c *client.Client, instance string, _ []string) error {
 			return c.DetachConfiguration(ctx, instance)
+		})
+}
+
+func (a *app) groupDrift() *cobra.Command {
+	return a.onInstance(&cobra.Command{Use: "drift INSTANCE", Short: "Show which parameters somebody changed in the running database", Args: cobra.ExactArgs(1)},
+		func(ctx context.Context, c *client.Client, instance string, _ []string) error {
+			all, err := c.Drift(ctx, instance)
+			if err != nil {
+				return err
+			}
+			rows := make([]row, 0, len(all))
+			for _, d := range all {
+				rows = append(rows, row{d.Name, d.Wanted, d.Actual})
+			}
+			return a.list([]string{"Name", "Wanted", "Actual"}, rows)
 		})
 }
 

@@ -142,6 +142,7 @@ func (f *fakeAPI) gets() {
 	}
 	get(at+"/log", wire.LogList{Logs: []wire.Log{errorLog, {Name: "general", Type: "USER", Status: "Disabled", Container: "None", Prefix: "None"}}})
 	f.mux.HandleFunc("POST /v1.0/p"+at+"/log", func(w http.ResponseWriter, r *http.Request) { f.change(w, r, wire.LogBody{Log: errorLog}) })
+	f.figures(at)
 	get(at+"/log/error/objects", wire.LogObjectList{Objects: []wire.LogObject{
 		{Name: shopID + "/mariadb-error/log-1/00001", Size: 2048, Lines: 20, SHA256: "ab", Published: wire.Time(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))},
 	}})
@@ -156,7 +157,7 @@ func (f *fakeAPI) gets() {
 	get("/configurations", wire.ConfigurationGroupList{Configurations: []wire.ConfigurationGroup{listed}})
 	get("/configurations/"+groupID, wire.ConfigurationGroupBody{Configuration: busy()})
 	get("/configurations/"+groupID+"/instances", wire.ConfiguredInstanceList{Instances: []wire.ConfiguredInstance{{ID: shopID, Name: "shop"}}})
-	get(at+"/configuration", wire.DefaultConfigurationBody{Instance: wire.DefaultConfiguration{Configuration: map[string]any{"port": 3306, "key_buffer_size": "2M"}}})
+	get(at+"/configuration", wire.DefaultConfigurationBody{Instance: wire.DefaultConfiguration{Configuration: map[string]any{"port": 3306, "key_buffer_size": "2M"}, Drift: []wire.Difference{{Name: "max_connections", Wanted: "500", Actual: "5"}}}})
 	rule := wire.Parameter{Name: "max_connections", Type: "integer", Min: number("10"), Max: number("100000")}
 	get("/datastores/mariadb/versions/10.11/parameters", wire.ParameterList{Parameters: []wire.Parameter{rule, {Name: "sql_mode", Type: "string"}}})
 	get("/datastores/mariadb/versions/10.11/parameters/max_connections", rule)

@@ -19,7 +19,7 @@ func (a *app) instanceCmd() *cobra.Command {
 	return group("instance", "Create, show, change and delete database instances",
 		a.instanceList(), a.instanceShow(), a.instanceCreate(), a.instanceUpdate(), a.instanceDelete(),
 		a.instanceRestart(), a.instanceStop(), a.instanceStart(), a.instanceResize(), a.instanceUpgrade(), a.instanceResetStatus(), a.instanceEvents(), a.instanceConnect(),
-		a.mgmtReboot(), a.mgmtRebuild())
+		a.instanceStorage(), a.instanceAutoscale(), a.instanceMetrics(), a.instanceStatements(), a.scrapeTokenCmd(), a.mgmtReboot(), a.mgmtRebuild())
 }
 
 var instanceColumns = []string{"ID", "Name", "Datastore", "Datastore Version", "Status", "Operating Status", "Public", "Addresses", "Flavor ID", "Size", "Role"}
@@ -141,6 +141,9 @@ func (a *app) showInstance(i wire.Instance, extra ...any) error {
 	}
 	if i.Volume != nil && i.Volume.Used != nil {
 		r[8] = *i.Volume.Used
+	}
+	if i.StorageAlarm != "" {
+		columns, r = append(columns, "storage_alarm"), append(r, i.StorageAlarm)
 	}
 	if i.Configuration != nil {
 		columns, r = append(columns, "configuration"), append(r, i.Configuration.Name)

@@ -31,7 +31,7 @@ func (a *app) logCmd() *cobra.Command {
 			}
 			return a.list(logColumns, rows)
 		})
-	return group("log", "Logs of an instance: what is published of one can be read", list,
+	return group("log", "Logs of an instance: what is published of one can be read, and one can be followed", list,
 		a.logAction("show", "Show a log", wire.LogAction{}),
 		a.logAction("enable", "Let the database write a log", wire.LogAction{Enable: 1}),
 		a.logAction("disable", "Let the database write a log no more", wire.LogAction{Disable: 1}),
@@ -72,19 +72,6 @@ func (a *app) logCat() *cobra.Command {
 		func(ctx context.Context, c *client.Client, instance string, args []string) error {
 			return c.ReadLog(ctx, instance, args[0], 0, a.env.Stdout)
 		})
-}
-
-func (a *app) logTail() *cobra.Command {
-	var lines int
-	cmd := a.onInstance(&cobra.Command{Use: "tail INSTANCE LOG", Short: "Write the last published lines of a log to the standard output", Args: cobra.ExactArgs(2)},
-		func(ctx context.Context, c *client.Client, instance string, args []string) error {
-			if lines < 1 {
-				return usagef("--lines: %d is less than 1.", lines)
-			}
-			return c.ReadLog(ctx, instance, args[0], lines, a.env.Stdout)
-		})
-	cmd.Flags().IntVar(&lines, "lines", 50, "how many lines")
-	return cmd
 }
 
 func (a *app) logSave() *cobra.Command {

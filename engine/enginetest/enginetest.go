@@ -34,6 +34,10 @@ type Setup struct {
 	StaticValue string
 	// Refused are values, by parameter, that Configure accepts and the server does not.
 	Refused map[string]string
+	// Set changes a parameter of the running server as somebody with the superuser's password would; nil: nobody can.
+	Set func(ctx context.Context, l engine.Layout, password trove.Secret, name, value string) error
+	// Changed is another value of Override, as the server shows it.
+	Changed string
 	// LogsWritten says that a log that is on has a file as soon as the server is up.
 	LogsWritten bool
 	// BadOverrides are names or values that Configure must refuse.
@@ -56,7 +60,7 @@ func Run(t *testing.T, newSetup func(t *testing.T) Setup) {
 	for name, part := range map[string]func(t *testing.T, s Setup){
 		"Info": info, "Initialise": initialise, "FirstStart": firstStart, "Databases": databases, "Users": users, "UpdateUser": updateUser,
 		"Grants": grants, "Root": root, "Names": names, "Stopped": stopped, "Restart": restart, "Configure": configure, "Apply": apply, "Logs": logs,
-		"TLS": changeTLS, "Certified": certified, "Upgrade": upgrade,
+		"TLS": changeTLS, "Certified": certified, "Drift": drift, "Metrics": measure, "Upgrade": upgrade,
 	} {
 		t.Run(name, func(t *testing.T) { part(t, newSetup(t)) })
 	}

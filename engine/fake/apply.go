@@ -55,6 +55,11 @@ func (e *Engine) Apply(_ context.Context, l engine.Layout, overrides map[string]
 	if err := up(l); err != nil {
 		return nil, err
 	}
+	for name := range merged(s.Settings.Overrides, overrides) {
+		if string(s.Settings.Overrides[name]) != string(overrides[name]) {
+			delete(s.Changed, name)
+		}
+	}
 	s.Settings.Overrides = overrides
 	var waiting []string
 	for name := range maps.Keys(merged(s.Started, overrides)) {

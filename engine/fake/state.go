@@ -31,6 +31,8 @@ type state struct {
 	TLS        tlsState         `json:"tls,omitzero"`
 	// Started are the overrides that the server was started with.
 	Started map[string]json.RawMessage `json:"started,omitempty"`
+	// Changed are parameters that somebody changed in the running server.
+	Changed map[string]string `json:"changed,omitempty"`
 }
 
 type user struct {
@@ -153,7 +155,7 @@ func (e *Engine) Command(l engine.Layout) (engine.Command, error) {
 		} else {
 			s.Version = e.version
 		}
-		s.Started = s.Settings.Overrides
+		s.Started, s.Changed = s.Settings.Overrides, nil
 		if err := write(l, s); err != nil {
 			return engine.Command{}, err
 		}

@@ -83,6 +83,9 @@ func (e *Engine) Apply(ctx context.Context, l engine.Layout, overrides map[strin
 		}
 		restart = waiting(known, started, overrides)
 		return setAll(ctx, db, known, changes, func() error {
+			if err := p.noteGiven(ctx, db, changes); err != nil {
+				return err
+			}
 			k.Settings = next
 			if err := p.writeKept(k); err != nil {
 				return err

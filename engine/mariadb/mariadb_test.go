@@ -148,8 +148,14 @@ func setup(t testing.TB) enginetest.Setup {
 			var one int
 			return db.QueryRowContext(ctx, "SELECT 1").Scan(&one)
 		},
-		Shown:    shown,
-		Override: "wait_timeout", Value: "1234", Static: "innodb_sort_buffer_size", StaticValue: "2097152", LogsWritten: true,
+		Shown: shown,
+		Set: func(ctx context.Context, l engine.Layout, password trove.Secret, name, value string) error {
+			db := client(t, l, "root", password, "")
+			defer func() { _ = db.Close() }()
+			_, err := db.ExecContext(ctx, "SET GLOBAL "+name+" = "+value)
+			return err
+		},
+		Override: "wait_timeout", Value: "1234", Changed: "77", Static: "innodb_sort_buffer_size", StaticValue: "2097152", LogsWritten: true,
 		Refused: map[string]string{
 			"wait_timeout": "0", "sql_mode": `"NONSENSE"`, "max_connections": "1", "innodb_flush_method": `"nonsense"`, "no_such_parameter": "1",
 			"character_set_client": `"latin9000"`, "join_buffer_size": "18446744073709551616", "event_scheduler": `"sometimes"`,

@@ -81,7 +81,7 @@ func (e *Engine) Command(l engine.Layout) (engine.Command, error) {
 	if err != nil {
 		return engine.Command{}, err
 	}
-	if err := p.writeStarted(k.Settings.Overrides); err != nil {
+	if err := errors.Join(p.writeStarted(k.Settings.Overrides), p.forgetGiven()); err != nil {
 		return engine.Command{}, err
 	}
 	if err := writeFor(p.config(), append(config, k.TLS.lines(p)...), 0o400, l.UID, l.GID); err != nil {

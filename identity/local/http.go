@@ -207,10 +207,14 @@ func (s *Service) catalog(r *http.Request, project string) []object {
 		}
 		return object{"id": kind, "type": kind, "name": name, "endpoints": endpoints}
 	}
-	return []object{
+	all := []object{
 		service("database", "trove", base+"/v1.0/"+project),
 		service("identity", "keystone", base+"/identity/v3"),
 	}
+	for _, other := range s.cfg.Services {
+		all = append(all, service(other.Type, other.Name, other.URL))
+	}
+	return all
 }
 
 // authed wraps a handler that needs a valid X-Auth-Token.

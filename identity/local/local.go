@@ -44,7 +44,12 @@ type Config struct {
 	// PublicURL is scheme://host:port of the API, without a path: where clients reach /identity and /v1.0. "": what the request's Host says.
 	PublicURL string
 	Region    string
+	// Services are in the catalogue beside Trove and this one.
+	Services []CatalogService
 }
+
+// CatalogService is a service that clients find in the catalogue.
+type CatalogService struct{ Type, Name, URL string }
 
 // Service is the local identity service.
 type Service struct {

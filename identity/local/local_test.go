@@ -38,7 +38,9 @@ func newFixture(t *testing.T) *fixture {
 	}
 	t.Cleanup(func() { _ = st.Close() })
 	f := &fixture{t: t, clock: clock.NewManual(time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC))}
-	f.service = local.New(local.Config{Repository: st, Clock: f.clock, Log: slog.New(slog.DiscardHandler), Region: "RegionOne"})
+	f.service = local.New(local.Config{Repository: st, Clock: f.clock, Log: slog.New(slog.DiscardHandler), Region: "RegionOne", Services: []local.CatalogService{
+		{Type: "network", Name: "neutron", URL: "https://network.example"},
+	}})
 	for _, a := range []struct {
 		user, project string
 		roles         []string
@@ -106,6 +108,9 @@ func TestLogin(t *testing.T) {
 	text, err := json.Marshal(a.body)
 	if err != nil || !strings.Contains(string(text), f.server.URL+"/v1.0/"+f.project) {
 		t.Fatalf("the catalogue has no endpoint of the project: %s", text)
+	}
+	if !strings.Contains(string(text), `"name":"neutron","type":"network"`) || !strings.Contains(string(text), `"url":"https://network.example"`) {
+		t.Errorf("the catalogue has not got the other service: %s", text)
 	}
 }
 

@@ -41,7 +41,7 @@ func (a *Admin) Close() error { return a.store.Close() }
 // UpdateDatastore makes the datastore be there, and one of its versions its default. With "" the default stays as it is.
 func (a *Admin) UpdateDatastore(ctx context.Context, name, defaultVersion string) (made bool, err error) {
 	err = a.store.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
-		d, err := tx.Datastore(ctx, name)
+		d, err := heldDatastore(ctx, tx, name)
 		made = trove.IsNotFound(err)
 		if made {
 			d, err = trove.Datastore{ID: derivedID("datastore", name), Name: name}, nil
@@ -62,6 +62,18 @@ func (a *Admin) UpdateDatastore(ctx context.Context, name, defaultVersion string
 		return false, fmt.Errorf("update datastore %s: %w", name, err)
 	}
 	return made, nil
+}
+
+// heldDatastore returns a datastore as it is while nobody else changes it or its versions; see store.Holds.
+func heldDatastore(ctx context.Context, tx store.Tx, name string) (trove.Datastore, error) {
+	d, err := tx.Datastore(ctx, name)
+	if err == nil {
+		err = tx.HoldDatastore(ctx, d.ID)
+	}
+	if err != nil {
+		return d, err
+	}
+	return tx.Datastore(ctx, d.ID)
 }
 
 // findVersion finds a version of a datastore by id or name, and by number where several have the name.
@@ -105,7 +117,7 @@ func (a *Admin) UpdateVersion(ctx context.Context, s VersionSpec) (made bool, er
 		s.Number = s.Name
 	}
 	err = a.store.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
-		d, err := tx.Datastore(ctx, s.Datastore)
+		d, err := heldDatastore(ctx, tx, s.Datastore)
 		if err != nil {
 			return trove.Wrap(trove.KindNotFound, err, "There is no datastore %s: make it with trove manage datastore update.", s.Datastore)
 		}
@@ -164,7 +176,7 @@ const (
 // Associate adds and removes flavors or volume types that a version allows, and returns those that it allows then; none: all.
 func (a *Admin) Associate(ctx context.Context, kind Association, datastore, version, number string, add, remove []string) (now []string, err error) {
 	err = a.store.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
-		d, err := tx.Datastore(ctx, datastore)
+		d, err := heldDatastore(ctx, tx, datastore)
 		if err != nil {
 			return err
 		}

@@ -65,10 +65,13 @@ type controllers struct {
 
 	taskmanager *taskmanager.Manager
 	conductor   *conductor.Conductor
+	fleet       *conductor.Fleet // nil: there is no page of all instances
 	handler     http.Handler
 
-	apiListeners    []net.Listener // the first one is api.listen
-	metricsListener net.Listener   // nil: there is none
+	apiListeners    []net.Listener   // the first one is api.listen
+	accepting       []*edge.Listener // what is below them
+	draining        chan struct{}    // closed when the API begins to stop
+	metricsListener net.Listener     // nil: there is none
 
 	closers []func() error // in the order in which things were opened
 }
@@ -79,7 +82,7 @@ func Run(ctx context.Context, cfg config.Config, runs Components, ready func(url
 	tuneMemory()
 	// Whoever starts it: sandboxes must be able to pass through directories that are made for them. Secret files have modes of their own.
 	syscall.Umask(0o022)
-	c := &controllers{cfg: cfg, runs: runs, state: StateDir(cfg.State), clock: clock.System{}, metrics: prometheus.NewRegistry()}
+	c := &controllers{cfg: cfg, runs: runs, state: StateDir(cfg.State), clock: clock.System{}, metrics: prometheus.NewRegistry(), draining: make(chan struct{})}
 	if c.log, err = logger(cfg.Log); err != nil {
 		return err
 	}
@@ -303,8 +306,19 @@ func (c *controllers) openConductor(ctx context.Context) (err error) {
 	if c.taskmanager != nil {
 		wake = c.taskmanager.Wake
 	}
-	c.conductor, err = conductor.New(conductor.Config{
+	if c.conductor, err = conductor.New(conductor.Config{
 		Store: c.store, Conn: c.reports, Clock: c.clock, Log: c.log, Metrics: c.metrics, Wake: wake,
+	}); err != nil || c.cfg.Metrics.InstanceInterval == 0 {
+		return err
+	}
+	if c.requests == nil { // a conductor alone has only listened so far
+		if c.requests, err = c.connect(ctx, "requests"); err != nil {
+			return err
+		}
+	}
+	c.fleet, err = conductor.NewFleet(conductor.FleetConfig{
+		Store: c.store, Guests: guestapi.NewClient(c.requests), Clock: c.clock, Log: c.log,
+		Interval: c.cfg.Metrics.InstanceInterval, Series: c.cfg.Metrics.InstanceSeries,
 	})
 	return err
 }
@@ -342,6 +356,7 @@ func (c *controllers) openAPI(ctx context.Context) error {
 		Region: c.cfg.Region, DefaultDatastore: datastore, PublicEndpoint: c.cfg.API.PublicURL, FollowRequest: true,
 		MaxVolumeSize: c.cfg.API.MaxVolumeSize, Rates: c.cfg.API.Rates(), MaxBody: int64(c.cfg.API.MaxBody),
 		Disabled: edge.Disabled{Path: c.cfg.API.HealthcheckDisable, ByPort: byPort}.Now,
+		Draining: c.draining,
 	})
 	if err != nil {
 		return err

@@ -38,7 +38,7 @@ func registerImages(ctx context.Context, st store.Store, images string) error {
 
 func registerImage(ctx context.Context, st store.Store, m imagelayout.Manifest) error {
 	return st.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
-		d, err := tx.Datastore(ctx, m.Datastore)
+		d, err := heldDatastore(ctx, tx, m.Datastore)
 		if trove.IsNotFound(err) {
 			d, err = trove.Datastore{ID: derivedID("datastore", m.Datastore), Name: m.Datastore}, nil
 		}

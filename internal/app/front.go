@@ -21,6 +21,8 @@ func (c *controllers) listenAPI(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		drainable := edge.NewListener(listener)
+		c.accepting, listener = append(c.accepting, drainable), drainable
 		if l.TLSCertificate != "" {
 			cert, err := edge.OpenCertificate(l.TLSCertificate, l.TLSKey, c.clock, c.log)
 			if err != nil {

@@ -13,6 +13,9 @@ import (
 // handleMetrics serves the metrics of this process, to this machine only.
 func (c *controllers) handleMetrics(mux *http.ServeMux) {
 	mux.Handle("GET /metrics", localOnly(promhttp.HandlerFor(c.metrics, promhttp.HandlerOpts{MaxRequestsInFlight: 2})))
+	if c.fleet != nil {
+		mux.Handle("GET /metrics/instances", localOnly(c.fleet))
+	}
 }
 
 // brokerStore is the broker's repository over the store.

@@ -2,7 +2,6 @@ package app
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -32,6 +31,9 @@ func (c *controllers) serve(ctx context.Context, ready func(url string)) error {
 	run("memory", trimMemory)
 	if c.runs.Conductor {
 		run("conductor", c.conductor.Run)
+		if c.fleet != nil {
+			run("metrics of instances", c.fleet.Run)
+		}
 	}
 	if c.runs.Taskmanager {
 		run("taskmanager", c.taskmanager.Run)
@@ -74,20 +76,14 @@ func (c *controllers) serveHTTP(run func(name string, f func(context.Context) er
 	default:
 		return "", func(context.Context) {}
 	}
+	s := edge.NewServer(h, c.draining, c.accepting...)
 	for _, l := range listeners {
-		run(name, func(context.Context) error {
-			if err := h.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-				return err //nolint:wrapcheck // wrapped with the service's name above
-			}
-			return nil
-		})
+		run(name, func(context.Context) error { return s.Serve(l) })
 	}
 	return url, func(ctx context.Context) {
 		ctx, cancel := context.WithTimeout(ctx, c.cfg.API.Drain)
 		defer cancel()
-		if err := h.Shutdown(ctx); err != nil {
-			_ = h.Close() // long polls are cut; clients ask again
-		}
+		s.Stop(ctx)
 	}
 }
 

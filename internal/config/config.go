@@ -106,6 +106,9 @@ type Log struct {
 // Metrics configures where metrics are told.
 type Metrics struct {
 	Listen string `yaml:"listen" doc:"Loopback address and port of /metrics in a process without the API, which tells its own; one for each such process; empty: none."`
+
+	InstanceInterval time.Duration `yaml:"instance_interval" doc:"How often a conductor asks guests for their databases' figures, for /metrics/instances beside /metrics: all instances on one page, with project and instance as labels; 0: there is no such page."`
+	InstanceSeries   int           `yaml:"instance_series" doc:"How many series of a database are on that page at most, small families first; 0: only what the control plane knows by itself."`
 }
 
 // Workers configures how much is done at once.
@@ -147,6 +150,7 @@ func Default() Config {
 		Log:      Log{Format: "text", Level: "info"},
 		Workers:  Workers{Operations: 8},
 		Upgrade:  Upgrade{Keep: 7 * 24 * time.Hour},
+		Metrics:  Metrics{InstanceSeries: 60},
 		Recovery: Recovery{Interval: 24 * time.Hour, Keep: 14},
 		Identity: defaultIdentity(),
 	}
@@ -236,8 +240,8 @@ func (c Config) Check() error {
 	if c.Upgrade.Keep < 0 {
 		return fmt.Errorf("upgrade.keep: %s is no time", c.Upgrade.Keep)
 	}
-	if m, err := netip.ParseAddrPort(c.Metrics.Listen); c.Metrics.Listen != "" && (err != nil || !m.Addr().IsLoopback()) {
-		return fmt.Errorf("metrics.listen: %q is not a loopback address with a port", c.Metrics.Listen)
+	if err := c.Metrics.check(); err != nil {
+		return err
 	}
 	for name, cidr := range map[string]string{"local.management_cidr": c.Local.ManagementCIDR, "local.tenant_cidr": c.Local.TenantCIDR} {
 		if cidr == "" {

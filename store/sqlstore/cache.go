@@ -96,5 +96,9 @@ func copied(i trove.Instance) trove.Instance {
 		f := *i.Fault
 		i.Fault = &f
 	}
+	if i.Storage.Autoscale != nil {
+		a := *i.Storage.Autoscale
+		i.Storage.Autoscale = &a
+	}
 	return i
 }

@@ -36,7 +36,7 @@ server_id, held, version) VALUES ('i', 'p', 'db', 1, 1, 1, 'ACTIVE', 'v', '2', 5
 	}
 	s := open(t, sqlstore.Config{Path: path})
 	i, err := s.Instance(t.Context(), "i")
-	if err != nil || i.BackingUp || i.ClusterID != "" || i.Version != 4 || i.VolumeSize != 5 {
+	if err != nil || i.BackingUp || !i.Storage.Empty() || i.ClusterID != "" || i.Version != 4 || i.VolumeSize != 5 {
 		t.Errorf("%+v, %v", i, err)
 	}
 	single := ""

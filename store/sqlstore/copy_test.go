@@ -52,6 +52,7 @@ func fill(t *testing.T, s *sqlstore.Store) {
 			tx.PutInstanceModule(ctx, trove.InstanceModule{InstanceID: i.ID, ModuleID: "m", Created: at, Updated: at}),
 			tx.InsertCluster(ctx, trove.Cluster{ID: "c", ProjectID: "p", Name: "c", Created: at, Updated: at}),
 			tx.ClaimIdempotentCall(ctx, store.IdempotentCall{}, store.IdempotentCall{ID: "i", Owner: "o", LeaseEnd: at, Expires: at, AnswerEnds: at}),
+			tx.PutScrapeToken(ctx, store.ScrapeToken{InstanceID: i.ID, Hash: "h", UserID: "ü", Created: at}),
 			tx.InsertAuthority(ctx, store.Authority{ID: "a", Certificate: "c", Cross: "x", SealedKey: "k", Made: at, Ends: at}, ""),
 			tx.PutCertificate(ctx, store.Certificate{InstanceID: i.ID, AuthorityID: "a", Ends: at, TryAt: at}),
 			tx.AppendAudit(ctx, trove.AuditRecord{ID: "a", ProjectID: "p", UserName: "ü", Roles: []string{"member"}, Method: "POST", Path: "/'"}),

@@ -5,6 +5,17 @@ import "time"
 // WantedLibc is the version that the check at the start compares with.
 const WantedLibc = wantedLibc
 
+// DropAnswers and VersionUses are statements that look for something.
+const DropAnswers = dropAnswers
+
+func VersionUses() []string {
+	var all []string
+	for _, use := range versionUses {
+		all = append(all, use.query)
+	}
+	return all
+}
+
 // Rebind shows the text that a database with numbered placeholders gets.
 func Rebind(query string) string { return (&dialect{numbered: true}).rebind(query) }
 

@@ -66,9 +66,10 @@ func (t *tx) ReleaseIdempotentCall(ctx context.Context, id, owner string) error 
 	return nil
 }
 
+const dropAnswers = `UPDATE idempotent_call SET answer='', state='done' WHERE state='answered' AND answer_ends <= ? AND expires > ?`
+
 func (t *tx) PruneIdempotentCalls(ctx context.Context, now time.Time, limit int) (int, error) {
-	_, err := t.run.exec(ctx, `UPDATE idempotent_call SET answer='', state='done' WHERE state='answered' AND answer_ends <= ? AND expires > ?`,
-		micros(now), micros(now))
+	_, err := t.run.exec(ctx, dropAnswers, micros(now), micros(now))
 	if err != nil {
 		return 0, fmt.Errorf("drop answers of idempotent calls: %w", err)
 	}

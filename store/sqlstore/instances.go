@@ -18,7 +18,7 @@ import (
 const (
 	instanceColumns = `i.id, i.project_id, i.name, i.created, i.updated, i.deleted_at, i.task, i.server_status, i.datastore_version_id, i.flavor_id,
 i.volume_size, i.volume_type, i.region, i.availability_zone, i.locality, i.hostname, i.configuration_id, i.replica_of, i.access, i.nics, i.addresses,
-i.fault, i.compute_id, i.volume_id, i.server_id, i.held, i.version, i.cluster_id, i.shard_id, i.member_type, i.backing_up, ` + guestColumns
+i.fault, i.compute_id, i.volume_id, i.server_id, i.held, i.version, i.cluster_id, i.shard_id, i.member_type, i.backing_up, i.storage, ` + guestColumns
 	guestColumns = `COALESCE(g.service, ''), COALESCE(g.seen_at, 0), COALESCE(g.boot_id, ''), COALESCE(g.agent_version, ''), COALESCE(g.volume_used, 0), COALESCE(g.volume_total, 0),
 COALESCE(g.agent_start, 0), COALESCE(g.event_at, 0)`
 	instanceTables = ` FROM instance i LEFT JOIN guest_state g ON g.instance_id = i.id `
@@ -29,17 +29,18 @@ type instanceRow struct {
 	i                                    trove.Instance
 	created, updated, deleted, seen      int64
 	access, nics, addresses, fault, held sql.RawBytes
-	dest                                 [39]any
+	storage                              sql.RawBytes
+	dest                                 [40]any
 }
 
 func newInstanceRow() *instanceRow {
 	r := &instanceRow{}
 	i := &r.i
-	r.dest = [39]any{
+	r.dest = [40]any{
 		&i.ID, &i.ProjectID, &i.Name, &r.created, &r.updated, &r.deleted, &i.Task, (*string)(&i.ServerStatus), &i.DatastoreVersionID, &i.FlavorID,
 		&i.VolumeSize, &i.VolumeType, &i.Region, &i.AvailabilityZone, &i.Locality, &i.Hostname, &i.ConfigurationID, &i.ReplicaOf, &r.access, &r.nics, &r.addresses,
 		&r.fault, &i.ComputeID, &i.VolumeID, &i.ServerID, &r.held, &i.Version,
-		&i.ClusterID, &i.ShardID, &i.MemberType, &i.BackingUp,
+		&i.ClusterID, &i.ShardID, &i.MemberType, &i.BackingUp, &r.storage,
 		(*string)(&i.Guest.Service), &r.seen, &i.Guest.BootID, &i.Guest.AgentVersion, &i.Guest.VolumeUsed, &i.Guest.VolumeTotal,
 		&i.Guest.AgentStart, &i.Guest.EventAt,
 	}
@@ -56,7 +57,7 @@ func (r *instanceRow) scan(rows *sql.Rows) (trove.Instance, error) {
 	for _, f := range []struct {
 		text sql.RawBytes
 		v    any
-	}{{r.access, &r.i.Access}, {r.nics, &r.i.NICs}, {r.addresses, &r.i.Addresses}, {r.fault, &r.i.Fault}, {r.held, &r.i.Held}} {
+	}{{r.access, &r.i.Access}, {r.nics, &r.i.NICs}, {r.addresses, &r.i.Addresses}, {r.fault, &r.i.Fault}, {r.held, &r.i.Held}, {r.storage, &r.i.Storage}} {
 		if len(f.text) == 0 {
 			continue
 		}
@@ -201,7 +202,7 @@ func (t *tx) InsertInstance(ctx context.Context, i trove.Instance) error {
 	args = append(args, i.Version+1, i.ID, i.ProjectID)
 	_, err = t.run.exec(ctx, `INSERT INTO instance (name, created, updated, task, server_status, datastore_version_id, flavor_id, volume_size, volume_type,
 region, availability_zone, locality, hostname, configuration_id, replica_of, access, nics, addresses, fault, compute_id, volume_id, server_id, held,
-cluster_id, shard_id, member_type, version, id, project_id) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`, args...)
+cluster_id, shard_id, member_type, storage, version, id, project_id) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)`, args...)
 	if err == nil {
 		_, err = t.run.exec(ctx, `INSERT INTO guest_state (instance_id, service) VALUES (?, ?)`, i.ID, string(trove.ServiceNew))
 	}
@@ -234,20 +235,21 @@ func (t *tx) freeServerID(ctx context.Context) (uint32, error) {
 	}
 }
 
-// instanceArgs returns the values of the columns from name to member_type.
+// instanceArgs returns the values of the columns from name to storage.
 func instanceArgs(i trove.Instance) ([]any, error) {
 	access, err1 := encoded(i.Access, !i.Access.IsPublic && len(i.Access.AllowedCIDRs) == 0)
 	nics, err2 := encoded(i.NICs, len(i.NICs) == 0)
 	addresses, err3 := encoded(i.Addresses, len(i.Addresses) == 0)
 	fault, err4 := encoded(i.Fault, i.Fault == nil)
 	held, err5 := encoded(i.Held, len(i.Held) == 0)
-	if err := errors.Join(err1, err2, err3, err4, err5); err != nil {
+	storage, err6 := encoded(i.Storage, i.Storage.Empty())
+	if err := errors.Join(err1, err2, err3, err4, err5, err6); err != nil {
 		return nil, err
 	}
 	return []any{
 		i.Name, micros(i.Created), micros(i.Updated), int(i.Task), string(i.ServerStatus), i.DatastoreVersionID, i.FlavorID, i.VolumeSize, i.VolumeType,
 		i.Region, i.AvailabilityZone, i.Locality, i.Hostname, i.ConfigurationID, i.ReplicaOf, access, nics, addresses, fault, i.ComputeID, i.VolumeID,
-		i.ServerID, held, i.ClusterID, i.ShardID, i.MemberType,
+		i.ServerID, held, i.ClusterID, i.ShardID, i.MemberType, storage,
 	}, nil
 }
 
@@ -267,7 +269,7 @@ func (t *tx) UpdateInstance(ctx context.Context, id string, now time.Time, chang
 	}
 	err = swap(ctx, t.run, `UPDATE instance SET name=?, created=?, updated=?, task=?, server_status=?, datastore_version_id=?, flavor_id=?, volume_size=?,
 volume_type=?, region=?, availability_zone=?, locality=?, hostname=?, configuration_id=?, replica_of=?, access=?, nics=?, addresses=?, fault=?, compute_id=?,
-volume_id=?, server_id=?, held=?, cluster_id=?, shard_id=?, member_type=?, version=version+1 WHERE id=? AND version=?`, append(args, id, version)...)
+volume_id=?, server_id=?, held=?, cluster_id=?, shard_id=?, member_type=?, storage=?, version=version+1 WHERE id=? AND version=?`, append(args, id, version)...)
 	if err != nil {
 		return fmt.Errorf("update instance %s: %w", id, err)
 	}
@@ -276,7 +278,9 @@ volume_id=?, server_id=?, held=?, cluster_id=?, shard_id=?, member_type=?, versi
 
 func (t *tx) DeleteInstance(ctx context.Context, id string, now time.Time) error {
 	_, err := t.run.exec(ctx, `UPDATE instance SET deleted=1, deleted_at=?, updated=?, version=version+1 WHERE id=? AND deleted=0`, micros(now), micros(now), id)
-	for _, table := range []string{"guest_state", "guest", "report", "instance_module", "instance_configuration", "instance_certificate", "kept_data"} {
+	for _, table := range []string{
+		"guest_state", "guest", "report", "instance_module", "instance_configuration", "instance_certificate", "scrape_token", "kept_data",
+	} {
 		if err == nil {
 			_, err = t.run.exec(ctx, `DELETE FROM `+table+` WHERE instance_id=?`, id)
 		}

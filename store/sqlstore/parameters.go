@@ -47,13 +47,15 @@ func (t *tx) ReplaceParameters(ctx context.Context, version string, all []trove.
 	return nil
 }
 
+var versionUses = []struct{ what, query string }{
+	{"instance", `SELECT 1 FROM instance WHERE datastore_version_id=? AND deleted=0 LIMIT 1`},
+	{"instance", `SELECT 1 FROM kept_data WHERE datastore_version_id=? LIMIT 1`},
+	{"backup", `SELECT 1 FROM backup WHERE datastore_version_id=? AND deleted=0 LIMIT 1`},
+	{"configuration", `SELECT 1 FROM configuration WHERE datastore_version_id=? LIMIT 1`},
+}
+
 func (r reader) VersionUse(ctx context.Context, version string) (string, error) {
-	for _, use := range []struct{ what, query string }{
-		{"instance", `SELECT 1 FROM instance WHERE datastore_version_id=? AND deleted=0 LIMIT 1`},
-		{"instance", `SELECT 1 FROM kept_data WHERE datastore_version_id=? LIMIT 1`},
-		{"backup", `SELECT 1 FROM backup WHERE datastore_version_id=? AND deleted=0 LIMIT 1`},
-		{"configuration", `SELECT 1 FROM configuration WHERE datastore_version_id=? LIMIT 1`},
-	} {
+	for _, use := range versionUses {
 		var one int
 		err := r.run.row(ctx, []any{&one}, use.query, version)
 		if err == nil {

@@ -41,6 +41,9 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"parameters", testParameters},
 		{"authorities of databases", testAuthorities},
 		{"certificates of databases", testCertificates},
+		{"delete of what is held", testHoldThenDelete},
+		{"hold of what is deleted", testDeleteThenHold},
+		{"holds at the same time", testHoldsDoNotExclude},
 		{"quotas", testQuotas},
 		{"quota is all or none", testQuotaAllOrNone},
 		{"quota under concurrency", testQuotaConcurrent},
@@ -82,6 +85,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"idempotent call under concurrency", testIdempotentCallOnce},
 		{"idempotent calls are pruned", testPruneIdempotentCalls},
 		{"kept data", testKeptData},
+		{"scrape tokens", testScrapeTokens},
 		{"audit", testAudit},
 		{"audit of strange texts", testAuditOfStrangeTexts},
 		{"audit is pruned", testPruneAudit},
@@ -105,6 +109,10 @@ func Instance(project string) trove.Instance {
 		NICs:      []trove.NIC{{NetworkID: "n", SubnetID: "s", IPAddress: "10.1.1.1"}},
 		Addresses: []trove.Address{{Address: "10.1.1.1", Type: "private", Network: "n"}, {Address: "192.0.2.1", Type: "public"}},
 		Fault:     &trove.Fault{Message: "no space", Details: "evidence", Created: Start.Add(time.Second)},
+		Storage: trove.Storage{
+			Alarm: trove.StorageHigh, Since: Start, Autoscale: &trove.Autoscale{Threshold: 80, StepGiB: 5, Max: 100},
+			Tried: Start.Add(time.Second), Operation: "o", Refusal: "no room – ü",
+		},
 		ComputeID: "c-1", VolumeID: "v-1", Held: map[string]int{trove.QuotaInstances: 1, trove.QuotaVolumes: 5},
 	}
 }

@@ -1,5 +1,5 @@
 // Package reconcilers repairs what no operation looks at: machines that are gone or do not run though they should, wishes to delete that have no
-// operation, tasks that nothing works on, volumes that are lost, databases that do not get up, guests that are silent, whose credential gets old, whose database needs a certificate or that
+// operation, tasks that nothing works on, volumes that are lost, databases that do not get up, volumes that fill up, guests that are silent, whose credential gets old, whose database needs a certificate or that
 // have not heard of a change of their configuration, and things in the cloud that nobody owns.
 //
 // Each is level-triggered: it compares what is with what should be, one instance at a time (ReconcileOne), and may be called any number of
@@ -88,6 +88,7 @@ type Loop struct {
 	Leftovers   *Leftovers
 
 	Configurations *Configurations
+	Storage        *Storage
 	Certificates   *Certificates // nil without a certifier
 	Kept           *Kept
 }
@@ -112,12 +113,12 @@ func New(c Config) (*Loop, error) {
 	}
 	l := &Loop{
 		cfg: c, Machines: newMachines(c), Deletes: &Deletes{c}, Stuck: &Stuck{c}, Silence: newSilence(c), Engines: newEngines(c), Leftovers: newLeftovers(c),
-		Configurations: &Configurations{c}, Kept: &Kept{c},
+		Configurations: &Configurations{c}, Kept: &Kept{c}, Storage: newStorage(c),
 		runs: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "trove_reconcile_total", Help: "Instances that a reconciler had to look at, by reconciler and outcome.",
 		}, []string{"reconciler", "outcome"}),
 	}
-	l.byInstance = []named{{"machines", l.Machines}, {"deletes", l.Deletes}, {"stuck", l.Stuck}, {"silence", l.Silence}, {"engines", l.Engines}}
+	l.byInstance = []named{{"machines", l.Machines}, {"deletes", l.Deletes}, {"stuck", l.Stuck}, {"silence", l.Silence}, {"engines", l.Engines}, {"storage", l.Storage}}
 	if c.Issuer != nil {
 		l.Credentials = newCredentials(c, l.one)
 	}
@@ -125,7 +126,7 @@ func New(c Config) (*Loop, error) {
 		l.Certificates = &Certificates{c}
 	}
 	if c.Metrics != nil {
-		if err := c.Metrics.Register(l.runs); err != nil {
+		if err := errors.Join(c.Metrics.Register(l.runs), c.Metrics.Register(l.Storage.alarms)); err != nil {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}
 	}
@@ -172,6 +173,7 @@ func (l *Loop) Once(ctx context.Context) error {
 		}
 		marker = list[len(list)-1].ID
 	}
+	l.Storage.counted()
 	if err := l.those(ctx, "configurations", l.Configurations); err != nil {
 		return err
 	}

@@ -20,6 +20,11 @@ type python struct {
 	Trove     []string          // commands of the old shell
 	Versions  map[string]string // of the packages
 
+	conversation
+}
+
+// conversation is a process that answers lines of JSON.
+type conversation struct {
 	in  io.WriteCloser
 	out *bufio.Reader
 }
@@ -42,7 +47,14 @@ func startPython(t *testing.T, root string) *python {
 	if root != "" {
 		args = append([]string{"chroot", root}, args...)
 	}
-	cmd := exec.CommandContext(t.Context(), args[0], args[1:]...)
+	p := &python{conversation: converse(t, exec.CommandContext(t.Context(), args[0], args[1:]...))}
+	p.ask(t, struct{}{}, p)
+	return p
+}
+
+// converse starts the process, and ends it with the test.
+func converse(t *testing.T, cmd *exec.Cmd) conversation {
+	t.Helper()
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"}
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
@@ -56,27 +68,25 @@ func startPython(t *testing.T, root string) *python {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	p := &python{in: in, out: bufio.NewReader(out)}
 	t.Cleanup(func() {
 		_ = in.Close()
 		if err := cmd.Wait(); err != nil && t.Context().Err() == nil {
 			t.Errorf("the clients' process: %v", err)
 		}
 	})
-	p.ask(t, struct{}{}, p)
-	return p
+	return conversation{in, bufio.NewReader(out)}
 }
 
-func (p *python) ask(t *testing.T, question, answer any) {
+func (c conversation) ask(t *testing.T, question, answer any) {
 	t.Helper()
 	line, err := json.Marshal(question)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.in.Write(append(line, '\n')); err != nil {
+	if _, err := c.in.Write(append(line, '\n')); err != nil {
 		t.Fatal(err)
 	}
-	if line, err = p.out.ReadBytes('\n'); err != nil {
+	if line, err = c.out.ReadBytes('\n'); err != nil {
 		t.Fatalf("the clients' process ended: %v", err)
 	}
 	if err := json.Unmarshal(line, answer); err != nil {

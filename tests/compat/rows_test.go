@@ -195,7 +195,11 @@ func (s *suite) after(t *testing.T, r row, got result) string {
 		if strings.HasPrefix(id, "$") {
 			return id + " is not known"
 		}
-		if err := await(t.Context(), s.server.client(t, s.server.member), id, status); err != nil {
+		who := s.server.member
+		if r.admin {
+			who = s.server.admin
+		}
+		if err := await(t.Context(), s.server.client(t, who), id, status); err != nil {
 			return err.Error()
 		}
 	}

@@ -38,6 +38,7 @@ type server struct {
 	version       string
 	versionID     string
 	image         string
+	network       string // of an instance that names one
 	manager       string
 	parameter     string // of an integer that is changed without a restart
 }
@@ -48,27 +49,43 @@ type server struct {
 //	COMPAT_USERNAME, COMPAT_PASSWORD, COMPAT_PROJECT         a member
 //	COMPAT_ADMIN_USERNAME, ..._PASSWORD, ..._PROJECT         an administrator
 //	COMPAT_IMAGE, COMPAT_MANAGER                             image and manager of the datastore's default version, for new versions
+//	COMPAT_NETWORK                                           id of a network, for Tempest
 func startServer(t *testing.T) *server {
+	t.Helper()
+	return startServerWith(t, inmemory.Options{})
+}
+
+// startServerBeside is startServer with real MariaDB servers, and with Nova, Cinder and Neutron in the catalogue; a server that the environment names has all
+// that already.
+func startServerBeside(t *testing.T) *server {
+	t.Helper()
+	return startServerWith(t, inmemory.Options{Neighbours: true, Databases: inmemory.MariaDB("127.62.0.0/16")})
+}
+
+func startServerWith(t *testing.T, o inmemory.Options) *server {
 	t.Helper()
 	s := &server{
 		authURL: os.Getenv("COMPAT_AUTH_URL"), region: os.Getenv("COMPAT_REGION"), image: os.Getenv("COMPAT_IMAGE"), manager: os.Getenv("COMPAT_MANAGER"),
+		network:   os.Getenv("COMPAT_NETWORK"),
 		member:    login{os.Getenv("COMPAT_USERNAME"), os.Getenv("COMPAT_PROJECT"), trove.Secret(os.Getenv("COMPAT_PASSWORD"))},
 		admin:     login{os.Getenv("COMPAT_ADMIN_USERNAME"), os.Getenv("COMPAT_ADMIN_PROJECT"), trove.Secret(os.Getenv("COMPAT_ADMIN_PASSWORD"))},
 		parameter: "wait_timeout",
 	}
 	if s.authURL == "" {
-		s.startOwn(t)
+		s.startOwn(t, o)
 	}
 	s.discover(t)
 	return s
 }
 
-func (s *server) startOwn(t *testing.T) {
+func (s *server) startOwn(t *testing.T, o inmemory.Options) {
 	t.Helper()
 	s.member, s.admin = login{"demo", "demo", trove.Secret(trove.NewID())}, login{"admin", "admin", trove.Secret(trove.NewID())}
-	d, err := inmemory.Start(t.Context(),
-		inmemory.Account{User: s.member.user, Project: s.member.project, Password: s.member.password, Roles: []string{"member"}},
-		inmemory.Account{User: s.admin.user, Project: s.admin.project, Password: s.admin.password, Roles: []string{"admin", "member"}})
+	o.Accounts = []inmemory.Account{
+		{User: s.member.user, Project: s.member.project, Password: s.member.password, Roles: []string{"member"}},
+		{User: s.admin.user, Project: s.admin.project, Password: s.admin.password, Roles: []string{"admin", "member"}},
+	}
+	d, err := inmemory.StartWith(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +98,10 @@ func (s *server) startOwn(t *testing.T) {
 		}
 	})
 	s.authURL, s.region, s.image = d.URL+"/identity/v3", inmemory.Region, inmemory.ImageID
-	s.manager, s.parameter = inmemory.Manager, inmemory.Parameter
+	s.network = inmemory.NetworkID
+	if o.Databases.New == nil {
+		s.manager, s.parameter = inmemory.Manager, inmemory.Parameter
+	}
 }
 
 // client returns gophercloud's client of the database service.

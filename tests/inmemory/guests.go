@@ -17,21 +17,27 @@ import (
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/bus"
 	"github.com/trove-dbaas/trove/bus/membus"
+	"github.com/trove-dbaas/trove/cloud"
 	"github.com/trove-dbaas/trove/engine"
-	enginefake "github.com/trove-dbaas/trove/engine/fake"
 	"github.com/trove-dbaas/trove/guestagent"
 	"github.com/trove-dbaas/trove/guestagent/process"
 	"github.com/trove-dbaas/trove/internal/clock"
 	"github.com/trove-dbaas/trove/store"
 )
 
-// Guests are the machines of a fake cloud: Boot and Halt are its hooks. In each runs a real agent over engine/fake.
+// Guests are the machines of a fake cloud: Boot and Halt are its hooks. In each runs a real agent, over engine/fake if nothing else is said.
 type Guests struct {
-	dir     string
-	store   store.Store
-	broker  *membus.Broker
-	objects guestagent.Objects // nil: guests have no object store
-	boots   atomic.Int64
+	databases Databases
+	networks  cloud.Networks // where databases that listen find their address
+	dir       string
+	store     store.Store
+	broker    *membus.Broker
+	objects   guestagent.Objects // nil: guests have no object store
+	boots     atomic.Int64
+
+	// Join is how a guest enrols and joins the bus, and Log what agents say; to be set before the first boot. nil: the bus in memory, and nothing.
+	Join func(ctx context.Context, boot bus.BootData, state string, connected func()) (bus.Conn, error)
+	Log  *slog.Logger
 
 	mu      sync.Mutex
 	running map[string]*guest
@@ -47,7 +53,7 @@ type guest struct {
 
 // NewGuests returns machines whose volumes are below dir, the path of which must be short: sockets are made there.
 func NewGuests(dir string, st store.Store, broker *membus.Broker, objects guestagent.Objects) *Guests {
-	return &Guests{dir: dir, store: st, broker: broker, objects: objects, running: map[string]*guest{}}
+	return &Guests{databases: fakes(), dir: dir, store: st, broker: broker, objects: objects, running: map[string]*guest{}}
 }
 
 // Layout returns where the files of a running machine are, false if none runs.
@@ -67,7 +73,8 @@ func (g *Guests) Boot(instance string, data []byte) {
 	ctx, cancel := context.WithCancel(context.Background())
 	dir := filepath.Join(g.dir, instance)
 	m := &guest{instance: instance, cancel: cancel, done: make(chan struct{}), layout: engine.Layout{
-		Data: filepath.Join(dir, "data"), Runtime: filepath.Join(dir, "run"), State: filepath.Join(dir, "data", "trove"), UID: os.Getuid(), GID: os.Getgid(),
+		Data: filepath.Join(dir, "data"), Runtime: filepath.Join(dir, "run"), State: filepath.Join(dir, "data", "trove"),
+		UID: g.databases.UID, GID: g.databases.UID, Address: g.address(instance),
 	}}
 	g.mu.Lock()
 	g.running[instance] = m
@@ -86,21 +93,30 @@ func timings() guestagent.Timings {
 }
 
 func (g *Guests) agent(ctx context.Context, m *guest, data []byte) error {
-	for _, d := range []string{m.layout.State, m.layout.Runtime} {
-		if err := os.MkdirAll(d, 0o700); err != nil {
+	if err := g.folders(m.layout); err != nil {
+		return err
+	}
+	join, log := g.Join, g.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	if join == nil {
+		if err := g.enrol(ctx, m, data); err != nil {
 			return err
 		}
+		join = func(_ context.Context, _ bus.BootData, _ string, connected func()) (bus.Conn, error) {
+			connected()
+			return g.broker.Conn("guest"), nil
+		}
 	}
-	if err := g.enrol(ctx, m, data); err != nil {
+	var boot bus.BootData
+	if err := json.Unmarshal(data, &boot); err != nil {
 		return err
 	}
 	a, err := guestagent.New(guestagent.Config{
-		Instance: m.instance, BootID: fmt.Sprintf("boot-%d", g.boots.Add(1)), Version: "1", Engine: enginefake.New(), Layout: m.layout,
-		Connect: func(_ context.Context, connected func()) (bus.Conn, error) {
-			connected()
-			return g.broker.Conn("guest"), nil
-		},
-		Objects: g.objects, Timings: timings(), Clock: clock.System{}, Log: slog.New(slog.DiscardHandler),
+		Instance: m.instance, BootID: fmt.Sprintf("boot-%d", g.boots.Add(1)), Version: "1", Engine: g.databases.New(), Layout: m.layout,
+		Connect: func(ctx context.Context, connected func()) (bus.Conn, error) { return join(ctx, boot, m.layout.State, connected) },
+		Objects: g.objects, Timings: timings(), Clock: clock.System{}, Log: log,
 	})
 	if err != nil {
 		return err

@@ -1,8 +1,9 @@
 // Package inmemory is a whole deployment in the process of a test: the real API, policy, local identity, SQLite store, taskmanager, conductor and guest
 // agents. The bus, the cloud and the databases are the fakes that pass the suites of their ports, so that it starts in moments, needs no right and no
-// network but a port of the loopback, and leaves nothing.
+// network but a port of the loopback, and leaves nothing. Options take real databases in place of the fakes, and put the services that a dashboard asks
+// beside ours into the catalogue.
 //
-// Tests take the parts that they need: Guests and StartControllers, or Start for all of it. The methods may be called from several goroutines.
+// Tests take the parts that they need: Guests and StartControllers, or Start and StartWith for all of it. The methods may be called from several goroutines.
 package inmemory
 
 import (
@@ -51,38 +52,56 @@ type Account struct {
 	Roles         []string
 }
 
+// Options is what a deployment has beside the usual.
+type Options struct {
+	Accounts []Account
+	// Databases run on the machines; the zero value stands for databases that are not there.
+	Databases Databases
+	// Neighbours puts Nova, Cinder and Neutron into the catalogue, as far as neighbours.go has them.
+	Neighbours bool
+}
+
 // Deployment is a running server.
 type Deployment struct {
 	URL string // scheme, host and port
 
-	dir    string
-	store  *sqlstore.Store
-	broker *membus.Broker
-	guests *Guests
-	cloud  *fake.Cloud
-	ends   []func() error // in the order in which they were begun
+	options Options
+	dir     string
+	store   *sqlstore.Store
+	broker  *membus.Broker
+	guests  *Guests
+	cloud   *fake.Cloud
+	ends    []func() error // in the order in which they were begun
 }
 
 // Start starts a deployment with the accounts. Close ends what was begun, also after an error.
 func Start(ctx context.Context, accounts ...Account) (*Deployment, error) {
+	return StartWith(ctx, Options{Accounts: accounts})
+}
+
+// StartWith starts a deployment.
+func StartWith(ctx context.Context, o Options) (*Deployment, error) {
 	dir, err := os.MkdirTemp("", "trove") // short: the paths of sockets are
 	if err != nil {
 		return nil, err
 	}
-	d := &Deployment{dir: dir, broker: membus.New()}
+	d := &Deployment{options: o, dir: dir, broker: membus.New()}
+	if o.Databases.New == nil {
+		d.options.Databases = fakes()
+	}
 	d.ends = append(d.ends, func() error { return os.RemoveAll(dir) }, d.broker.Close)
-	if err := d.start(ctx, accounts); err != nil {
+	if err := errors.Join(os.Chmod(dir, 0o711), d.start(ctx)); err != nil { // databases of other accounts go through it
 		return nil, errors.Join(err, d.Close())
 	}
 	return d, nil
 }
 
-func (d *Deployment) start(ctx context.Context, accounts []Account) (err error) {
+func (d *Deployment) start(ctx context.Context) (err error) {
 	if d.store, err = sqlstore.Open(ctx, sqlstore.Config{Path: filepath.Join(d.dir, "store.db"), NoSync: true}); err != nil {
 		return err
 	}
 	d.ends = append(d.ends, d.store.Close)
-	if err := d.store.InTx(ctx, putDatastore); err != nil {
+	if err := d.store.InTx(ctx, d.options.Databases.Put); err != nil {
 		return err
 	}
 	keys, err := grant.Open(filepath.Join(d.dir, "grants.json"), clock.System{})
@@ -94,45 +113,59 @@ func (d *Deployment) start(ctx context.Context, accounts []Account) (err error) 
 	}
 	kept := mem.New()
 	d.guests = NewGuests(filepath.Join(d.dir, "g"), d.store, d.broker, objects{keys, kept})
-	d.cloud = fake.New(fake.Options{Images: []string{ImageID}, Boot: d.guests.Boot, Halt: d.guests.Halt})
+	d.guests.databases = d.options.Databases
+	d.cloud = fake.New(fake.Options{
+		Images: []string{ImageID}, Networks: d.options.Databases.Networks, Boot: d.guests.Boot, Halt: d.guests.Halt,
+	})
+	d.guests.networks = d.cloud
 	d.ends = append(d.ends, func() error { d.guests.HaltAll(); return nil })
 	stop, err := StartControllers(ctx, d.store, d.broker, d.cloud)
 	if err != nil {
 		return err
 	}
 	d.ends = append(d.ends, stop)
-	return d.serve(ctx, keys, kept, accounts)
+	return d.serve(ctx, keys, kept)
 }
 
-func putDatastore(ctx context.Context, tx store.Tx) error {
+// PutDatastore writes the datastore of fake databases with its version and parameters.
+func PutDatastore(ctx context.Context, tx store.Tx) error { return fakes().Put(ctx, tx) }
+
+// Put writes the one datastore with its version and parameters.
+func (b Databases) Put(ctx context.Context, tx store.Tx) error {
+	e := b.New()
 	return errors.Join(
 		tx.PutDatastore(ctx, trove.Datastore{ID: DatastoreID, Name: Datastore, DefaultVersionID: VersionID}),
 		tx.PutDatastoreVersion(ctx, trove.DatastoreVersion{
-			ID: VersionID, DatastoreID: DatastoreID, Name: Version, Version: Version, Manager: enginefake.Manager, ImageID: ImageID, Active: true,
-			Capabilities: enginefake.New().Info().Capabilities,
+			ID: VersionID, DatastoreID: DatastoreID, Name: Version, Version: Version, Manager: e.Info().Manager, ImageID: ImageID, Active: true,
+			Capabilities: e.Info().Capabilities,
 		}),
-		tx.ReplaceParameters(ctx, VersionID, enginefake.New().Parameters()))
+		tx.ReplaceParameters(ctx, VersionID, e.Parameters()))
 }
 
-// apiEngines is what the API knows of the one engine.
-func apiEngines() map[string]api.Engine {
-	e := enginefake.New()
-	return map[string]api.Engine{enginefake.Manager: {
+// Engines is what the API knows of fake databases.
+func Engines() map[string]api.Engine { return fakes().Engines() }
+
+// Engines is what the API knows of the one engine.
+func (b Databases) Engines() map[string]api.Engine {
+	e := b.New()
+	return map[string]api.Engine{e.Info().Manager: {
 		Capabilities: e.Info().Capabilities, Parameters: e.Parameters(),
 		Defaults: func(ram, vcpus int) map[string]string { return e.Defaults(engine.Settings{RAM: ram, VCPUs: vcpus}) },
 	}}
 }
 
 // serve starts the API and the identity service on a free port.
-func (d *Deployment) serve(ctx context.Context, keys *grant.Keyring, kept *mem.Store, accounts []Account) error {
+func (d *Deployment) serve(ctx context.Context, keys *grant.Keyring, kept *mem.Store) error {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
 	d.URL = "http://" + listener.Addr().String()
 	log := slog.New(slog.DiscardHandler)
-	id := identity.New(identity.Config{Repository: d.store, Clock: clock.System{}, Log: log, PublicURL: d.URL, Region: Region})
-	for _, a := range accounts {
+	id := identity.New(identity.Config{
+		Repository: d.store, Clock: clock.System{}, Log: log, PublicURL: d.URL, Region: Region, Services: d.neighbours(),
+	})
+	for _, a := range d.options.Accounts {
 		if _, _, err := id.EnsureAccount(ctx, a.User, a.Password, a.Project, a.Roles...); err != nil {
 			return errors.Join(err, listener.Close())
 		}
@@ -147,7 +180,7 @@ func (d *Deployment) serve(ctx context.Context, keys *grant.Keyring, kept *mem.S
 		Store: d.store, Auth: id, Policy: rules, Guests: guestapi.NewClient(conn), Catalog: d.cloud, Sealer: Sealer{}, Clock: clock.System{}, Log: log,
 		Wake:    func(ctx context.Context) { _ = conn.Publish(ctx, guestapi.WakeSubject, nil) }, // it looks every second by itself
 		Objects: kept, Grants: grant.NewIssuer(keys, d.store, urls, clock.System{}),
-		Region: Region, DefaultDatastore: Datastore, PublicEndpoint: d.URL, Rates: rates(), Engines: apiEngines(),
+		Region: Region, DefaultDatastore: Datastore, PublicEndpoint: d.URL, Rates: Rates(), Engines: d.options.Databases.Engines(),
 	})
 	if err != nil {
 		return errors.Join(err, listener.Close())
@@ -156,6 +189,7 @@ func (d *Deployment) serve(ctx context.Context, keys *grant.Keyring, kept *mem.S
 	mux.Handle("/", handler)
 	mux.Handle("/identity", id)
 	mux.Handle("/identity/", id)
+	d.routeNeighbours(mux)
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
@@ -169,8 +203,8 @@ func (d *Deployment) serve(ctx context.Context, keys *grant.Keyring, kept *mem.S
 	return nil
 }
 
-// rates are limits that no test reaches, and that clients are told of.
-func rates() map[string]int {
+// Rates are limits that no test reaches, and that clients are told of.
+func Rates() map[string]int {
 	all := map[string]int{}
 	for _, verb := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete} {
 		all[verb] = 1_000_000

@@ -8,3 +8,4 @@ CREATE TABLE IF NOT EXISTS kept_data (
     bytes                BIGINT      NOT NULL
 ) ENGINE=InnoDB ROW_FORMAT=DYNAMIC CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin;
 CREATE INDEX IF NOT EXISTS kept_data_since ON kept_data (since);
+CREATE INDEX IF NOT EXISTS kept_data_version ON kept_data (datastore_version_id);

@@ -8,3 +8,4 @@ CREATE TABLE kept_data (
     bytes                BIGINT      NOT NULL
 );
 CREATE INDEX kept_data_since ON kept_data (since);
+CREATE INDEX kept_data_version ON kept_data (datastore_version_id);
