@@ -10,7 +10,7 @@ LINT := $(BIN)/golangci-lint
 
 export TROVE_DEMO_STATE = $(STATE)
 
-.PHONY: help demo demo-vm stop destroy build clean tools format check lint unit generate fresh test compat test-long bench bench-provision bench-agent bench-api bench-fleet fuzz
+.PHONY: help demo demo-vm stop destroy build clean tools format check lint unit enginetest generate fresh test compat test-long bench bench-provision bench-agent bench-api bench-fleet fuzz
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
@@ -42,6 +42,8 @@ generate: ## write what is generated: API description, reference texts, module l
 	@scripts/generate.sh
 test: ## everything that CI runs: check, conformance, crash walk, e2e on the local cloud (root)
 	@scripts/test.sh
+enginetest: ## every engine driver in every version's own root; ENGINE=name VERSION=v for some; prints the matrix (root)
+	@scripts/enginetest.sh $(if $(ENGINE),-engine $(ENGINE)) $(if $(filter-out devel,$(VERSION)),-version $(VERSION))
 compat: ## the real OpenStack clients over every command they have; the table goes to docs/evidence (root)
 	@scripts/compat.sh
 test-long: ## what is too long for CI; the results go to docs/evidence (root)

@@ -28,21 +28,31 @@ type DatastoreVersion struct {
 
 // Capabilities are an engine's abilities and facts, loaded with the datastore version from the driver.
 type Capabilities struct {
-	Port              int      `json:"port"`               // the TCP port that clients connect to
-	Volume            bool     `json:"volume"`             // data lives on a volume of its own
-	Databases         bool     `json:"databases"`          // has named databases
-	Users             bool     `json:"users"`              // has users that are managed through the API
-	Root              bool     `json:"root"`               // root can be enabled
-	Replication       bool     `json:"replication"`        // instances can be replicas of others
-	Clusters          bool     `json:"clusters,omitempty"` // instances can form a cluster
-	UserHosts         bool     `json:"user_hosts"`         // users are bound to hosts (name@host)
-	ReservedUsers     []string `json:"reserved_users"`     // names that the API refuses
-	ReservedDatabases []string `json:"reserved_databases"` // names that the API refuses and never lists
-	MaxUserName       int      `json:"max_user_name"`      // characters
-	MaxDatabaseName   int      `json:"max_database_name"`  // characters
-	Client            []string `json:"client"`             // the engine's own client, for `trove instance connect`
+	Port              int      `json:"port"`                // the TCP port that clients connect to
+	TLSPort           int      `json:"tls_port,omitempty"`  // the TCP port for TLS, where the engine needs one of its own
+	Volume            bool     `json:"volume"`              // data lives on a volume of its own
+	Databases         bool     `json:"databases"`           // has named databases
+	Users             bool     `json:"users"`               // has users that are managed through the API
+	Root              bool     `json:"root"`                // root can be enabled
+	RootName          string   `json:"root_name,omitempty"` // the superuser's name; "": root
+	Replication       bool     `json:"replication"`         // instances can be replicas of others
+	Clusters          bool     `json:"clusters,omitempty"`  // instances can form a cluster
+	UserHosts         bool     `json:"user_hosts"`          // users are bound to hosts (name@host)
+	ReservedUsers     []string `json:"reserved_users"`      // names that the API refuses
+	ReservedDatabases []string `json:"reserved_databases"`  // names that the API refuses and never lists
+	MaxUserName       int      `json:"max_user_name"`       // characters
+	MaxDatabaseName   int      `json:"max_database_name"`   // characters
+	Client            []string `json:"client"`              // the engine's own client, for `trove instance connect`
 	// CharacterSets are the character sets that the API accepts, with their collations; empty: the engine alone decides.
 	CharacterSets map[string][]string `json:"character_sets,omitempty"`
+}
+
+// Ports are the TCP ports that clients may connect to.
+func (c Capabilities) Ports() []int {
+	if c.TLSPort == 0 {
+		return []int{c.Port}
+	}
+	return []int{c.Port, c.TLSPort}
 }
 
 // Flavor is a size of machine.

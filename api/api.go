@@ -112,9 +112,18 @@ type Config struct {
 // Engine is what the deployment knows of an engine driver.
 type Engine struct {
 	Capabilities trove.Capabilities
-	Parameters   []trove.Parameter
+	// Parameters returns the rules for what users may set, of a version of the product; nil: the driver has none.
+	Parameters func(version string) []trove.Parameter
 	// Defaults returns the options that follow from a flavor; nil: the driver does not say.
 	Defaults func(ram, vcpus int) map[string]string
+}
+
+// Rules returns the driver's rules for a version.
+func (e Engine) Rules(version string) []trove.Parameter {
+	if e.Parameters == nil {
+		return nil
+	}
+	return e.Parameters(version)
 }
 
 // Defaults.

@@ -374,7 +374,12 @@ func TestManagementIsForAdministrators(t *testing.T) {
 func TestNewVersionHasTheRulesOfItsDriver(t *testing.T) {
 	w := newWorld(t, nil, func(c *api.Config) {
 		e := c.Engines["mariadb"]
-		e.Parameters = []trove.Parameter{{Name: "a", Type: trove.ParameterInteger, Min: "0", Max: "18446744073709551615"}, {Name: "b", Type: trove.ParameterBoolean}}
+		e.Parameters = func(version string) []trove.Parameter {
+			if version != "11" {
+				t.Errorf("rules for version %q were asked for, want 11", version)
+			}
+			return []trove.Parameter{{Name: "a", Type: trove.ParameterInteger, Min: "0", Max: "18446744073709551615"}, {Name: "b", Type: trove.ParameterBoolean}}
+		}
 		c.Engines["mariadb"] = e
 	})
 	w.must(t, http.StatusAccepted, "admin", http.MethodPost, "/mgmt/datastore-versions",

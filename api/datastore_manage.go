@@ -192,7 +192,7 @@ func (s *server) createManagedVersion(ctx context.Context, c *call) (any, error)
 		if err := tx.PutDatastoreVersion(ctx, v); err != nil {
 			return err
 		}
-		if err := tx.ReplaceParameters(ctx, v.ID, s.cfg.Engines[v.Manager].Parameters); err != nil {
+		if err := tx.ReplaceParameters(ctx, v.ID, s.cfg.Engines[v.Manager].Rules(v.Version)); err != nil {
 			return err
 		}
 		return setDefault(ctx, tx, d, v.ID, body.boolPtr("default"))
@@ -231,7 +231,7 @@ func (s *server) editManagedVersion(ctx context.Context, c *call) (any, error) {
 			return err
 		}
 		if v.Manager != manager { // another driver has other parameters
-			if err := tx.ReplaceParameters(ctx, v.ID, s.cfg.Engines[v.Manager].Parameters); err != nil {
+			if err := tx.ReplaceParameters(ctx, v.ID, s.cfg.Engines[v.Manager].Rules(v.Version)); err != nil {
 				return err
 			}
 		}

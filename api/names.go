@@ -45,7 +45,13 @@ func bad(format string, args ...any) error {
 // escaped reports whether Python would print the text with an escape: Trove refuses such names.
 func escaped(s string) bool { return strings.Contains(pythonRepr(s), `\`) }
 
+// known says that the datastore version has its driver's facts.
+func (n nameRules) known() bool { return n.caps.Port > 0 }
+
 func (n nameRules) database(name string) error {
+	if n.known() && !n.caps.Databases {
+		return bad("Databases with names, and rights on them, are not supported for this datastore.")
+	}
 	if text := reserved("Database", name, n.caps.ReservedDatabases); text != "" {
 		return bad("%s", text)
 	}
@@ -128,7 +134,10 @@ func (n nameRules) user(doing, name string) error {
 	return nil
 }
 
-func (nameRules) host(doing, host string) error {
+func (n nameRules) host(doing, host string) error {
+	if host != anyHost && n.known() && !n.caps.UserHosts {
+		return bad("%sUsers of this datastore are not bound to hosts: '%s' cannot be used.", doing, host)
+	}
 	if !validHost(host) {
 		return bad("%s'%s' is not a valid hostname.", doing, host)
 	}

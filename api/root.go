@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"github.com/trove-dbaas/trove/store"
 )
 
+// rootName is the superuser's name where the datastore version says no other.
 const rootName = "root"
 
 // showRoot answers from the history, but as in Trove only while the database runs.
@@ -25,7 +27,8 @@ func (s *server) showRoot(ctx context.Context, c *call) (any, error) {
 }
 
 func (s *server) enableRoot(ctx context.Context, c *call) (any, error) {
-	if _, err := s.guestRules(ctx, c, "root", hasRoot); err != nil {
+	rules, err := s.guestRules(ctx, c, "root", hasRoot)
+	if err != nil {
 		return nil, err
 	}
 	password := c.body.str("password")
@@ -35,11 +38,11 @@ func (s *server) enableRoot(ctx context.Context, c *call) (any, error) {
 	if err := s.cfg.Guests.EnableRoot(ctx, c.instance.ID, trove.Secret(password)); err != nil {
 		return nil, err
 	}
-	out := &wire.RootBody{User: wire.RootUser{Name: rootName, Password: password}}
+	out := &wire.RootBody{User: wire.RootUser{Name: cmp.Or(rules.caps.RootName, rootName), Password: password}}
 	if err := s.willAnswer(ctx, c, out); err != nil {
 		return nil, err
 	}
-	err := s.cfg.Store.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
+	err = s.cfg.Store.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
 		return tx.SetRootHistory(ctx, trove.RootHistory{
 			InstanceID: c.instance.ID, UserID: c.caller.UserID, Enabled: s.cfg.Clock.Now(),
 		})

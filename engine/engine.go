@@ -6,7 +6,7 @@
 // Conflict is for the user. All methods may be repeated: creating what is there with the same properties, and removing what is gone, follow
 // the contract of each. A driver may be used from several goroutines.
 //
-// Drivers: mariadb, fake. enginetest is the suite that each must pass.
+// Drivers: mariadb, redis, valkey, fake. enginetest is the suite that each must pass.
 package engine
 
 import (

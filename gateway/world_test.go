@@ -18,7 +18,6 @@ import (
 	"math/big"
 	"net"
 	"net/http"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -35,6 +34,7 @@ import (
 	"github.com/trove-dbaas/trove/guestagent/objects"
 	"github.com/trove-dbaas/trove/guestapi"
 	"github.com/trove-dbaas/trove/internal/clock"
+	"github.com/trove-dbaas/trove/internal/keyfile"
 	"github.com/trove-dbaas/trove/store"
 )
 
@@ -128,7 +128,7 @@ func newWorld(t *testing.T, limits gateway.Limits) *world {
 		state: &state{keys: map[string]string{}, operations: map[string]trove.OperationState{"op-open": trove.OperationOpen, "op-done": trove.OperationDone}},
 	}
 	var err error
-	if w.keys, err = grant.Open(filepath.Join(t.TempDir(), "grants.json"), w.clock); err != nil {
+	if w.keys, err = grant.Open(t.Context(), keyfile.Dir(t.TempDir()), w.clock); err != nil {
 		t.Fatal(err)
 	}
 	w.dir = t.TempDir()

@@ -14,6 +14,9 @@ import (
 // suiteParts are the suites that belong to one release: "bookworm", "bookworm-updates", "bookworm-security".
 var suiteParts = regexp.MustCompile(`^([a-z]+)(-updates|-security|-proposed-updates|/updates)?$`)
 
+// rolling are the suites that are never released: their updates come to the suite itself.
+var rolling = []string{"sid", "unstable"}
+
 // aptSources returns the machine's own sources for the suite, in deb822 form, those of other origins left out. Where the machine runs another
 // release of the same distribution, its archive's addresses are taken with the wanted suite's name.
 func aptSources(aptDir, suite string) (string, error) {
@@ -52,7 +55,7 @@ func (s stanza) forSuite(suite string, wanted func(base string) bool) (string, b
 	}
 	var suites []string
 	for name := range strings.FieldsSeq(s["suites"]) {
-		if m := suiteParts.FindStringSubmatch(name); m != nil && wanted(m[1]) {
+		if m := suiteParts.FindStringSubmatch(name); m != nil && wanted(m[1]) && (m[2] == "" || !slices.Contains(rolling, suite)) {
 			suites = append(suites, suite+m[2])
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -163,7 +164,7 @@ func (b *build) check() error {
 	if len(missing) > 0 {
 		return trove.Errorf(trove.KindUnavailable, "Building an image needs programs that are not installed: %s.", strings.Join(missing, ", "))
 	}
-	for _, dir := range []string{b.spec.ImagesDir, b.spec.CacheDir} {
+	for _, dir := range b.dirs() {
 		if err := os.MkdirAll(dir, 0o750); err != nil {
 			return fmt.Errorf("make the directory of images: %w", err)
 		}
@@ -178,6 +179,22 @@ func (b *build) check() error {
 	return nil
 }
 
+// dirs are where this build writes: a root file system alone needs no images.
+func (b *build) dirs() []string {
+	if b.spec.ImagesDir == "" {
+		return []string{b.spec.CacheDir}
+	}
+	return []string{b.spec.CacheDir, b.spec.ImagesDir}
+}
+
+func (b *build) locks() []string {
+	files := []string{filepath.Join(b.spec.CacheDir, ".cache.lock")}
+	if b.spec.ImagesDir != "" {
+		files = append(files, filepath.Join(b.spec.ImagesDir, ".images.lock"))
+	}
+	return files
+}
+
 // lock waits until no other build works on these directories.
 func (b *build) lock(ctx context.Context) (unlock func(), err error) {
 	unlock = func() {
@@ -185,7 +202,7 @@ func (b *build) lock(ctx context.Context) (unlock func(), err error) {
 			f.Close()
 		}
 	}
-	for _, file := range []string{filepath.Join(b.spec.CacheDir, ".cache.lock"), filepath.Join(b.spec.ImagesDir, ".images.lock")} {
+	for _, file := range b.locks() {
 		f, err := os.OpenFile(file, os.O_CREATE|os.O_RDWR, 0o600)
 		if err != nil {
 			unlock()
@@ -215,7 +232,7 @@ func (b *build) lock(ctx context.Context) (unlock func(), err error) {
 // clear removes what killed builds left. The caller holds the locks.
 func (b *build) clear() error {
 	var old []string
-	for _, dir := range []string{b.spec.ImagesDir, filepath.Join(b.spec.CacheDir, "roots")} {
+	for _, dir := range append(b.dirs(), filepath.Join(b.spec.CacheDir, "roots")) {
 		found, err := filepath.Glob(filepath.Join(dir, halfMade+"*"))
 		if err != nil {
 			return fmt.Errorf("look for half-made images: %w", err)
@@ -270,21 +287,32 @@ func (b *build) make(ctx context.Context) (imagelayout.Manifest, error) {
 	return m, imagelayout.Write(b.spec.ImagesDir, m)
 }
 
-// engineVersion is the package's version without the distribution's parts: "1:10.11.19-0+deb12u1" is 10.11.19.
-func (b *build) engineVersion(r root) string {
+// packageVersion is the version of the engine's package, "" if it is not there.
+func (b *build) packageVersion(r root) string {
 	for _, p := range r.Packages {
 		if p.Name == b.recipe.EnginePackage {
-			v := p.Version
-			if _, rest, found := strings.Cut(v, ":"); found {
-				v = rest
-			}
-			if i := strings.LastIndex(v, "-"); i > 0 {
-				v = v[:i]
-			}
-			return v
+			return p.Version
 		}
 	}
-	return b.recipe.Version
+	return ""
+}
+
+// repacked is what a distribution adds to the version of a source that it left files out of: "11.8.9+ds", "8.1.1+dfsg1".
+var repacked = regexp.MustCompile(`[+~](ds|dfsg)[0-9.]*$`)
+
+// engineVersion is the package's version without the distribution's parts: "1:10.11.19-0+deb12u1" is 10.11.19.
+func (b *build) engineVersion(r root) string {
+	v := b.packageVersion(r)
+	if v == "" {
+		return b.recipe.Version
+	}
+	if _, rest, found := strings.Cut(v, ":"); found {
+		v = rest
+	}
+	if i := strings.LastIndex(v, "-"); i > 0 {
+		v = v[:i]
+	}
+	return repacked.ReplaceAllString(v, "")
 }
 
 // explain turns what programs say into a sentence for the operator where the cause is known.
@@ -311,6 +339,10 @@ func (b *build) explain(err error) error {
 		return trove.Wrap(trove.KindUnavailable, err, "The package archive cannot be reached. Check the network and the sources in %s, then build again.", b.spec.AptDir)
 	case has("NO_PUBKEY", "is not signed", "The following signatures couldn't be verified"):
 		return trove.Wrap(trove.KindUnavailable, err, "The package archive's signature cannot be checked. Install the archive's keyring (package debian-archive-keyring).")
+	case has("is expired (invalid since"):
+		return trove.Wrap(trove.KindUnavailable, err, "The package archive's lists have expired: a mirror that is not brought up to date, or this machine's clock.")
+	case has("unmet dependencies", "Unable to correct problems", "unsatisfied dependencies"):
+		return trove.Wrap(trove.KindUnavailable, err, "The package archive's packages do not fit together at present, as happens in an unstable suite. Build again later.")
 	case has("Unable to locate package", "Failed to fetch", "Unable to fetch", "404  Not Found"):
 		return trove.Wrap(trove.KindUnavailable, err, "The package archive does not have what the image needs. Check the sources in %s, then build again.", b.spec.AptDir)
 	case has("unknown filesystem type 'xfs'"):

@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -67,24 +66,33 @@ func emptyDirs(tree *os.Root, _ recipe) error {
 	return nil
 }
 
+// addAccount makes the engine's account. One that the packages made gets the recipe's numbers: theirs depend on the order of their installation.
+// addAccount makes the engine's account. One that the packages made gets the recipe's numbers: theirs depend on the order of their installation.
 func addAccount(tree *os.Root, r recipe) error {
 	a := r.Account
-	passwd, err := tree.ReadFile("etc/passwd")
-	if err != nil {
-		return err
+	for name, line := range map[string]string{
+		"etc/passwd": fmt.Sprintf("%s:x:%d:%d::%s:/usr/sbin/nologin\n", a.Name, a.UID, a.GID, a.Home), "etc/group": fmt.Sprintf("%s:x:%d:\n", a.Name, a.GID),
+	} {
+		data, err := tree.ReadFile(name)
+		if err != nil {
+			return err
+		}
+		var kept strings.Builder
+		for each := range strings.Lines(string(data)) {
+			fields := strings.Split(each, ":")
+			switch {
+			case fields[0] != a.Name:
+				kept.WriteString(each)
+			case len(fields) > 2 && fields[2] == "0":
+				return fmt.Errorf("the account %s has all rights", a.Name)
+			}
+		}
+		kept.WriteString(line)
+		if err := tree.WriteFile(name, []byte(kept.String()), 0o644); err != nil {
+			return err
+		}
 	}
-	if slices.ContainsFunc(strings.Split(string(passwd), "\n"), func(l string) bool { return strings.HasPrefix(l, a.Name+":") }) {
-		return fmt.Errorf("the packages made an account %s of their own", a.Name)
-	}
-	group, err := tree.ReadFile("etc/group")
-	if err != nil {
-		return err
-	}
-	passwd = fmt.Appendf(passwd, "%s:x:%d:%d::%s:/usr/sbin/nologin\n", a.Name, a.UID, a.GID, a.Home)
-	if err := tree.WriteFile("etc/passwd", passwd, 0o644); err != nil {
-		return err
-	}
-	return tree.WriteFile("etc/group", fmt.Appendf(group, "%s:x:%d:\n", a.Name, a.GID), 0o644)
+	return nil
 }
 
 // writeFiles replaces what mmdebstrap copied from the machine, and what would tell copies of the image apart or join them.

@@ -75,7 +75,32 @@ func TestFinishDropsFileCapabilities(t *testing.T) {
 	}
 }
 
-func TestFinishRefusesAnAccountThatIsThere(t *testing.T) {
+func TestFinishGivesAnAccountOfThePackagesItsNumbers(t *testing.T) {
+	dir := rootTree(t)
+	for name, line := range map[string]string{"etc/passwd": "redis:x:100:102:admin:/var/lib/redis:/bin/bash\n", "etc/group": "redis:x:102:\n"} {
+		f, err := os.OpenFile(filepath.Join(dir, name), os.O_APPEND|os.O_WRONLY, 0)
+		must(t, err)
+		_, err = f.WriteString(line)
+		must(t, err)
+		must(t, f.Close())
+	}
+	must(t, image.Finish(dir, image.TestRecipe{Account: image.TestAccount{Name: "redis", UID: 990, GID: 991, Home: "/data/redis"}}))
+	passwd, err := os.ReadFile(filepath.Join(dir, "etc/passwd"))
+	must(t, err)
+	group, err := os.ReadFile(filepath.Join(dir, "etc/group"))
+	must(t, err)
+	text := string(passwd) + string(group)
+	for _, line := range []string{"redis:x:990:991::/data/redis:/usr/sbin/nologin\n", "redis:x:991:\n"} {
+		if !strings.Contains(text, line) {
+			t.Errorf("%q is not in\n%s", line, text)
+		}
+	}
+	if strings.Count(text, "redis:x:") != 2 {
+		t.Errorf("the account is there twice:\n%s", text)
+	}
+}
+
+func TestFinishRefusesTheAccountOfRoot(t *testing.T) {
 	err := image.Finish(rootTree(t), image.TestRecipe{Account: image.TestAccount{Name: "root", UID: 990, GID: 990, Home: "/"}})
 	if err == nil || !strings.Contains(err.Error(), "account root") {
 		t.Errorf("Finish() = %v", err)

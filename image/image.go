@@ -55,7 +55,7 @@ type Event struct {
 }
 
 // Recipe names an image that can be built.
-type Recipe struct{ Datastore, Version, Manager string }
+type Recipe struct{ Datastore, Version, Manager, Suite string }
 
 // Recipes returns what can be built, ordered by datastore and version.
 func Recipes() ([]Recipe, error) {
@@ -65,7 +65,7 @@ func Recipes() ([]Recipe, error) {
 	}
 	out := make([]Recipe, 0, len(all))
 	for _, r := range all {
-		out = append(out, Recipe{r.Datastore, r.Version, r.Manager})
+		out = append(out, Recipe{r.Datastore, r.Version, r.Manager, r.Suite})
 	}
 	slices.SortFunc(out, func(a, b Recipe) int {
 		return cmp.Or(cmp.Compare(a.Datastore, b.Datastore), cmp.Compare(a.Version, b.Version))
@@ -137,8 +137,8 @@ func deref(m *imagelayout.Manifest) imagelayout.Manifest {
 	return *m
 }
 
-// newBuild checks the specification and loads the recipe.
-func newBuild(spec BuildSpec) (*build, error) {
+// newBase fills in what a specification leaves out and loads the recipe: all that a root file system needs.
+func newBase(spec BuildSpec) (*build, error) {
 	r, l, err := loadRecipe(spec.Datastore, spec.Version)
 	if err != nil {
 		return nil, err
@@ -155,16 +155,26 @@ func newBuild(spec BuildSpec) (*build, error) {
 	spec.AptDir = cmp.Or(spec.AptDir, "/etc/apt")
 	spec.Refresh = spec.Refresh || spec.UpdateLock != ""
 	for _, dir := range []*string{&spec.ImagesDir, &spec.CacheDir} {
+		if *dir == "" {
+			continue
+		}
 		if *dir, err = filepath.Abs(*dir); err != nil {
 			return nil, fmt.Errorf("find the directory: %w", err)
 		}
 	}
-	info, err := spec.Engine(r.Manager)
+	return &build{spec: spec, recipe: r, locked: l, begun: spec.Clock.Now()}, nil
+}
+
+// newBuild checks the specification of an image.
+func newBuild(spec BuildSpec) (*build, error) {
+	b, err := newBase(spec)
 	if err != nil {
-		return nil, fmt.Errorf("ask for the facts about engine %s: %w", r.Manager, err)
+		return nil, err
 	}
-	agent, err := hashFile(spec.AgentBinary)
-	if err != nil {
+	if b.info, err = spec.Engine(b.recipe.Manager); err != nil {
+		return nil, fmt.Errorf("ask for the facts about engine %s: %w", b.recipe.Manager, err)
+	}
+	if b.agent, err = hashFile(spec.AgentBinary); err != nil {
 		return nil, trove.Wrap(trove.KindBadRequest, err, "The guest agent's binary %s cannot be read; build it first.", spec.AgentBinary)
 	}
 	if spec.AgentKeys != nil {
@@ -172,5 +182,5 @@ func newBuild(spec BuildSpec) (*build, error) {
 			return nil, err
 		}
 	}
-	return &build{spec: spec, recipe: r, locked: l, info: info, agent: agent, begun: spec.Clock.Now()}, nil
+	return b, nil
 }

@@ -126,3 +126,14 @@ func TestAptSourcesOfAnotherReleaseOfTheMachine(t *testing.T) {
 		t.Errorf("sources = %s", got)
 	}
 }
+
+// TestAptSourcesOfTheUnstableSuite: it has no suites of updates beside it.
+func TestAptSourcesOfTheUnstableSuite(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir+"/sources.list", "deb http://a.test/debian bookworm main\ndeb http://a.test/debian bookworm-updates main\ndeb http://a.test/security bookworm-security main\n")
+	got, err := image.AptSources(dir, "sid")
+	must(t, err)
+	if got != "Types: deb\nURIs: http://a.test/debian\nSuites: sid\nComponents: main\n\n" {
+		t.Errorf("sources = %s", got)
+	}
+}

@@ -92,12 +92,12 @@ func (b *build) bootstrap(ctx context.Context, work, dir string) ([]pkg, error) 
 	if err != nil {
 		return nil, err
 	}
-	proxies, err := b.proxies(ctx)
+	machine, err := b.machineOptions(ctx)
 	if err != nil {
 		return nil, err
 	}
 	sourcesFile, aptFile, listFile := filepath.Join(work, "apt.sources"), filepath.Join(work, "apt.conf"), filepath.Join(work, "packages")
-	options := "Acquire::Retries \"2\";\nAcquire::http::Timeout \"20\";\nAcquire::https::Timeout \"20\";\n" + proxies
+	options := "Acquire::Retries \"2\";\nAcquire::http::Timeout \"20\";\nAcquire::https::Timeout \"20\";\n" + machine
 	for file, text := range map[string]string{sourcesFile: sources, aptFile: options} {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			return nil, fmt.Errorf("write the apt configuration: %w", err)
@@ -126,12 +126,13 @@ func (b *build) bootstrap(ctx context.Context, work, dir string) ([]pkg, error) 
 	return parsePackages(data)
 }
 
-// proxies returns the machine's proxies in apt's own form. The file is ours alone: an address may hold a password.
-func (b *build) proxies(ctx context.Context) (string, error) {
+// machineOptions returns the machine's proxies, and whether it takes a list of packages that has expired, in apt's own form. The file is ours alone: an
+// address may hold a password.
+func (b *build) machineOptions(ctx context.Context) (string, error) {
 	if b.spec.AptDir != "/etc/apt" {
 		return "", nil
 	}
-	out, err := execx.Run(ctx, execx.Cmd{Path: "apt-config", Args: []string{"dump", "--no-empty", "Acquire::http::Proxy", "Acquire::https::Proxy"}})
+	out, err := execx.Run(ctx, execx.Cmd{Path: "apt-config", Args: []string{"dump", "--no-empty", "Acquire::http::Proxy", "Acquire::https::Proxy", "Acquire::Check-Valid-Until"}})
 	if err != nil {
 		return "", fmt.Errorf("read the apt configuration: %w", err)
 	}

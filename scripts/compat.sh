@@ -17,7 +17,7 @@ scripts/gotest.sh compat -timeout 15m -count=1 ./tests/compat -args -evidence "$
 {
 	echo "# What the clients of OpenStack Trove get here"
 	echo
-	echo "Command: \`make compat\`. Commit $(git rev-parse --short HEAD), $(date -u +%F) ($([ -z "${COMPAT_AUTH_URL:-}" ] && echo "API, store, taskmanager, conductor and guest agents as shipped, over a cloud and databases in memory" ||
+	echo "Command: \`make compat\`. Commit $(git rev-parse --short HEAD), $(date -u +%F) ($([ -z "${COMPAT_AUTH_URL:-}" ] && echo "API, store, taskmanager, conductor and guest agents as shipped, over a cloud and databases in memory; for Horizon and Tempest over real MariaDB servers" ||
 		echo "against a running deployment"))."
 	echo
 	echo "\`expected\` is what the original does: a pattern of the output, or of an error. What differs has its reason, and"

@@ -4,7 +4,7 @@
 source "$(dirname "$0")/lib.sh"
 
 run_packages=(runc mmdebstrap xfsprogs nftables mariadb-client)
-test_packages=(openssl postgresql mariadb-server python3-troveclient python3-openstackclient python3-keystone python3-oslo.policy wrk hyperfine curl jq systemd)
+test_packages=(openssl postgresql mariadb-server redis-server python3-troveclient python3-openstackclient python3-keystone python3-oslo.policy wrk hyperfine curl jq systemd)
 
 packages=("${run_packages[@]}")
 [ "${1:-run}" = test ] && packages+=("${test_packages[@]}")

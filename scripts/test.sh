@@ -13,7 +13,7 @@ part "every message lost once" scripts/gotest.sh messages -timeout 10m -count=1 
 part "real Keystone and policy" scripts/gotest.sh oracles -timeout 10m -count=1 ./tests/oracles
 part "the real clients" scripts/compat.sh -v
 part "crash walk, real" scripts/gotest.sh crashwalk -timeout 20m -count=1 ./tests/crashwalk
-part "end to end" scripts/gotest.sh e2e -timeout 40m -count=1 ./tests/e2e
+part "end to end" scripts/gotest.sh e2e -timeout 40m -count=1 ./tests/e2e/...
 part "attacks" scripts/gotest.sh attacks -timeout 10m -count=1 ./tests/attacks
 parts_summary
 count() { cat var/test-*.json | grep '"Test":' | grep -c "\"Action\":\"$1\"" || true; }

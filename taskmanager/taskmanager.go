@@ -61,6 +61,8 @@ type Config struct {
 	Alone bool
 	// Hold reports whether nothing may be removed that the store does not know, after a restore; nil: never.
 	Hold func() bool
+	// Pause says that no operation may be taken now, because the clock is wrong; nil: never.
+	Pause func() bool
 	// Workers is how many operations one Manager carries on at the same time; 0: the engine's default.
 	Workers int
 }
@@ -100,7 +102,7 @@ func New(c Config) (*Manager, error) {
 	var err error
 	m.engine, err = workflow.New(workflow.Config{
 		Store: c.Store, Definitions: m.Definitions(), Clock: c.Clock, Log: c.Log, Metrics: c.Metrics, Workers: c.Workers,
-		Alone: c.Alone,
+		Alone: c.Alone, Pause: c.Pause,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("make the workflow engine: %w", err)

@@ -23,6 +23,7 @@ import (
 	"github.com/trove-dbaas/trove/bus/natsbus/server"
 	"github.com/trove-dbaas/trove/guestagent/process"
 	"github.com/trove-dbaas/trove/guestapi"
+	"github.com/trove-dbaas/trove/internal/keyfile"
 )
 
 const patience = 30 * time.Second
@@ -103,7 +104,7 @@ func deploy(t *testing.T, engine string) *deployment {
 	token := trove.NewID()
 	d.guests = &guests{id: d.id, hash: bus.HashToken(trove.Secret(token))}
 	d.broker, err = server.Start(t.Context(), server.Config{
-		KeysDir: t.TempDir(), Listen: "127.0.0.1:0", EnrolListen: "127.0.0.1:0", Repository: server.NewMemoryRepository(),
+		Keys: keyfile.Dir(t.TempDir()), Listen: "127.0.0.1:0", EnrolListen: "127.0.0.1:0", Repository: server.NewMemoryRepository(),
 		Guests: d.guests, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {

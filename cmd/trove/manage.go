@@ -33,7 +33,8 @@ func manageCommand() *cobra.Command {
 	ca := &cobra.Command{Use: "ca", Short: "The certificate authority that guests believe", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
 	ca.AddCommand(caStatusCommand(&o), caRollCommand(&o))
 	key := &cobra.Command{Use: "key", Short: "The master key that seals secrets in the store", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
-	key.AddCommand(keyStatusCommand(&o), keyRotateCommand(&o), keyResealCommand(&o), keyPruneCommand(&o))
+	key.AddCommand(keyStatusCommand(&o), keyRotateCommand(&o), keyResealCommand(&o), keyPruneCommand(&o), keyPrepareCommand(&o), keyRenewBusCommand(&o))
+	ca.PersistentFlags().StringVar(&o.master, "master-key", "", "file of the master key, where systemd hands it over to the service")
 	key.PersistentFlags().StringVar(&o.master, "master-key", "", "file of the master key, where systemd hands it over to the service")
 	guest := &cobra.Command{Use: "guest", Short: "Guests that the service does not trust any more", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
 	guest.AddCommand(guestClearCommand(&o))
@@ -94,7 +95,7 @@ func caRollCommand(o *manageOptions) *cobra.Command {
 		Use: "roll", Short: "Begin to replace the CA, or take a replacement further with --force", Long: rollHelp, Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return o.withKeys(cmd.Context(), func(k *app.Keys) error {
-				began, err := k.RollCA(force)
+				began, err := k.RollCA(cmd.Context(), force)
 				if err != nil {
 					return err
 				}
@@ -130,6 +131,9 @@ func keyStatusCommand(o *manageOptions) *cobra.Command {
 					}
 					if key.Seals {
 						seals = ", seals"
+					}
+					if key.Next {
+						seals = ", the next one"
 					}
 					fmt.Fprintf(os.Stdout, "key %s: made %s, %d texts%s\n", key.ID, made, key.Texts, seals)
 				}

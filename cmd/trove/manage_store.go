@@ -30,7 +30,7 @@ func storeCommands(o *stateOptions) []*cobra.Command {
 		associationCommand(o, app.FlavorAssociation, "flavor", "FLAVOR-IDS"), associationCommand(o, app.VolumeTypeAssociation, "volume-type", "VOLUME-TYPE-IDS"))
 	quota := &cobra.Command{Use: "quota", Short: "Quotas of projects", Args: cobra.NoArgs, RunE: help}
 	quota.AddCommand(quotaUpdateCommand(o))
-	return []*cobra.Command{databaseCommand(o), datastore, version, quota, statusCommand(o), importCommand(o)}
+	return []*cobra.Command{databaseCommand(o), datastore, version, quota, statusCommand(o), importCommand(o), controllersCommand(o), adoptCloudCommand(o)}
 }
 
 // withAdmin runs f with the store of the state directory.

@@ -265,8 +265,8 @@ func size(text string) (uint64, bool) {
 	return n << by, ok && err == nil && n<<by>>by == n
 }
 
-// tryTimeout bounds a trial; it takes 50 ms.
-const tryTimeout = 8 * time.Second
+// tryTimeout bounds a trial, whose answer is waited for 15 s; it takes 50 ms, and seconds with buffers of gigabytes on a busy machine.
+const tryTimeout = 12 * time.Second
 
 // complaint finds what a trial says against an option.
 var complaint = regexp.MustCompile(`(?m)\[ERROR\] (?:[^\n]*?mariadbd: |Buffered error: )*([^\n]+)`)

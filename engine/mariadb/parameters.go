@@ -2,10 +2,8 @@ package mariadb
 
 import (
 	_ "embed" // the rules
-	"encoding/json"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 
 	trove "github.com/trove-dbaas/trove"
@@ -17,20 +15,20 @@ import (
 //go:embed parameters.json
 var rulesFile []byte
 
-var rules = sync.OnceValue(func() []trove.Parameter {
-	var file struct {
-		Parameters []trove.Parameter `json:"configuration-parameters"`
-	}
-	if err := json.Unmarshal(rulesFile, &file); err != nil {
+var rules = sync.OnceValue(func() engine.Rules {
+	all, err := engine.ParseRules(rulesFile)
+	if err != nil {
 		return nil // a test reads the file
 	}
-	slices.SortFunc(file.Parameters, func(a, b trove.Parameter) int { return strings.Compare(a.Name, b.Name) })
-	return file.Parameters
+	return all
 })
 
-// Parameters implements engine.Configurable. The rules are those of MariaDB 10.11: every one of Trove's that the server knows and a user may set, with the
-// limits that the server has, and more. TestRulesAreThoseOfTheServer compares them with it.
-func (*Engine) Parameters() []trove.Parameter { return slices.Clone(rules()) }
+// Parameters implements engine.Configurable. The rules are those of MariaDB 10.11 and 11.8: every one of Trove's that the server knows and a user may set,
+// with the limits that the server has, and more. TestRulesAreThoseOfTheServer compares them with it.
+func (*Engine) Parameters() []trove.Parameter { return rules().For("") }
+
+// ParametersOf implements engine.VersionedRules.
+func (*Engine) ParametersOf(version string) []trove.Parameter { return rules().For(version) }
 
 // Defaults implements engine.Configurable.
 func (*Engine) Defaults(s engine.Settings) map[string]string {

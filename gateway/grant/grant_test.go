@@ -16,6 +16,7 @@ import (
 	"github.com/trove-dbaas/trove/backupstore"
 	"github.com/trove-dbaas/trove/gateway/grant"
 	"github.com/trove-dbaas/trove/internal/clock"
+	"github.com/trove-dbaas/trove/internal/keyfile"
 )
 
 const instance = "6a1c0000-0000-4000-8000-000000000001"
@@ -24,7 +25,7 @@ var start = time.Date(2026, 11, 1, 12, 0, 0, 0, time.UTC)
 
 func open(t testing.TB, path string, c clock.Clock) *grant.Keyring {
 	t.Helper()
-	k, err := grant.Open(path, c)
+	k, err := grant.Open(t.Context(), keyfile.Dir(filepath.Dir(path)), c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,7 +137,7 @@ func TestKeysAreReplaced(t *testing.T) {
 	gateway, api := open(t, path, now), open(t, path, now)
 	renew := func(force, want bool) {
 		t.Helper()
-		if made, err := gateway.Renew(force); made != want || err != nil {
+		if made, err := gateway.Renew(t.Context(), force); made != want || err != nil {
 			t.Errorf("renewed: %v, %v; want %v", made, err, want)
 		}
 	}

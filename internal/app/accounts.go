@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
-	"path/filepath"
 	"strings"
 
 	trove "github.com/trove-dbaas/trove"
@@ -33,11 +32,12 @@ func newPassword() trove.Secret {
 }
 
 // ensureAccounts makes the accounts and writes the files with which clients log in, unless this is a further api: they name the first. It may be repeated.
-func ensureAccounts(ctx context.Context, s StateDir, id *local.Service, further bool, url, region, bin string) error {
+func (c *controllers) ensureAccounts(ctx context.Context, id *local.Service, url, bin string) error {
+	s, region, further := c.state, c.cfg.Region, c.runs.Name != ""
 	var clouds strings.Builder
 	clouds.WriteString("clouds:\n")
 	for _, a := range accounts {
-		password, err := s.secretFile(filepath.Join("keys", "password-"+a.user), newPassword)
+		password, err := c.accountPassword(ctx, a.user)
 		if err != nil {
 			return err
 		}

@@ -231,12 +231,9 @@ func (a *Admin) SetQuota(ctx context.Context, project, resource string, limit in
 
 // Import takes over what a Python Trove has, or with dry says what it would take.
 func (a *Admin) Import(ctx context.Context, from *troveimport.Source, dry bool) ([]troveimport.Item, error) {
-	o := troveimport.Options{Now: clock.System{}.Now(), Dry: dry, Flavors: a.cfg.Local.TroveFlavors(), Rules: map[string][]trove.Parameter{}}
+	o := troveimport.Options{Now: clock.System{}.Now(), Dry: dry, Flavors: a.cfg.Local.TroveFlavors(), Rules: rulesOf}
 	if len(o.Flavors) == 0 {
 		o.Flavors = local.DefaultFlavors()
-	}
-	for manager, e := range engines() {
-		o.Rules[manager] = e.Parameters
 	}
 	return troveimport.Import(ctx, from, a.store, o)
 }
@@ -286,7 +283,8 @@ func UpgradeCheck(ctx context.Context, cfg config.Config) ([]CheckResult, error)
 		return nil, err
 	}
 	tasks, err := a.checkTasks(ctx)
-	return append(all, tasks), errors.Join(err, a.Close())
+	clocks, cerr := a.checkClocks(ctx)
+	return append(all, tasks, clocks), errors.Join(err, cerr, a.Close())
 }
 
 // checkTasks warns of instances that something is done to.

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -25,16 +26,17 @@ import (
 	"github.com/trove-dbaas/trove/bus"
 	"github.com/trove-dbaas/trove/bus/natsbus/server"
 	"github.com/trove-dbaas/trove/cloud"
-	"github.com/trove-dbaas/trove/cloud/local"
 	"github.com/trove-dbaas/trove/cloud/local/hostnet"
 	"github.com/trove-dbaas/trove/conductor"
 	"github.com/trove-dbaas/trove/gateway/grant"
 	"github.com/trove-dbaas/trove/guestapi"
 	"github.com/trove-dbaas/trove/identity/policy"
 	"github.com/trove-dbaas/trove/internal/clock"
+	"github.com/trove-dbaas/trove/internal/clockwatch"
 	"github.com/trove-dbaas/trove/internal/config"
 	"github.com/trove-dbaas/trove/internal/edge"
 	"github.com/trove-dbaas/trove/internal/recovery"
+	"github.com/trove-dbaas/trove/internal/sealedkeys"
 	"github.com/trove-dbaas/trove/internal/telemetry"
 	secretsfile "github.com/trove-dbaas/trove/secrets/file"
 	"github.com/trove-dbaas/trove/store/sqlstore"
@@ -45,6 +47,7 @@ import (
 type controllers struct {
 	cfg     config.Config
 	runs    Components
+	outer   OpenCloud // nil: the local cloud
 	state   StateDir
 	log     *slog.Logger
 	clock   clock.Clock
@@ -52,8 +55,12 @@ type controllers struct {
 
 	store    *sqlstore.Store
 	sealer   *secretsfile.Sealer
-	net      *hostnet.Net
-	cloud    *local.Provider
+	keys     *sealedkeys.Keys // of the deployment
+	clocks   *clockwatch.Watch
+	brokers  *brokers
+	address  netip.Addr   // where guests reach this host
+	net      *hostnet.Net // of the local cloud; nil with another
+	cloud    cloud.Provider
 	catalog  cloud.Catalog
 	bus      *server.Server
 	requests bus.Conn // of the API and the taskmanager
@@ -78,11 +85,21 @@ type controllers struct {
 
 // Run runs components of the service from a state directory until ctx ends. It calls ready when everything in this process has begun, with the API's
 // address if the API is among it. Components in other processes may be started before or later.
-func Run(ctx context.Context, cfg config.Config, runs Components, ready func(url string)) (err error) {
+func Run(ctx context.Context, cfg config.Config, runs Components, ready func(url string)) error {
+	return RunOn(ctx, nil, cfg, runs, ready)
+}
+
+// OpenCloud opens a cloud that several taskmanagers may drive at the same time, from other hosts as well. The provider is closed when the process ends.
+type OpenCloud func(ctx context.Context) (p cloud.Provider, closes func() error, err error)
+
+// RunOn is Run with another cloud than the local one.
+func RunOn(ctx context.Context, outer OpenCloud, cfg config.Config, runs Components, ready func(url string)) (err error) {
 	tuneMemory()
 	// Whoever starts it: sandboxes must be able to pass through directories that are made for them. Secret files have modes of their own.
 	syscall.Umask(0o022)
-	c := &controllers{cfg: cfg, runs: runs, state: StateDir(cfg.State), clock: clock.System{}, metrics: prometheus.NewRegistry(), draining: make(chan struct{})}
+	c := &controllers{
+		cfg: cfg, runs: runs, outer: outer, state: StateDir(cfg.State), clock: clock.System{}, metrics: prometheus.NewRegistry(), draining: make(chan struct{}),
+	}
 	if c.log, err = logger(cfg.Log); err != nil {
 		return err
 	}
@@ -122,7 +139,7 @@ func Run(ctx context.Context, cfg config.Config, runs Components, ready func(url
 // waitForCloud makes the taskmanager of this process the one that works on this machine. Where it has to wait for another one it waits, if nothing else is in
 // its process, and returns with ctx. A process that stands by is ready: whoever started it need not wait for its turn.
 func (c *controllers) waitForCloud(ctx context.Context, ready func(url string)) (stoodBy bool, err error) {
-	if !c.runs.Taskmanager {
+	if !c.runs.Taskmanager || c.outer != nil {
 		return false, nil
 	}
 	wait, stop := context.WithCancel(ctx)
@@ -216,15 +233,15 @@ func (c *controllers) open(ctx context.Context) (err error) {
 	if err := c.openState(ctx); err != nil {
 		return err
 	}
+	if err := c.openDeployment(ctx); err != nil {
+		return err
+	}
 	if c.runs.API || c.runs.Taskmanager {
-		if err := c.openShared(); err != nil {
+		if err := c.openObjects(ctx); err != nil {
 			return err
 		}
 	}
 	if c.runs.Taskmanager {
-		if err := registerImages(ctx, c.store, ImagesDir(c.cfg)); err != nil {
-			return err
-		}
 		if err := c.openCloud(ctx); err != nil {
 			return err
 		}
@@ -273,12 +290,13 @@ func (c *controllers) openState(ctx context.Context) error {
 	return nil
 }
 
-// openShared opens what the API and the taskmanager both need.
-func (c *controllers) openShared() (err error) {
-	if c.sealer, err = secretsfile.Open(c.state.MasterKey()); err != nil {
+// openDeployment opens what all processes of the deployment share: its keys, where its brokers are, and the time.
+func (c *controllers) openDeployment(ctx context.Context) (err error) {
+	if err := c.openKeys(ctx); err != nil {
 		return err
 	}
-	return c.openObjects()
+	c.brokers = &brokers{controllers: c.store.Controllers, name: brokerName(c.cfg), host: hostName(), clock: c.clock}
+	return c.openClocks(ctx)
 }
 
 func (c *controllers) openTaskmanager(ctx context.Context) (err error) {
@@ -287,7 +305,7 @@ func (c *controllers) openTaskmanager(ctx context.Context) (err error) {
 		Certifier: databaseCA(c.store, c.sealer, c.clock, c.log),
 		Agents:    agents{Releases(c.cfg), c.grants}, Clock: c.clock, Log: c.log, Metrics: c.metrics, Workers: c.cfg.Workers.Operations,
 		Hold:           func() bool { return recovery.Held(c.cfg.State) },
-		CredentialLife: c.cfg.Bus.CredentialLife, KeepUpgraded: c.cfg.Upgrade.Keep,
+		CredentialLife: c.cfg.Bus.CredentialLife, KeepUpgraded: c.cfg.Upgrade.Keep, Pause: c.clocks.Stopped,
 		Alone: c.cfg.Store.URL == "", // the lock on the state directory says so; a server's database may have other taskmanagers elsewhere
 	}); err != nil {
 		return err
@@ -329,7 +347,7 @@ func quotas(q config.Quota) map[string]int {
 
 func (c *controllers) openAPI(ctx context.Context) error {
 	if c.catalog == nil {
-		if err := c.openCatalog(); err != nil {
+		if err := c.openCatalog(ctx); err != nil {
 			return err
 		}
 	}

@@ -8,19 +8,22 @@ import (
 
 	"github.com/trove-dbaas/trove/bus"
 	"github.com/trove-dbaas/trove/bus/natsbus/server"
-	"github.com/trove-dbaas/trove/cloud/local/hostnet"
 	"github.com/trove-dbaas/trove/guestapi"
 )
 
 // startBroker starts the broker, which lives in the taskmanager's process.
 func (c *controllers) startBroker(ctx context.Context) (err error) {
-	host := c.net.HostAddress().String()
+	host := c.address.String()
 	at := func(port int) string { return net.JoinHostPort(host, strconv.Itoa(port)) }
 	cfg := server.Config{
-		KeysDir: c.state.Keys(), Listen: at(c.cfg.Bus.Port), EnrolListen: at(c.cfg.Bus.EnrolPort),
-		RouteListen: c.cfg.Bus.RouteListen, RouteURL: c.cfg.Bus.RouteURL, ID: c.cfg.Bus.Name,
+		Keys: c.keys, Listen: at(c.cfg.Bus.Port), EnrolListen: at(c.cfg.Bus.EnrolPort),
+		RouteListen: c.cfg.Bus.RouteListen, RouteURL: c.cfg.Bus.RouteURL, ID: brokerName(c.cfg),
+		Host: hostName(), ClockAhead: c.clocks.Ahead, Objects: []string{"https://" + at(c.cfg.Objects.Port)},
 		CredentialLife: c.cfg.Bus.CredentialLife, CertificateLife: c.cfg.Bus.CertificateLife, CALife: c.cfg.Bus.CALife,
 		Repository: brokerStore{c.store}, Guests: enrolments{c.store, c.clock}, Alarm: c.alarmed, Log: c.log, Clock: c.clock, Metrics: c.metrics,
+	}
+	if c.cfg.Bus.Address != "" && c.cfg.Bus.Address != host {
+		cfg.ControlListen = net.JoinHostPort(c.cfg.Bus.Address, strconv.Itoa(c.cfg.Bus.Port))
 	}
 	for _, port := range c.cfg.Bus.FormerPorts {
 		cfg.FormerListen = append(cfg.FormerListen, at(port))
@@ -41,7 +44,7 @@ func (c *controllers) connect(ctx context.Context, name string) (bus.Conn, error
 		return c.bus.Conn(ctx, name)
 	}
 	conn, err := server.DialController(ctx, server.ControllerConfig{
-		KeysDir: c.state.Keys(), Address: c.busAddress, Name: name, Log: c.log, Clock: c.clock, Metrics: c.metrics,
+		Keys: c.keys, Address: c.brokers.address, Name: name, Log: c.log, Clock: c.clock, Metrics: c.metrics,
 		CALife: c.cfg.Bus.CALife,
 	})
 	if err != nil {
@@ -49,14 +52,6 @@ func (c *controllers) connect(ctx context.Context, name string) (bus.Conn, error
 	}
 	c.closing(conn.Close)
 	return conn, nil
-}
-
-func (c *controllers) busAddress() (string, error) {
-	known, err := hostnet.ReadKnown(c.cfg.CloudDir())
-	if err != nil {
-		return "", err
-	}
-	return net.JoinHostPort(known.HostAddress.String(), strconv.Itoa(c.cfg.Bus.Port)), nil
 }
 
 // wake tells the taskmanager that an operation may be due: by a call where it is in this process, else over the bus. It looks every second by itself.

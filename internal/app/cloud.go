@@ -59,16 +59,25 @@ func attachment(p hostnet.Ports) local.NetInstance {
 }
 
 func (c *controllers) openCloud(ctx context.Context) (err error) {
-	c.net, c.cloud, err = openLocal(ctx, c.cfg, c.log, c.metrics, func(ctx context.Context, lc *local.Config) error {
+	if c.outer != nil {
+		return c.openOuter(ctx)
+	}
+	if err := c.ownCloud(ctx); err != nil {
+		return err
+	}
+	if err := registerImages(ctx, c.store, ImagesDir(c.cfg)); err != nil {
+		return err
+	}
+	net, provider, err := openLocal(ctx, c.cfg, c.log, c.metrics, func(ctx context.Context, lc *local.Config) error {
 		lc.Mended = c.noteMended
 		return c.probeOnce(ctx, *lc)
 	})
 	if err != nil {
 		return err
 	}
-	c.closing(c.net.Close)
-	c.closing(c.cloud.Close)
-	c.catalog = c.cloud
+	c.closing(net.Close)
+	c.closing(provider.Close)
+	c.net, c.cloud, c.catalog, c.address = net, provider, provider, net.HostAddress()
 	return nil
 }
 
@@ -90,7 +99,13 @@ func (c *controllers) noteMended(ctx context.Context, instance, what, sentence s
 }
 
 // openCatalog opens what trove-api needs of the cloud where the taskmanager runs in another process.
-func (c *controllers) openCatalog() (err error) {
+func (c *controllers) openCatalog(ctx context.Context) (err error) {
+	if c.outer != nil {
+		return c.openOuter(ctx)
+	}
+	if err := c.cloudHere(ctx); err != nil {
+		return err
+	}
 	stop, warn, err := marks(c.cfg.Local)
 	if err != nil {
 		return err

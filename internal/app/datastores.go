@@ -98,5 +98,5 @@ func loadRules(ctx context.Context, tx store.Tx, v trove.DatastoreVersion, again
 	if err != nil || (len(have) > 0 && !again) {
 		return err
 	}
-	return tx.ReplaceParameters(ctx, v.ID, trove.MergeParameters(have, e.Parameters))
+	return tx.ReplaceParameters(ctx, v.ID, trove.MergeParameters(have, e.Rules(v.Version)))
 }

@@ -8,26 +8,40 @@ import (
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/api"
 	"github.com/trove-dbaas/trove/engine"
-	"github.com/trove-dbaas/trove/engine/mariadb"
 	"github.com/trove-dbaas/trove/image"
 	"github.com/trove-dbaas/trove/internal/clock"
 	"github.com/trove-dbaas/trove/internal/config"
+	allengines "github.com/trove-dbaas/trove/internal/engines"
 	"github.com/trove-dbaas/trove/internal/imagelayout"
 )
 
 // engines returns what the API gets to know of the engine drivers, by manager.
 func engines() map[string]api.Engine {
-	e := mariadb.New(slog.New(slog.DiscardHandler), clock.System{})
-	return map[string]api.Engine{mariadb.Manager: {
-		Capabilities: e.Info().Capabilities, Parameters: e.Parameters(),
-		Defaults: func(ram, vcpus int) map[string]string { return e.Defaults(engine.Settings{RAM: ram, VCPUs: vcpus}) },
-	}}
+	all := map[string]api.Engine{}
+	for _, e := range drivers() {
+		known := api.Engine{
+			Capabilities: e.Info().Capabilities, Parameters: func(version string) []trove.Parameter { return engine.ParametersOf(e, version) },
+		}
+		if c, ok := e.(engine.Configurable); ok {
+			known.Defaults = func(ram, vcpus int) map[string]string { return c.Defaults(engine.Settings{RAM: ram, VCPUs: vcpus}) }
+		}
+		all[e.Info().Manager] = known
+	}
+	return all
 }
+
+// rulesOf returns the rules of a driver's parameters for a version of the product, none if there is no such driver.
+func rulesOf(manager, version string) []trove.Parameter { return engines()[manager].Rules(version) }
+
+// drivers are those that say nothing: nothing of them runs on this side.
+func drivers() []engine.Engine { return allengines.All(slog.New(slog.DiscardHandler), clock.System{}) }
 
 // engineInfo returns the facts about an engine, which become data of its datastore versions. Nothing else of an engine is used on this side.
 func engineInfo(manager string) (engine.Info, error) {
-	if manager == "mariadb" {
-		return mariadb.New(slog.New(slog.DiscardHandler), clock.System{}).Info(), nil
+	for _, e := range drivers() {
+		if i := e.Info(); i.Manager == manager {
+			return i, nil
+		}
 	}
 	return engine.Info{}, trove.Errorf(trove.KindBadRequest, "There is no engine %q.", manager)
 }

@@ -22,7 +22,7 @@ func (c *controllers) openIdentity(ctx context.Context, url string) (identity.Au
 		return id, nil, err
 	}
 	id := identitylocal.New(identitylocal.Config{Repository: c.store, Clock: c.clock, Log: c.log, PublicURL: strings.TrimSuffix(c.cfg.API.PublicURL, "/"), Region: c.cfg.Region})
-	if err := ensureAccounts(ctx, c.state, id, c.runs.Name != "", url, c.cfg.Region, binDir()); err != nil {
+	if err := c.ensureAccounts(ctx, id, url, binDir()); err != nil {
 		return nil, nil, err
 	}
 	return id, id, nil

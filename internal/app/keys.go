@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -13,11 +14,12 @@ import (
 	"github.com/trove-dbaas/trove/bus/natsbus/server"
 	"github.com/trove-dbaas/trove/internal/clock"
 	"github.com/trove-dbaas/trove/internal/config"
+	"github.com/trove-dbaas/trove/internal/sealedkeys"
 	secretsfile "github.com/trove-dbaas/trove/secrets/file"
 	"github.com/trove-dbaas/trove/store/sqlstore"
 )
 
-// Keys is what an operator does with the keys and certificates of a state directory, whether the service runs or not.
+// Keys is what an operator does with the keys and certificates of a deployment, whether the service runs or not.
 type Keys struct {
 	cfg    config.Config
 	store  *sqlstore.Store
@@ -43,7 +45,33 @@ func OpenKeys(ctx context.Context, cfg config.Config, master string) (*Keys, err
 // Close closes the store.
 func (k *Keys) Close() error { return k.store.Close() }
 
-func (k *Keys) dir() string { return StateDir(k.cfg.State).Keys() }
+// deployment returns the keys that all controllers share.
+func (k *Keys) deployment(ctx context.Context) (*sealedkeys.Keys, error) {
+	if _, err := k.masterKeys(); err != nil {
+		return nil, err
+	}
+	sealer, err := secretsfile.Open(k.master)
+	if err != nil {
+		return nil, err
+	}
+	kept, err := openKeeper(ctx, k.store, sealer, k.master, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return nil, err
+	}
+	if _, err := kept.Version(keyFiles[0]); err != nil {
+		return nil, trove.Wrap(trove.KindNotFound, err, "The store has no keys yet: they are made, or taken over from files, when the service starts.")
+	}
+	return kept, nil
+}
+
+// RenewBusKeys makes new identities of the bus, for after a theft. Brokers take them when they start again.
+func (k *Keys) RenewBusKeys(ctx context.Context) error {
+	kept, err := k.deployment(ctx)
+	if err != nil {
+		return err
+	}
+	return server.RenewKeys(ctx, kept)
+}
 
 // masterKeys returns the keys of the file. One that is not there is not made: it would seal what nobody else can open.
 func (k *Keys) masterKeys() ([]secretsfile.Key, error) {
@@ -64,7 +92,11 @@ type CAReport struct {
 
 // CA returns the report.
 func (k *Keys) CA(ctx context.Context) (CAReport, error) {
-	status, err := server.ReadCA(k.dir())
+	kept, err := k.deployment(ctx)
+	if err != nil {
+		return CAReport{}, err
+	}
+	status, err := server.ReadCA(kept)
 	if err != nil {
 		return CAReport{}, err
 	}
@@ -79,7 +111,7 @@ func (k *Keys) CA(ctx context.Context) (CAReport, error) {
 		return r, err
 	}
 	now := k.clock.Now()
-	addresses, urls := server.Told(rows, k.cfg.Bus.Name, now)
+	addresses, urls := server.Told(rows, brokerName(k.cfg), now)
 	trust := bus.TrustOf(addresses, urls, status.Bundle)
 	r.Guests, r.Waiting = len(guests), status.Waiting(guests, trust, now)
 	for _, g := range guests {
@@ -91,12 +123,16 @@ func (k *Keys) CA(ctx context.Context) (CAReport, error) {
 }
 
 // RollCA begins to replace the CA. With force a replacement that is under way goes one step further, whoever has not heard of it.
-func (k *Keys) RollCA(force bool) (began bool, err error) {
-	began, err = server.BeginCARoll(k.dir(), k.clock, k.cfg.Bus.CALife)
+func (k *Keys) RollCA(ctx context.Context, force bool) (began bool, err error) {
+	kept, err := k.deployment(ctx)
+	if err != nil {
+		return false, err
+	}
+	began, err = server.BeginCARoll(ctx, kept, k.clock, k.cfg.Bus.CALife)
 	if err != nil || began || !force {
 		return began, err
 	}
-	_, err = server.ContinueCARoll(k.dir(), k.clock)
+	_, err = server.ContinueCARoll(ctx, kept, k.clock)
 	return false, err
 }
 
@@ -104,6 +140,7 @@ func (k *Keys) RollCA(force bool) (began bool, err error) {
 type MasterKey struct {
 	secretsfile.Key
 	Seals bool
+	Next  bool // it was prepared, and seals from the next rotation on
 	Texts int
 }
 
@@ -116,6 +153,7 @@ func (k *Keys) MasterKeys(ctx context.Context) (keys []MasterKey, unlisted map[s
 	for i, key := range list {
 		keys = append(keys, MasterKey{Key: key, Seals: i == 0})
 	}
+	_, keys[len(keys)-1].Next = secretsfile.Next(list)
 	known := sqlstore.SealedColumns()
 	unlisted = map[string]int{}
 	err = k.store.VisitTexts(ctx, []string{secretsfile.Marker, "v1."}, func(table, column, text string) {
@@ -131,6 +169,15 @@ func (k *Keys) MasterKeys(ctx context.Context) (keys []MasterKey, unlisted map[s
 		}
 	})
 	return keys, unlisted, err
+}
+
+// PrepareMasterKey makes the next master key, which opens and does not seal until the next rotation: hosts get the file before that. It returns its id.
+func (k *Keys) PrepareMasterKey() (string, error) {
+	if _, err := k.masterKeys(); err != nil {
+		return "", err
+	}
+	next, err := secretsfile.Prepare(k.master, k.clock.Now())
+	return next.ID, err
 }
 
 // Rotation is what RotateMasterKey did.
@@ -195,7 +242,7 @@ func (k *Keys) PruneMasterKeys(ctx context.Context) (dropped []string, err error
 	}
 	var kept []error
 	for i, key := range keys {
-		if key.Seals {
+		if key.Seals || key.Next {
 			continue
 		}
 		age := k.clock.Now().Sub(keys[i-1].Made) // replaced when the one above it was made

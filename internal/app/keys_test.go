@@ -160,6 +160,31 @@ func TestTheMasterKeyIsReplaced(t *testing.T) {
 	d.readable(t, instances)
 }
 
+// TestANextKeyIsNotPruned prepares a key for other hosts and puts it to use.
+func TestANextKeyIsNotPruned(t *testing.T) {
+	d := newDeployment(t)
+	k := d.keys(t)
+	instances := []string{d.create(t)}
+	next, err := k.PrepareMasterKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if dropped, err := k.PruneMasterKeys(t.Context()); len(dropped) > 0 || err != nil {
+		t.Errorf("dropped %v, %v", dropped, err)
+	}
+	keys, _, err := k.MasterKeys(t.Context())
+	if err != nil || len(keys) != 2 || keys[1].ID != next || !keys[1].Next || keys[0].Next || !keys[0].Seals {
+		t.Fatalf("keys %+v, %v", keys, err)
+	}
+	if r, err := k.RotateMasterKey(t.Context()); err != nil || !r.Made || r.Changed != 1 {
+		t.Errorf("the rotation: %+v, %v", r, err)
+	}
+	if keys, _, err = k.MasterKeys(t.Context()); err != nil || keys[0].ID != next || keys[0].Texts != 1 || keys[1].Next {
+		t.Errorf("keys %+v, %v", keys, err)
+	}
+	d.readable(t, instances)
+}
+
 // age makes all keys of the file a day old.
 func (d *deployment) age(t *testing.T) {
 	t.Helper()

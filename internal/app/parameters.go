@@ -101,7 +101,7 @@ func (r Rules) rules(v trove.DatastoreVersion) ([]trove.Parameter, error) {
 		if !ok {
 			return nil, trove.Errorf(trove.KindBadRequest, "There is no engine driver %q: give a file with rules.", v.Manager)
 		}
-		return e.Parameters, nil
+		return e.Rules(v.Version), nil
 	}
 	data, err := os.ReadFile(r.File)
 	if err != nil {

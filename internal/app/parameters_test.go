@@ -30,7 +30,7 @@ func TestRulesAreLoadedWithTheImageAndAgain(t *testing.T) {
 	cfg := config.Config{State: t.TempDir()}
 	image := imagelayout.Manifest{ID: "2d7f3c74-6f2a-4b79-ab62-5c3e3c4d5e6f", Datastore: "mariadb", Version: "10.11", Manager: "mariadb"}
 	version := derivedID("version", "mariadb", "10.11")
-	driver := len(engines()["mariadb"].Parameters)
+	driver := len(engines()["mariadb"].Rules("10.11"))
 	rules := func() map[string]trove.Parameter {
 		t.Helper()
 		all := map[string]trove.Parameter{}

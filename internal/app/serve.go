@@ -29,6 +29,10 @@ func (c *controllers) serve(ctx context.Context, ready func(url string)) error {
 		})
 	}
 	run("memory", trimMemory)
+	run("keys", c.keys.Run)
+	if c.cfg.Store.URL != "" {
+		run("clocks", c.clocks.Run)
+	}
 	if c.runs.Conductor {
 		run("conductor", c.conductor.Run)
 		if c.fleet != nil {
@@ -37,9 +41,11 @@ func (c *controllers) serve(ctx context.Context, ready func(url string)) error {
 	}
 	if c.runs.Taskmanager {
 		run("taskmanager", c.taskmanager.Run)
-		run("images", c.watchImages)
 		run("grants", c.renewGrantKeys)
-		run("network", c.watchNetwork)
+		if c.net != nil {
+			run("images", c.watchImages)
+			run("network", c.watchNetwork)
+		}
 		if c.scheduled() {
 			run("exports", c.exports)
 		}

@@ -2,13 +2,11 @@ package app
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 
 	trove "github.com/trove-dbaas/trove"
-	"github.com/trove-dbaas/trove/internal/atomicfile"
 	"github.com/trove-dbaas/trove/internal/config"
 	"github.com/trove-dbaas/trove/internal/systemd"
 )
@@ -72,16 +70,8 @@ func (s StateDir) Make() error {
 	return nil
 }
 
-// secretFile returns the first line of a file of mode 0600 below the directory, made with a new random text if it is not there.
-func (s StateDir) secretFile(name string, fresh func() trove.Secret) (trove.Secret, error) {
-	path := s.Path(name)
-	data, err := os.ReadFile(path)
-	if os.IsNotExist(err) {
-		secret := fresh()
-		return secret, atomicfile.Write(path, []byte(secret.Reveal()+"\n"), 0o600)
-	}
-	if err != nil {
-		return "", fmt.Errorf("read %s: %w", path, err)
-	}
-	return trove.Secret(strings.TrimSpace(string(data))), nil
+// firstLine returns the first line of a text.
+func firstLine(text []byte) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(string(text)), "\n")
+	return strings.TrimSpace(line)
 }

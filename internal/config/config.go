@@ -50,7 +50,8 @@ type Bus struct {
 	CertificateLife time.Duration `yaml:"certificate_life" doc:"How long a server certificate is good; it is replaced when a third is left. From 8s on."`
 	CALife          time.Duration `yaml:"ca_life" doc:"How long a certificate authority made from now on is good; it is replaced when a quarter is left. At least four times bus.certificate_life."`
 
-	Name        string `yaml:"name" doc:"Name of this broker where a deployment has several; each has its own, the same after a restart."`
+	Address     string `yaml:"address" doc:"Address of this host where controllers of other hosts reach the bus, and guests that are on no network of this host; empty: that of the management network alone."`
+	Name        string `yaml:"name" doc:"Name of this broker where a deployment has several; each has its own, the same after a restart. Empty: the host's name with bus.route_listen, else trove."`
 	RouteListen string `yaml:"route_listen" doc:"Address and port where other brokers of the deployment connect; empty: there are none."`
 	RouteURL    string `yaml:"route_url" doc:"tls://host:port of it, as the others reach it; empty: what it listens on."`
 }
@@ -136,7 +137,7 @@ func Default() Config {
 		Store: Store{Connections: 8, Wait: 5 * time.Second},
 		API:   defaultAPI(),
 		Bus: Bus{
-			Port: 4222, EnrolPort: 4223, Name: "trove",
+			Port: 4222, EnrolPort: 4223,
 			CredentialLife: 24 * time.Hour, CertificateLife: 90 * 24 * time.Hour, CALife: 10 * 365 * 24 * time.Hour,
 		},
 		Objects: Objects{Port: 4224, GuestRate: 64, MinFree: 1},
@@ -323,11 +324,17 @@ func (b Bus) check() error {
 		return fmt.Errorf("bus.certificate_life: %s is less than %s", b.CertificateLife, shortestLife)
 	case b.CALife < 4*b.CertificateLife:
 		return fmt.Errorf("bus.ca_life: %s is less than four times bus.certificate_life", b.CALife)
-	case b.Name == "" || len(b.Name) > 64 || strings.ContainsAny(b.Name, " \t\n"):
+	case len(b.Name) > 64 || strings.ContainsAny(b.Name, " \t\n"):
 		return fmt.Errorf("bus.name: %q is not a name of at most 64 characters without spaces", b.Name)
 	}
 	if _, err := netip.ParseAddrPort(b.RouteListen); b.RouteListen != "" && err != nil {
 		return fmt.Errorf("bus.route_listen: %q is not an address with a port", b.RouteListen)
+	}
+	if ip, err := netip.ParseAddr(b.Address); b.Address != "" && (err != nil || ip.IsUnspecified()) {
+		return fmt.Errorf("bus.address: %q is not an address that others can be told", b.Address)
+	}
+	if a, err := netip.ParseAddrPort(b.RouteListen); err == nil && a.Addr().IsUnspecified() && b.RouteURL == "" {
+		return fmt.Errorf("bus.route_url: needed where bus.route_listen is %s: the other brokers are told an address", b.RouteListen)
 	}
 	if u, err := url.Parse(b.RouteURL); b.RouteURL != "" && (err != nil || u.Scheme != "tls" || u.Port() == "") {
 		return fmt.Errorf("bus.route_url: %q is not tls://host:port", b.RouteURL)

@@ -23,11 +23,11 @@ import (
 	"github.com/trove-dbaas/trove/bus/natsbus"
 	"github.com/trove-dbaas/trove/engine"
 	"github.com/trove-dbaas/trove/engine/fake"
-	"github.com/trove-dbaas/trove/engine/mariadb"
 	"github.com/trove-dbaas/trove/guestagent"
 	"github.com/trove-dbaas/trove/guestagent/objects"
 	"github.com/trove-dbaas/trove/guestagent/slots"
 	"github.com/trove-dbaas/trove/internal/clock"
+	"github.com/trove-dbaas/trove/internal/engines"
 )
 
 // Options say where things are in the guest.
@@ -48,11 +48,10 @@ type Options struct {
 
 // Engine returns the driver with the name; NotFound if there is none.
 func Engine(name string, log *slog.Logger) (engine.Engine, error) {
-	switch name {
-	case mariadb.Manager:
-		return mariadb.New(log, clock.System{}), nil
-	case fake.Manager:
-		return fake.New(), nil
+	for _, e := range append(engines.All(log, clock.System{}), fake.New()) {
+		if e.Info().Manager == name {
+			return e, nil
+		}
 	}
 	return nil, trove.Errorf(trove.KindNotFound, "There is no engine %q in this agent.", name)
 }

@@ -125,7 +125,7 @@ func (s Spec) service(description, components, wantedBy, partOf, confinement str
 	line("RestartSec=2")
 	line("TimeoutStartSec=180")
 	line("TimeoutStopSec=60")
-	if s.MasterKey != "" && components != "conductor" {
+	if s.MasterKey != "" {
 		line("LoadCredential=%s:%s", Credential, word(s.MasterKey))
 	}
 	b.WriteString(confinement)

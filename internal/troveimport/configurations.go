@@ -27,7 +27,7 @@ func (r *run) parameters(all []record) func(context.Context, record) error {
 		if len(unread) > 0 {
 			reason += ", without those of " + strings.Join(unread, ", ") + ", which cannot be read"
 		}
-		if own := r.options.Rules[v.Manager]; len(own) > 0 {
+		if own := r.options.Rules(v.Manager, v.Version); len(own) > 0 {
 			rules, reason = own, fmt.Sprintf("%d rules of the engine here, not the source's %d", len(own), len(rules)+len(unread))
 		}
 		if len(rules)+len(unread) == 0 {

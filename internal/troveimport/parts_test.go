@@ -47,7 +47,7 @@ func checkGroups(t *testing.T, into *sqlstore.Store) {
 		t.Errorf("%s, %v", diff, err)
 	}
 	rules, err = into.Parameters(t.Context(), "20000000-0000-4000-8000-000000000002", true)
-	if diff := cmp.Diff(options(false).Rules["mariadb"], rules); diff != "" || err != nil {
+	if diff := cmp.Diff(options(false).Rules("mariadb", "10.11"), rules); diff != "" || err != nil {
 		t.Errorf("%s, %v", diff, err)
 	}
 }

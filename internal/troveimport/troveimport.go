@@ -45,8 +45,8 @@ type Options struct {
 	Dry     bool           // only say what would be done
 	Flavors []trove.Flavor // of this service: what an instance holds of its project's memory
 
-	// Rules are those of the engines' parameters, by manager.
-	Rules map[string][]trove.Parameter
+	// Rules returns those of an engine's parameters for a version of the product; none where there is no such engine here.
+	Rules func(manager, version string) []trove.Parameter
 }
 
 // run is one import.

@@ -91,11 +91,13 @@ func newStore(t *testing.T) *sqlstore.Store {
 func options(dry bool) troveimport.Options {
 	return troveimport.Options{
 		Now: now, Dry: dry, Flavors: []trove.Flavor{{ID: "2", RAM: 2048}},
-		Rules: map[string][]trove.Parameter{"mariadb": {
-			{Name: "innodb_stats_on_metadata", Type: trove.ParameterBoolean},
-			{Name: "max_connections", Type: trove.ParameterInteger, Max: "20"},
-			{Name: "wait_timeout", Type: trove.ParameterInteger},
-		}},
+		Rules: func(manager, _ string) []trove.Parameter {
+			return map[string][]trove.Parameter{"mariadb": {
+				{Name: "innodb_stats_on_metadata", Type: trove.ParameterBoolean},
+				{Name: "max_connections", Type: trove.ParameterInteger, Max: "20"},
+				{Name: "wait_timeout", Type: trove.ParameterInteger},
+			}}[manager]
+		},
 	}
 }
 

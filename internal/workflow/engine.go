@@ -36,6 +36,8 @@ type Config struct {
 	// Alone says that no other engine works on the store: a lock keeps others away. What an engine that died held is then taken over soon after the
 	// start; otherwise it is due when its leases end.
 	Alone bool
+	// Pause says that nothing may be claimed now: what runs goes on. nil: never.
+	Pause func() bool
 	// Wake tells the engines of other processes that there is work; nil: there are none, or they poll.
 	Wake func(ctx context.Context)
 }
@@ -179,7 +181,10 @@ func (e *Engine) Run(ctx context.Context) error {
 	poll := time.NewTicker(e.cfg.Poll)
 	defer poll.Stop()
 	for {
-		more, err := e.dispatch(ctx, &wg)
+		more, err := false, error(nil)
+		if e.cfg.Pause == nil || !e.cfg.Pause() {
+			more, err = e.dispatch(ctx, &wg)
+		}
 		if err != nil && ctx.Err() == nil {
 			e.cfg.Log.WarnContext(ctx, "due operations not read", "err", err)
 		}

@@ -167,6 +167,67 @@ func TestRotation(t *testing.T) {
 	}
 }
 
+// TestTheNextKeyIsPreparedForOtherHosts has two hosts with a file each, which is copied by hand: at no moment does one seal what the other cannot open.
+func TestTheNextKeyIsPreparedForOtherHosts(t *testing.T) {
+	a, b := filepath.Join(t.TempDir(), "master.key"), filepath.Join(t.TempDir(), "master.key")
+	first := open(t, a)
+	copied := func() {
+		t.Helper()
+		data, err := os.ReadFile(a)
+		if err == nil {
+			err = os.WriteFile(b+".new", data, 0o600)
+		}
+		if err == nil {
+			err = os.Rename(b+".new", b)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	copied()
+	second := open(t, b)
+	under := func(when string) (id string) {
+		t.Helper()
+		for _, pair := range [][2]*file.Sealer{{first, second}, {second, first}} {
+			text, err := pair[0].Seal(t.Context(), "p", "secret")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := pair[1].Open(t.Context(), "p", text); err != nil || got.Reveal() != "secret" {
+				t.Errorf("%s: one host cannot open what the other has sealed: %v", when, err)
+			}
+			if pair[0] == first {
+				id = file.KeysIn(text)[0]
+			}
+		}
+		return id
+	}
+	old := under("before")
+	now := time.Now()
+	next, err := file.Prepare(a, now)
+	if err != nil || under("prepared") != old {
+		t.Fatalf("prepared %v, %v", next, err)
+	}
+	if again, err := file.Prepare(a, now.Add(time.Minute)); err != nil || again.ID != next.ID {
+		t.Errorf("prepared twice: %v, %v", again, err)
+	}
+	copied()
+	under("copied")
+	made, err := file.Rotate(a, now.Add(time.Hour))
+	if err != nil || made.ID != next.ID || !made.Made.After(now.Add(time.Minute)) || under("rotated on one host") != next.ID {
+		t.Errorf("rotated to %v, %v", made, err)
+	}
+	copied()
+	if under("copied again") != next.ID {
+		t.Error("the next key does not seal")
+	}
+	if keys, err := file.Keys(a); err != nil || len(keys) != 2 {
+		t.Errorf("keys %v, %v", keys, err)
+	} else if _, there := file.Next(keys); there {
+		t.Error("there is a next key after the rotation")
+	}
+}
+
 // TestTheFirstVersionsTextsAreSealedAnew has a text as the first version sealed it, with the key that it was sealed under.
 func TestTheFirstVersionsTextsAreSealedAnew(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "master.key")

@@ -120,16 +120,55 @@ func Keys(path string) ([]Key, error) {
 	return r.keys, nil
 }
 
-// Rotate puts a new key above the others: from now on it seals, in every process that has the file open. What was sealed before opens as before.
+// Next returns the key that Prepare made and Rotate has not put to use yet; false: there is none. It is the last one, and younger than the one that seals.
+func Next(keys []Key) (Key, bool) {
+	last := keys[len(keys)-1]
+	return last, last.Made.After(keys[0].Made)
+}
+
+// makeDated makes a line with a key and when it was made.
+func makeDated(now time.Time) (string, Key, error) {
+	line, err := makeLine()
+	if err != nil {
+		return "", Key{}, err
+	}
+	k := Key{ID: line[:8], Made: now.UTC().Truncate(time.Second)}
+	return line + " " + k.Made.Format(time.RFC3339), k, nil
+}
+
+// Prepare puts the next key below the others: it opens and does not seal yet, so that copies of the file can be brought to where else it is needed before
+// anything is sealed that does not open there. If there is a next key already it stays.
+func Prepare(path string, now time.Time) (Key, error) {
+	var made Key
+	err := change(path, func(r *ring) ([]string, error) {
+		if next, ok := Next(r.keys); ok {
+			made = next
+			return r.all(), nil
+		}
+		if first := r.keys[0].Made.Add(time.Second); now.Before(first) {
+			now = first
+		}
+		line, k, err := makeDated(now)
+		made = k
+		return append(r.all(), line), err
+	})
+	return made, err
+}
+
+// Rotate puts a new key above the others, the prepared one if there is one: from now on it seals, in every process that has the file open. What was sealed
+// before opens as before.
 func Rotate(path string, now time.Time) (Key, error) {
 	var made Key
 	err := change(path, func(r *ring) ([]string, error) {
-		line, err := makeLine()
-		if err != nil {
-			return nil, err
+		all := r.all()
+		if next, ok := Next(r.keys); ok {
+			made = Key{ID: next.ID, Made: now.UTC().Truncate(time.Second)} // the one before was replaced now, not when this one was prepared
+			line := strings.Join(append(strings.Fields(all[len(all)-1])[:2], made.Made.Format(time.RFC3339)), " ")
+			return append([]string{line}, all[:len(all)-1]...), nil
 		}
-		made = Key{ID: line[:8], Made: now.UTC().Truncate(time.Second)}
-		return append([]string{line + " " + made.Made.Format(time.RFC3339)}, r.all()...), nil
+		line, k, err := makeDated(now)
+		made = k
+		return append([]string{line}, all...), err
 	})
 	return made, err
 }

@@ -19,6 +19,11 @@ type Controller struct {
 	Clients  []string // host:port of the bus
 	Enrol    []string // URLs of the enrolment endpoint
 	SeenAt   time.Time
+
+	Objects    []string      // URLs of the object gateway beside it
+	Control    string        // host:port where controllers of other hosts reach the bus
+	Host       string        // the name of its machine
+	ClockAhead time.Duration // of the database's clock
 }
 
 // PutController inserts or replaces the row of a broker.
@@ -31,10 +36,14 @@ func (s *Store) PutController(ctx context.Context, c Controller) error {
 	if err != nil {
 		return fmt.Errorf("put controller %s: %w", c.ID, err)
 	}
+	objects, err := json.Marshal(c.Objects)
+	if err != nil {
+		return fmt.Errorf("put controller %s: %w", c.ID, err)
+	}
 	return s.inTx(ctx, "put controller "+c.ID, func(ctx context.Context, run runner) error {
-		return put(ctx, run, `UPDATE controller SET route_url=?, client_url=?, enrol_url=?, seen_at=? WHERE id=?`,
-			`INSERT INTO controller (route_url, client_url, enrol_url, seen_at, id) VALUES (?,?,?,?,?)`,
-			c.RouteURL, string(clients), string(enrol), micros(c.SeenAt), c.ID)
+		return put(ctx, run, `UPDATE controller SET route_url=?, client_url=?, enrol_url=?, seen_at=?, objects_url=?, control_address=?, host=?, clock_ahead=? WHERE id=?`,
+			`INSERT INTO controller (route_url, client_url, enrol_url, seen_at, objects_url, control_address, host, clock_ahead, id) VALUES (?,?,?,?,?,?,?,?,?)`,
+			c.RouteURL, string(clients), string(enrol), micros(c.SeenAt), string(objects), c.Control, c.Host, c.ClockAhead.Microseconds(), c.ID)
 	})
 }
 
@@ -43,16 +52,16 @@ func (s *Store) Controllers(ctx context.Context) ([]Controller, error) {
 	var found []Controller
 	err := list(ctx, s.run, func(rows *sql.Rows) error {
 		var c Controller
-		var clients, enrol string
-		var seen int64
-		if err := rows.Scan(&c.ID, &c.RouteURL, &clients, &enrol, &seen); err != nil {
+		var clients, enrol, objects string
+		var seen, ahead int64
+		if err := rows.Scan(&c.ID, &c.RouteURL, &clients, &enrol, &seen, &objects, &c.Control, &c.Host, &ahead); err != nil {
 			return err
 		}
-		c.SeenAt = fromMicros(seen)
+		c.SeenAt, c.ClockAhead = fromMicros(seen), time.Duration(ahead)*time.Microsecond
 		found = append(found, c)
 		last := &found[len(found)-1]
-		return errors.Join(json.Unmarshal([]byte(clients), &last.Clients), json.Unmarshal([]byte(enrol), &last.Enrol))
-	}, `SELECT id, route_url, client_url, enrol_url, seen_at FROM controller ORDER BY id`)
+		return errors.Join(json.Unmarshal([]byte(clients), &last.Clients), json.Unmarshal([]byte(enrol), &last.Enrol), json.Unmarshal([]byte(objects), &last.Objects))
+	}, `SELECT id, route_url, client_url, enrol_url, seen_at, objects_url, control_address, host, clock_ahead FROM controller ORDER BY id`)
 	if err != nil {
 		return nil, fmt.Errorf("read controllers: %w", err)
 	}

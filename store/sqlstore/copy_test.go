@@ -59,12 +59,23 @@ func fill(t *testing.T, s *sqlstore.Store) {
 		)
 	})
 	if err := errors.Join(
-		s.AddRevokedKey(t.Context(), i.ID, "K", at, at), s.PutController(t.Context(), sqlstore.Controller{ID: "c", SeenAt: at}),
+		s.AddRevokedKey(t.Context(), i.ID, "K", at, at), s.PutController(t.Context(), sqlstore.Controller{ID: "c", SeenAt: at, Objects: []string{"u"}, ClockAhead: -time.Second}),
+		swapKey(t, s), claimCloud(t, s),
 		s.PutIdentityUser(t.Context(), local.User{ID: "u", Name: "alice"}), s.PutIdentityProject(t.Context(), local.Project{ID: "p", Name: "zoo"}),
 		s.GrantIdentityRole(t.Context(), "u", "p", "member"), s.PutIdentityToken(t.Context(), local.Token{Hash: "h", UserID: "u", Issued: at, Expires: at}),
 	); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func swapKey(t *testing.T, s *sqlstore.Store) error {
+	_, err := s.SwapKeyMaterial(t.Context(), "bus.json", "", "sealed")
+	return err
+}
+
+func claimCloud(t *testing.T, s *sqlstore.Store) error {
+	_, err := s.ClaimCloud(t.Context(), "m", "host ü", false)
+	return err
 }
 
 // rowsOf returns all rows of a SQLite store by table.

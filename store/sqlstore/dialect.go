@@ -36,6 +36,8 @@ type dialect struct {
 	unfit func(error) bool
 	// textColumns reads table and column of everything that holds text, in the order of the tables.
 	textColumns string
+	// now asks the database's clock, in microseconds since 1970.
+	now string
 }
 
 const (

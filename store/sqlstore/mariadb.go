@@ -21,6 +21,7 @@ func mariadbDialect() *dialect {
 		lost: mariadbLost, slow: mariadbCodes(1969, 3024),
 		// Out of range, too long, no character of the set.
 		unfit: mariadbCodes(1264, 1406, 1366),
+		now:   `SELECT CAST(UNIX_TIMESTAMP(SYSDATE(6))*1000000 AS SIGNED)`,
 		textColumns: `SELECT table_name, column_name FROM information_schema.columns WHERE table_schema=DATABASE() AND table_name <> 'goose_db_version'
 AND data_type IN ('varchar', 'longtext') ORDER BY table_name, ordinal_position`,
 	}

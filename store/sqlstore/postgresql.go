@@ -25,6 +25,7 @@ func postgresDialect() *dialect {
 		lost: pgLost, slow: pgCodes("57014"),
 		// Too long, no UTF-8, a NUL, a number out of range.
 		unfit: pgCodes("22001", "22021", "22P05", "22003"),
+		now:   `SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp())*1000000 AS BIGINT)`,
 		textColumns: `SELECT table_name, column_name FROM information_schema.columns WHERE table_schema=current_schema() AND table_name <> 'goose_db_version'
 AND data_type IN ('character varying', 'text') ORDER BY table_name, ordinal_position`,
 	}

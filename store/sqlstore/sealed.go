@@ -24,6 +24,7 @@ func SealedColumns() []SealedColumn {
 		{"idempotent_call", "id", "fingerprint"},
 		{"idempotent_call", "id", "answer"},
 		{"module", "id", "contents"},
+		{"key_material", "name", "content"},
 		{"engine_authority", "id", "sealed_key"},
 	}
 }

@@ -68,6 +68,9 @@ func (s *Store) AfterRestore(ctx context.Context, sentence string, now time.Time
 			}
 			closed = append(closed, o.Operation)
 		}
+		if err := t.forgetCloud(ctx); err != nil {
+			return err
+		}
 		return t.recount(ctx)
 	})
 	if err != nil {

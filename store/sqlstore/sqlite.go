@@ -20,6 +20,7 @@ func sqliteDialect() *dialect {
 	return &dialect{
 		name: "sqlite", goose: goose.DialectSQLite3, begin: "BEGIN IMMEDIATE", inside: true,
 		conflict: sqliteConflict, duplicate: func(error) string { return "" }, full: sqliteFull, lost: notThat, slow: notThat, unfit: notThat,
+		now: `SELECT CAST(unixepoch('subsec')*1000000 AS INTEGER)`,
 		textColumns: `SELECT m.name, c.name FROM sqlite_master m JOIN pragma_table_info(m.name) c
 WHERE m.type='table' AND m.name NOT LIKE 'sqlite_%' AND (c.type LIKE '%CHAR%' OR c.type LIKE '%TEXT%') ORDER BY m.name, c.cid`,
 	}

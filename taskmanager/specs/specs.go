@@ -46,7 +46,7 @@ func (w Wish) Network(access trove.Access) cloud.NetworkSpec {
 		Project:  w.Instance.ProjectID,
 		NICs:     w.Instance.NICs,
 		Access:   access,
-		TCPPorts: []int{w.Version.Capabilities.Port},
+		TCPPorts: w.Version.Capabilities.Ports(),
 	}
 }
 

@@ -109,7 +109,7 @@ func TestOpenFilesAndMemoryOfOthers(t *testing.T) {
 	in := a.to()
 	in["segment"], in["file"] = strconv.Itoa(key), file
 	in["image"] = filepath.Join(a.State, "instances", a.neighbour.ID, "volume.img")
-	in["keys"] = filepath.Join(a.State, "keys", "bus.json")
+	in["keys"] = filepath.Join(a.State, "keys", "master.key")
 	in["boot"] = filepath.Join(a.runDir(), "i", a.neighbour.ID, "config", "boot.json")
 	for _, path := range []string{in["image"], in["keys"], in["boot"]} {
 		if _, err := os.Stat(path); err != nil {

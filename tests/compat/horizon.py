@@ -6,7 +6,7 @@ with what is installed; the others are {"args": [WHAT, PATH, ...]}:
     show PATH                    gets a page
     wait PATH TEXT               gets a page until it shows the text
     submit PATH NAME=VALUE...    gets a page, fills in its form and sends it
-    press PATH TABLE BUTTON ROW  gets a page and presses a button of a table, in the row or above it
+    press PATH TABLE BUTTON ROW  gets a page and presses a button in the row of a table
 
 A page must have the fields, choices and buttons that are named: what Horizon does not offer cannot be used. A choice may be named by its text. Redirects are
 followed. The answer's code is the number of HTTP errors and error messages, its output the messages and what the last page shows.
@@ -162,7 +162,7 @@ class Browser:
         text = response.content.decode()
         if response.get("Content-Type", "").startswith("text/html"):
             page = Page(text)
-            for level, shown in alerts(text):
+            for level, shown in Alerts(text).all:
                 (self.errors if level in ("danger", "error") else self.notes).append(shown)
             self.errors.extend(page.problems)
             return page
@@ -174,12 +174,10 @@ class Browser:
         return self.follow(self.client.get(path))
 
     def send(self, page, form, values, button=None):
-        """Sends a form with some of its fields changed; a value of None leaves one as it is, if it is there at all."""
+        """Sends a form with some of its fields changed."""
         fields = list(form["fields"])
         for name, value in values.items():
             choices, there = form["choices"].get(name), any(n == name for n, _ in fields)
-            if value is None:
-                continue
             if choices is None and not there:
                 raise LookupError("the form has no field %s; it has %s" % (name, sorted({n for n, _ in fields} | set(form["choices"]))))
             if choices is not None and value not in [v for v, _ in choices]:
@@ -226,10 +224,6 @@ class Alerts(html.parser.HTMLParser):
     def handle_data(self, data):
         if self.level:
             self.words.append(data)
-
-
-def alerts(text):
-    return Alerts(text).all
 
 
 def perform(browser, args):

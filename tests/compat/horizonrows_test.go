@@ -122,9 +122,10 @@ var horizonRows = []row{
 
 	{cmd: "press /project/databases/ databases delete $one", prints: "Scheduled deletion of Instance: $p-1", until: "$one gone"},
 	{
-		cmd:    "submit /project/databases/launch name=$p-2 'datastore=$datastore - $version' $flavorfield=db.tiny",
+		cmd:    "submit /project/databases/launch name=$p-2 'datastore=$datastore - $version' $flavorfield=db.tiny is_public=on",
 		prints: `Launched instance named "$p-2"`, save: `two ([0-9a-f-]{36})\|\|$p-2\|$datastore`, until: "$two ACTIVE", admin: true,
 	},
+	{cmd: "show /project/databases/$two/", prints: `Is Public\s*\|Yes.*public\s*\|[0-9.]+`, admin: true},
 	{cmd: "press /project/databases/ databases stop_database $two", prints: "Database Service stopped: $p-2", admin: true},
 	{cmd: "wait /project/databases/ 'Active | Shutdown'", prints: `$two\|\|$p-2`, admin: true},
 	{cmd: "press /project/databases/ databases restart $two", prints: "Restarted Instance: $p-2", admin: true, until: "$two ACTIVE"},

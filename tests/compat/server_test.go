@@ -59,7 +59,7 @@ func startServer(t *testing.T) *server {
 // that already.
 func startServerBeside(t *testing.T) *server {
 	t.Helper()
-	return startServerWith(t, inmemory.Options{Neighbours: true, Databases: inmemory.MariaDB("127.62.0.0/16")})
+	return startServerWith(t, inmemory.Options{Neighbours: true, Databases: inmemory.MariaDB("127.62.0.0/16", "127.63.0.0/16")})
 }
 
 func startServerWith(t *testing.T, o inmemory.Options) *server {

@@ -95,7 +95,9 @@ func StopShared() {
 	shared.Lock()
 	defer shared.Unlock()
 	for _, s := range shared.servers {
-		s.remove()
+		if s != nil { // it did not start
+			s.remove()
+		}
 	}
 	shared.servers = nil
 }
@@ -189,7 +191,8 @@ func prepare(kind string, o Options) (_ *Server, err error) {
 		err = s.run(filepath.Join(filepath.Dir(bin), "initdb"), "-D", s.data(), "-U", "postgres", "--auth-local=trust", "--auth-host=scram-sha-256",
 			"--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "--no-instructions")
 	} else {
-		err = s.run("mariadb-install-db", "--no-defaults", "--datadir="+s.data(), "--auth-root-authentication-method=normal", "--skip-test-db",
+		// A server of MariaDB removes temporary tables from its temporary directory when it starts, those of others that run too.
+		err = s.run("mariadb-install-db", "--no-defaults", "--datadir="+s.data(), "--tmpdir="+s.dir, "--auth-root-authentication-method=normal", "--skip-test-db",
 			"--skip-name-resolve", "--innodb-log-file-size=8M")
 	}
 	if err != nil {
@@ -245,7 +248,7 @@ func (s *Server) arguments() []string {
 		flush = "1"
 	}
 	args := []string{
-		"--no-defaults", "--datadir=" + s.data(), "--socket=" + s.socket(), "--bind-address=127.0.0.1", "--port=" + strconv.Itoa(s.Port),
+		"--no-defaults", "--datadir=" + s.data(), "--tmpdir=" + s.dir, "--socket=" + s.socket(), "--bind-address=127.0.0.1", "--port=" + strconv.Itoa(s.Port),
 		"--pid-file=" + filepath.Join(s.dir, "pid"), "--max-connections=300", "--innodb-buffer-pool-size=64M", "--skip-name-resolve",
 		"--innodb-flush-log-at-trx-commit=" + flush, "--innodb-log-file-size=64M", "--performance-schema=OFF", "--skip-log-bin",
 	}

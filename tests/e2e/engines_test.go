@@ -28,6 +28,7 @@ type story struct {
 	dynamic, static parameter
 	// logName is a log that can be switched on, and provoke what leaves a line with the word in it.
 	logName, provoke, word string
+	always                 bool // that log cannot be switched
 }
 
 type parameter struct{ name, value, read, printed string }
@@ -123,9 +124,25 @@ func mysqlStory(datastore, version, next string) story {
 	}
 }
 
+// redisStory is what Redis and Valkey have in common. Users may not read parameters: what they change shows in what the server does.
+func redisStory(datastore, version, next string) story {
+	return story{
+		datastore: datastore, version: version, next: next, root: "default", ask: askRedis,
+		write: "SET answer 42", read: "GET answer",
+		dynamic: parameter{
+			"maxmemory-policy", `"allkeys-lru"`, `EVAL "return string.match(redis.call('INFO','memory'),'maxmemory_policy:(%S+)')" 0`, "allkeys-lru",
+		},
+		static:  parameter{"databases", "32", `EVAL "return redis.pcall('SELECT',20)['err'] and 'few' or 'many'" 0`, "many"},
+		logName: "error", provoke: "PING", word: "Ready to accept connections", always: true,
+	}
+}
+
 // stories are all versions that have a recipe; TestEveryRecipeHasAStory compares.
 var stories = []story{
 	mysqlStory("mariadb", "10.11", ""),
+	redisStory("redis", "7", ""),
+	redisStory("redis", "8", ""),
+	redisStory("valkey", "8", ""),
 }
 
 func TestEveryRecipeHasAStory(t *testing.T) {
@@ -319,13 +336,15 @@ func (s *telling) rootAccount(t *testing.T) {
 func (s *telling) logs(t *testing.T) {
 	d := *s.deployment
 	d.t = t
-	d.mustOpenstack("database", "log", "set", s.id, s.logName, "--enable")
+	if !s.always {
+		d.mustOpenstack("database", "log", "set", s.id, s.logName, "--enable")
+		defer d.mustOpenstack("database", "log", "set", s.id, s.logName, "--disable")
+	}
 	eventually(t, patience, "the log to have the line", func() bool {
 		s.mustAsk(t, "anna", password, s.provoke)
 		d.mustOpenstack("database", "log", "set", s.id, s.logName, "--publish")
 		return t.Failed() || strings.Contains(d.trove("log", "cat", s.id, s.logName), s.word)
 	})
-	d.mustOpenstack("database", "log", "set", s.id, s.logName, "--disable")
 	d.mustOpenstack("database", "log", "set", s.id, s.logName, "--discard")
 }
 

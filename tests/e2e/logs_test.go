@@ -28,6 +28,10 @@ import (
 	"github.com/trove-dbaas/trove/guestapi"
 	"github.com/trove-dbaas/trove/internal/clock"
 	"github.com/trove-dbaas/trove/internal/imagelayout"
+	"github.com/trove-dbaas/trove/internal/keyfile"
+	"github.com/trove-dbaas/trove/internal/sealedkeys"
+	secretsfile "github.com/trove-dbaas/trove/secrets/file"
+	"github.com/trove-dbaas/trove/store/sqlstore"
 )
 
 // deny lets a login fail, which the server writes into its error log with the user's name.
@@ -171,6 +175,25 @@ func within(t testing.TB, pid int, f func()) {
 	<-done
 }
 
+// keys are the keys of the deployment, as one who has its store and its master key reads them.
+func (d *deployment) keys(t *testing.T) keyfile.Keeper {
+	t.Helper()
+	st, err := sqlstore.Open(t.Context(), sqlstore.Config{Path: filepath.Join(d.state, "store.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = st.Close() })
+	sealer, err := secretsfile.Open(filepath.Join(d.state, "keys", "master.key"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := sealedkeys.Open(t.Context(), st, sealer, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
 // hostileGuest speaks to the gateway from inside the sandbox's network with the guest's own key: it can use the grant that was made for it and nothing else.
 func (d *deployment) hostileGuest(t *testing.T, mine wire.Instance) {
 	t.Helper()
@@ -179,7 +202,7 @@ func (d *deployment) hostileGuest(t *testing.T, mine wire.Instance) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	keys, err := grant.Open(filepath.Join(d.state, "keys", "grants.json"), clock.System{})
+	keys, err := grant.Open(t.Context(), d.keys(t), clock.System{})
 	if err != nil {
 		t.Fatal(err)
 	}

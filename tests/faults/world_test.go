@@ -32,6 +32,7 @@ import (
 	"github.com/trove-dbaas/trove/identity/policy"
 	"github.com/trove-dbaas/trove/internal/clock"
 	"github.com/trove-dbaas/trove/internal/edge"
+	"github.com/trove-dbaas/trove/internal/keyfile"
 	"github.com/trove-dbaas/trove/store"
 	"github.com/trove-dbaas/trove/store/sqlstore"
 	"github.com/trove-dbaas/trove/taskmanager"
@@ -187,7 +188,7 @@ func freePort(t *testing.T) string {
 
 func (w *world) runBroker(ctx context.Context) (func() error, error) {
 	b, err := server.Start(ctx, server.Config{
-		KeysDir: w.keys, Listen: w.bus, EnrolListen: w.enrol, Repository: server.NewMemoryRepository(), Guests: enrolments{w.store},
+		Keys: keyfile.Dir(w.keys), Listen: w.bus, EnrolListen: w.enrol, Repository: server.NewMemoryRepository(), Guests: enrolments{w.store},
 		Log: w.logger("broker"),
 	})
 	if err != nil {
@@ -239,7 +240,7 @@ func (e enrolment) CABundle() string    { return e.ca }
 // dial connects a part to the bus.
 func (w *world) dial(ctx context.Context, name string, log *slog.Logger) (*server.Controller, error) {
 	return server.DialController(ctx, server.ControllerConfig{
-		KeysDir: w.keys, Address: func() (string, error) { return w.bus, nil }, Name: name, Log: log,
+		Keys: keyfile.Dir(w.keys), Address: func() (string, error) { return w.bus, nil }, Name: name, Log: log,
 	})
 }
 

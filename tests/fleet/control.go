@@ -24,6 +24,7 @@ import (
 	"github.com/trove-dbaas/trove/bus/natsbus/server"
 	"github.com/trove-dbaas/trove/conductor"
 	"github.com/trove-dbaas/trove/internal/clock"
+	"github.com/trove-dbaas/trove/internal/keyfile"
 	"github.com/trove-dbaas/trove/store"
 	"github.com/trove-dbaas/trove/store/sqlstore"
 )
@@ -148,7 +149,7 @@ func (c *controller) start(ctx context.Context, life time.Duration, log *slog.Lo
 		return err
 	}
 	c.broker, err = server.Start(ctx, server.Config{
-		KeysDir: filepath.Join(c.dir, "keys"), Listen: c.listen, EnrolListen: net.JoinHostPort(host, strconv.Itoa(n+1)),
+		Keys: keyfile.Dir(filepath.Join(c.dir, "keys")), Listen: c.listen, EnrolListen: net.JoinHostPort(host, strconv.Itoa(n+1)),
 		Repository: revocations{c.store}, Guests: fleetGuests{c.store}, Log: log, Metrics: c.metrics, CredentialLife: life,
 		Limits: server.Limits{Messages: c.limits},
 	})

@@ -27,6 +27,7 @@ type Databases struct {
 	New      func() Engine
 	UID      int                   // the account, and the group, that they run as
 	Networks []cloud.TenantNetwork // where they listen; none: nowhere
+	Public   string                // the range of public addresses, of 16 bits like the first network; "": there are none
 }
 
 // fakes are databases that are not there.
@@ -34,12 +35,13 @@ func fakes() Databases {
 	return Databases{New: func() Engine { return enginefake.New() }, UID: os.Getuid()}
 }
 
-// MariaDB is the server of Debian's package mariadb-server on loopback addresses of the range, as an account that owns nothing. It needs root.
-func MariaDB(cidr string) Databases {
+// MariaDB is the server of Debian's package mariadb-server on loopback addresses of the ranges, as an account that owns nothing. It needs root.
+func MariaDB(private, public string) Databases {
 	return Databases{
 		New:      func() Engine { return mariadb.New(slog.New(slog.DiscardHandler), clock.System{}) },
 		UID:      65534,
-		Networks: []cloud.TenantNetwork{{ID: NetworkID, Name: "default", Subnets: []cloud.Subnet{{ID: "55555555-5555-4555-8555-555555555556", CIDR: cidr}}}},
+		Networks: []cloud.TenantNetwork{{ID: NetworkID, Name: "default", Subnets: []cloud.Subnet{{ID: "55555555-5555-4555-8555-555555555556", CIDR: private}}}},
+		Public:   public,
 	}
 }
 

@@ -115,7 +115,9 @@ func (g *Guests) agent(ctx context.Context, m *guest, data []byte) error {
 	}
 	a, err := guestagent.New(guestagent.Config{
 		Instance: m.instance, BootID: fmt.Sprintf("boot-%d", g.boots.Add(1)), Version: "1", Engine: g.databases.New(), Layout: m.layout,
-		Connect: func(ctx context.Context, connected func()) (bus.Conn, error) { return join(ctx, boot, m.layout.State, connected) },
+		Connect: func(ctx context.Context, connected func()) (bus.Conn, error) {
+			return join(ctx, boot, m.layout.State, connected)
+		},
 		Objects: g.objects, Timings: timings(), Clock: clock.System{}, Log: log,
 	})
 	if err != nil {

@@ -21,6 +21,7 @@ import (
 	"github.com/trove-dbaas/trove/api"
 	"github.com/trove-dbaas/trove/backupstore/mem"
 	"github.com/trove-dbaas/trove/bus/membus"
+	"github.com/trove-dbaas/trove/cloud"
 	"github.com/trove-dbaas/trove/cloud/fake"
 	"github.com/trove-dbaas/trove/engine"
 	enginefake "github.com/trove-dbaas/trove/engine/fake"
@@ -29,6 +30,7 @@ import (
 	identity "github.com/trove-dbaas/trove/identity/local"
 	"github.com/trove-dbaas/trove/identity/policy"
 	"github.com/trove-dbaas/trove/internal/clock"
+	"github.com/trove-dbaas/trove/internal/keyfile"
 	"github.com/trove-dbaas/trove/store"
 	"github.com/trove-dbaas/trove/store/sqlstore"
 )
@@ -104,11 +106,11 @@ func (d *Deployment) start(ctx context.Context) (err error) {
 	if err := d.store.InTx(ctx, d.options.Databases.Put); err != nil {
 		return err
 	}
-	keys, err := grant.Open(filepath.Join(d.dir, "grants.json"), clock.System{})
+	keys, err := grant.Open(ctx, keyfile.Dir(d.dir), clock.System{})
 	if err != nil {
 		return err
 	}
-	if _, err := keys.Renew(false); err != nil {
+	if _, err := keys.Renew(ctx, false); err != nil {
 		return err
 	}
 	kept := mem.New()
@@ -119,12 +121,26 @@ func (d *Deployment) start(ctx context.Context) (err error) {
 	})
 	d.guests.networks = d.cloud
 	d.ends = append(d.ends, func() error { d.guests.HaltAll(); return nil })
-	stop, err := StartControllers(ctx, d.store, d.broker, d.cloud)
+	provider, err := d.provider()
+	if err != nil {
+		return err
+	}
+	stop, err := StartControllers(ctx, d.store, d.broker, provider)
 	if err != nil {
 		return err
 	}
 	d.ends = append(d.ends, stop)
 	return d.serve(ctx, keys, kept)
+}
+
+// provider is the cloud, with public addresses where the databases have them.
+func (d *Deployment) provider() (cloud.Provider, error) {
+	if d.options.Databases.Public == "" {
+		return d.cloud, nil
+	}
+	r, err := newRouter(d.cloud, d.options.Databases.Public)
+	d.ends = append(d.ends, r.close)
+	return r, err
 }
 
 // PutDatastore writes the datastore of fake databases with its version and parameters.
@@ -149,7 +165,7 @@ func Engines() map[string]api.Engine { return fakes().Engines() }
 func (b Databases) Engines() map[string]api.Engine {
 	e := b.New()
 	return map[string]api.Engine{e.Info().Manager: {
-		Capabilities: e.Info().Capabilities, Parameters: e.Parameters(),
+		Capabilities: e.Info().Capabilities, Parameters: func(string) []trove.Parameter { return e.Parameters() },
 		Defaults: func(ram, vcpus int) map[string]string { return e.Defaults(engine.Settings{RAM: ram, VCPUs: vcpus}) },
 	}}
 }

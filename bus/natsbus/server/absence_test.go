@@ -14,11 +14,12 @@ import (
 	"github.com/trove-dbaas/trove/bus/natsbus"
 	"github.com/trove-dbaas/trove/bus/natsbus/server"
 	"github.com/trove-dbaas/trove/internal/clock"
+	"github.com/trove-dbaas/trove/internal/keyfile"
 )
 
 func (s *site) rolled(t *testing.T) {
 	t.Helper()
-	if _, err := server.BeginCARoll(s.cfg.KeysDir, clock.System{}, 0); err != nil {
+	if _, err := server.BeginCARoll(t.Context(), s.cfg.Keys, clock.System{}, 0); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the CA to be replaced", func() bool { return s.phase(t) == server.CAStable })
@@ -200,7 +201,7 @@ func TestAfterATheftOfTheBusKeys(t *testing.T) {
 	stolen := copyOf(t, dir)
 	g := s.join(t, dir)
 	s = s.again(t, func(c *server.Config) {
-		if err := os.Remove(filepath.Join(c.KeysDir, "bus.json")); err != nil {
+		if err := os.Remove(filepath.Join(string(c.Keys.(keyfile.Dir)), "bus.json")); err != nil {
 			t.Error(err)
 		}
 	})

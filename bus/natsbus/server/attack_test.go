@@ -358,7 +358,7 @@ func TestForgedCredentialsAreRefused(t *testing.T) {
 	s := start(t)
 	instance := trove.NewID()
 	v := s.steal(t, s.enrolled(t, instance), instance)
-	data, err := os.ReadFile(filepath.Join(s.cfg.KeysDir, "bus.json"))
+	data, err := os.ReadFile(filepath.Join(s.keysDir(), "bus.json"))
 	if err != nil {
 		t.Fatal(err)
 	}

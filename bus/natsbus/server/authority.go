@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"crypto/sha256"
 	"crypto/x509"
@@ -9,10 +10,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -33,8 +31,8 @@ const (
 	CASwitched  CAPhase = "switched"  // the next CA signs; guests are still told the one before it
 )
 
-// authorityFile is the certificates of the CA with its key, in the directory of keys.
-const authorityFile = "bus-ca.pem"
+// authorityName is what the certificates of the CA are kept under with its key, PEM.
+const authorityName = "bus-ca.pem"
 
 // roleHeader says in the file what a certificate is there for; a file without roles is of one CA.
 const roleHeader = "Trove-Role"
@@ -185,22 +183,22 @@ func (s *authorityState) take(block *pem.Block) error {
 	return nil
 }
 
-// authority is the deployment's own CA. Guests trust it and nothing else. All brokers of the deployment have the same file; each looks before it uses it
-// whether another one has replaced it.
+// authority is the deployment's own CA. Guests trust it and nothing else. All brokers of the deployment have the same; each looks before it uses it whether
+// another one has replaced it.
 type authority struct {
-	path  string
+	kept  keyfile.Keeper
 	log   *slog.Logger
 	clock clock.Clock
 
 	mu    sync.Mutex
-	seen  fs.FileInfo
+	seen  string // version
 	state *authorityState
 }
 
-// loadAuthority reads the file, which is made with the first start.
-func loadAuthority(dir string, c clock.Clock, life time.Duration, log *slog.Logger) (*authority, error) {
-	a := &authority{path: filepath.Join(dir, authorityFile), clock: c, log: log}
-	_, err := keyfile.LoadOrMake(a.path, func() ([]byte, error) {
+// loadAuthority reads the CA, which is made with the first start.
+func loadAuthority(ctx context.Context, kept keyfile.Keeper, c clock.Clock, life time.Duration, log *slog.Logger) (*authority, error) {
+	a := &authority{kept: kept, clock: c, log: log}
+	_, err := kept.LoadOrMake(ctx, authorityName, func() ([]byte, error) {
 		cert, key, err := makeCA(c.Now(), life)
 		if err != nil {
 			return nil, err
@@ -210,18 +208,17 @@ func loadAuthority(dir string, c clock.Clock, life time.Duration, log *slog.Logg
 	if err != nil {
 		return nil, fmt.Errorf("certificate authority of the bus: %w", err)
 	}
-	if err := a.reload(); err != nil {
-		return nil, err
-	}
-	return a, nil
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a, a.read()
 }
 
-// current returns what the file holds now. If it cannot be read what was read before counts: a broker goes on with what it has.
+// current returns what is kept now. If it cannot be read what was read before counts: a broker goes on with what it has.
 func (a *authority) current() *authorityState {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	info, err := os.Stat(a.path)
-	if err == nil && (!os.SameFile(info, a.seen) || !info.ModTime().Equal(a.seen.ModTime()) || info.Size() != a.seen.Size()) {
+	version, err := a.kept.Version(authorityName)
+	if err == nil && version != a.seen {
 		err = a.read()
 	}
 	if err != nil {
@@ -230,19 +227,9 @@ func (a *authority) current() *authorityState {
 	return a.state
 }
 
-func (a *authority) reload() error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.read()
-}
-
 // read needs a.mu.
 func (a *authority) read() error {
-	info, err := os.Stat(a.path)
-	if err != nil {
-		return fmt.Errorf("certificate authority of the bus: %w", err)
-	}
-	data, err := keyfile.Load(a.path)
+	data, version, err := a.kept.Load(authorityName)
 	if err != nil {
 		return fmt.Errorf("certificate authority of the bus: %w", err)
 	}
@@ -250,7 +237,7 @@ func (a *authority) read() error {
 	if err != nil {
 		return fmt.Errorf("certificate authority of the bus: %w", trove.Permanent(err))
 	}
-	a.seen, a.state = info, state
+	a.seen, a.state = version, state
 	return nil
 }
 

@@ -20,11 +20,12 @@ import (
 	"github.com/trove-dbaas/trove/bus"
 	"github.com/trove-dbaas/trove/bus/natsbus"
 	"github.com/trove-dbaas/trove/internal/clock"
+	"github.com/trove-dbaas/trove/internal/keyfile"
 )
 
-// ControllerConfig says how a controller in another process than the broker's joins. KeysDir, Address, Name and Log must be set.
+// ControllerConfig says how a controller in another process than the broker's joins. Keys, Address, Name and Log must be set.
 type ControllerConfig struct {
-	KeysDir string // the deployment's keys, as in Config
+	Keys keyfile.Keeper // the deployment's, as in Config
 	// Address returns host:port of the bus. It is asked before each attempt to connect, so that it may become known later, or change.
 	Address func() (string, error)
 	Name    string // lower-case letters, digits and dashes; two connections may share it
@@ -80,10 +81,10 @@ func DialController(ctx context.Context, cfg ControllerConfig) (*Controller, err
 	cfg.CredentialLife, cfg.CALife = cmp.Or(cfg.CredentialLife, controllerLife), cmp.Or(cfg.CALife, DefaultCALife)
 	c := &Controller{cfg: cfg, name: cfg.Name + "-" + trove.NewID()} // the inbox is named after it
 	var err error
-	if c.keys, err = loadKeys(cfg.KeysDir); err != nil {
+	if c.keys, err = loadKeys(ctx, cfg.Keys); err != nil {
 		return nil, err
 	}
-	authority, err := loadAuthority(cfg.KeysDir, cfg.Clock, cfg.CALife, cfg.Log)
+	authority, err := loadAuthority(ctx, cfg.Keys, cfg.Clock, cfg.CALife, cfg.Log)
 	if err != nil {
 		return nil, err
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/trove-dbaas/trove/bus/bustest"
 	"github.com/trove-dbaas/trove/bus/natsbus/server"
 	"github.com/trove-dbaas/trove/guestapi"
+	"github.com/trove-dbaas/trove/internal/keyfile"
 )
 
 // dial connects a controller as another process does: over TLS, with the keys alone.
@@ -23,7 +24,7 @@ func (s *site) dial(t testing.TB, name string, change ...func(*server.Controller
 	t.Helper()
 	address := s.Addresses()[0]
 	cfg := server.ControllerConfig{
-		KeysDir: s.cfg.KeysDir, Address: func() (string, error) { return address, nil }, Name: name,
+		Keys: s.cfg.Keys, Address: func() (string, error) { return address, nil }, Name: name,
 		Log: slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	for _, f := range change {
@@ -111,7 +112,7 @@ func TestAControllerMayStartBeforeTheBroker(t *testing.T) {
 	log := &syncBuffer{}
 	keys := t.TempDir()
 	c, err := server.DialController(t.Context(), server.ControllerConfig{
-		KeysDir: keys, Address: where, Name: "reports", Log: slog.New(slog.NewTextHandler(log, nil)),
+		Keys: keyfile.Dir(keys), Address: where, Name: "reports", Log: slog.New(slog.NewTextHandler(log, nil)),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -125,7 +126,7 @@ func TestAControllerMayStartBeforeTheBroker(t *testing.T) {
 		t.Errorf("Publish without a broker: %v, want an error that passes", err)
 	}
 	eventually(t, "a warning", func() bool { return strings.Contains(log.String(), "never started") })
-	s := start(t, func(c *server.Config) { c.KeysDir = keys })
+	s := start(t, func(c *server.Config) { c.Keys = keyfile.Dir(keys) })
 	told := s.Addresses()[0]
 	address.Store(&told)
 	eventually(t, "the controller to connect", c.Connected)
@@ -183,15 +184,15 @@ func TestAControllerWithOtherKeysIsRefused(t *testing.T) {
 	s := start(t)
 	for name, dir := range map[string]func() string{
 		"another deployment":              t.TempDir,
-		"its authority with other keys":   func() string { return copied(t, s.cfg.KeysDir, "bus-ca.pem") },
-		"its keys with another authority": func() string { return copied(t, s.cfg.KeysDir, "bus.json") },
+		"its authority with other keys":   func() string { return copied(t, s.keysDir(), "bus-ca.pem") },
+		"its keys with another authority": func() string { return copied(t, s.keysDir(), "bus.json") },
 	} {
 		log := &syncBuffer{}
 		keys := dir()
 		var attempts atomic.Int32
 		c := s.dial(t, "requests", func(c *server.ControllerConfig) {
 			address := c.Address
-			c.KeysDir, c.Log = keys, slog.New(slog.NewTextHandler(log, nil))
+			c.Keys, c.Log = keyfile.Dir(keys), slog.New(slog.NewTextHandler(log, nil))
 			c.Address = func() (string, error) { attempts.Add(1); return address() }
 		})
 		eventually(t, name+": three attempts", func() bool { return attempts.Load() > 3 })
@@ -211,7 +212,7 @@ func TestAControllerWithOtherKeysIsRefused(t *testing.T) {
 func TestTheNameOfAControllerIsNoPattern(t *testing.T) {
 	s := start(t)
 	for _, name := range []string{"", "UPPER", "a.b", "*", ">"} {
-		_, err := server.DialController(t.Context(), server.ControllerConfig{KeysDir: s.cfg.KeysDir, Name: name})
+		_, err := server.DialController(t.Context(), server.ControllerConfig{Keys: s.cfg.Keys, Name: name})
 		if trove.KindOf(err) != trove.KindBadRequest {
 			t.Errorf("the name %q: %v", name, err)
 		}

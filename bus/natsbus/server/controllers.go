@@ -16,10 +16,18 @@ type ControllerRow struct {
 	Clients  []string // host:port of the bus, as guests are told
 	Enrol    []string // https URLs of the enrolment endpoint
 	SeenAt   time.Time
+
+	Objects    []string      // https URLs of the object gateway beside it
+	Control    string        // host:port where controllers of other hosts reach the bus
+	Host       string        // the name of the machine
+	ClockAhead time.Duration // how far its clock is ahead of the database's
 }
 
-// controllerGone is how long a broker may be away before guests are not told of it any more. A restart must not change what they are told.
-const controllerGone = time.Hour
+// Present says whether the broker was heard of lately: one that is not may be about to come back.
+func (r ControllerRow) Present(now time.Time) bool { return now.Sub(r.SeenAt) <= 5*controllerPut/2 }
+
+// ControllerGone is how long a broker may be away before guests are not told of it any more. A restart must not change what they are told.
+const ControllerGone = time.Hour
 
 // controllerLook is how often a broker looks for others, controllerPut how often it says that it is there: a write that the disk has to confirm.
 const (
@@ -43,7 +51,7 @@ func Told(rows []ControllerRow, id string, now time.Time) (addresses, enrolURLs 
 		return strings.Compare(a.ID, b.ID)
 	})
 	for _, r := range rows {
-		if r.ID != id && now.Sub(r.SeenAt) > controllerGone {
+		if r.ID != id && now.Sub(r.SeenAt) > ControllerGone {
 			continue
 		}
 		addresses, enrolURLs = appendNew(addresses, r.Clients), appendNew(enrolURLs, r.Enrol)
@@ -69,16 +77,27 @@ func appendNew(list, more []string) []string {
 
 // own is this broker's row.
 func (s *Server) own() ControllerRow {
-	return ControllerRow{ID: s.cfg.ID, RouteURL: s.routeURL, Clients: s.addresses, Enrol: s.enrolURLs, SeenAt: s.cfg.Clock.Now()}
+	r := ControllerRow{
+		ID: s.cfg.ID, RouteURL: s.routeURL, Clients: s.addresses, Enrol: s.enrolURLs, SeenAt: s.cfg.Clock.Now(),
+		Objects: s.cfg.Objects, Control: s.cfg.ControlListen, Host: s.cfg.Host, ClockAhead: s.cfg.ClockAhead(),
+	}
+	if r.Control == "" && len(r.Clients) > 0 {
+		r.Control = r.Clients[0]
+	}
+	return r
 }
+
+// clockNews is by how much a clock must have moved before it is told at once.
+const clockNews = 500 * time.Millisecond
 
 // announce writes this broker's row now and then, and takes over the others.
 func (s *Server) announce(ctx context.Context) error {
-	if own := s.own(); own.SeenAt.Sub(s.announced).Abs() >= controllerPut {
+	own, last := s.own(), s.announced
+	if own.SeenAt.Sub(last.SeenAt).Abs() >= controllerPut || (own.ClockAhead-last.ClockAhead).Abs() >= clockNews {
 		if err := s.cfg.Repository.PutController(ctx, own); err != nil {
 			return err
 		}
-		s.announced = own.SeenAt
+		s.announced = own
 	}
 	rows, err := s.cfg.Repository.Controllers(ctx)
 	if err != nil {
@@ -111,7 +130,7 @@ func (s *Server) watchControllers(ctx context.Context) {
 func otherRoutes(rows []ControllerRow, id string, now time.Time) []string {
 	var urls []string
 	for _, r := range rows {
-		if r.ID != id && r.RouteURL != "" && now.Sub(r.SeenAt) <= controllerGone {
+		if r.ID != id && r.RouteURL != "" && now.Sub(r.SeenAt) <= ControllerGone {
 			urls = append(urls, r.RouteURL)
 		}
 	}

@@ -365,12 +365,12 @@ func TestReplaceCredential(t *testing.T) {
 func TestKeysAreForTheirOwnerOnly(t *testing.T) {
 	s := start(t)
 	for _, name := range []string{"bus.json", "bus-ca.pem"} {
-		info, err := os.Stat(filepath.Join(s.cfg.KeysDir, name))
+		info, err := os.Stat(filepath.Join(s.keysDir(), name))
 		if err != nil || info.Mode().Perm() != 0o600 {
 			t.Errorf("%s: mode %v, %v", name, info.Mode(), err)
 		}
 	}
-	if err := os.Chmod(filepath.Join(s.cfg.KeysDir, "bus-ca.pem"), 0o644); err != nil {
+	if err := os.Chmod(filepath.Join(s.keysDir(), "bus-ca.pem"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	cfg := s.cfg

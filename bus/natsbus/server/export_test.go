@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/tls"
 	"time"
+
+	"github.com/trove-dbaas/trove/internal/keyfile"
 )
 
 // AdoptAgain makes the guard forget all guests and look which are connected, as it does at its start. It returns how many it knows then.
@@ -44,8 +46,8 @@ var (
 )
 
 // IssueLeaf makes a server certificate.
-func IssueLeaf(keysDir string, now time.Time, life time.Duration) (*tls.Certificate, error) {
-	s, err := readState(keysDir)
+func IssueLeaf(kept keyfile.Keeper, now time.Time, life time.Duration) (*tls.Certificate, error) {
+	s, err := readState(kept)
 	if err != nil {
 		return nil, err
 	}

@@ -1,9 +1,9 @@
 package server
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
-	"path/filepath"
 	"time"
 
 	"github.com/nats-io/jwt/v2"
@@ -30,9 +30,12 @@ func (k *keys) slots() map[string]*nkeys.KeyPair {
 	}
 }
 
-// loadKeys reads the file "bus.json", made with the first start.
-func loadKeys(dir string) (*keys, error) {
-	data, err := keyfile.LoadOrMake(filepath.Join(dir, "bus.json"), makeKeys)
+// keysName is what the keys are kept under, JSON.
+const keysName = "bus.json"
+
+// loadKeys reads the keys, made with the first start.
+func loadKeys(ctx context.Context, kept keyfile.Keeper) (*keys, error) {
+	data, err := kept.LoadOrMake(ctx, keysName, makeKeys)
 	if err != nil {
 		return nil, fmt.Errorf("keys of the bus: %w", err)
 	}
@@ -47,6 +50,15 @@ func loadKeys(dir string) (*keys, error) {
 		}
 	}
 	return &k, nil
+}
+
+// RenewKeys makes new keys for the deployment. What was signed with the old ones is worth nothing at brokers that start afterwards: for after a theft.
+func RenewKeys(ctx context.Context, kept keyfile.Keeper) error {
+	err := kept.Replace(ctx, keysName, func([]byte) ([]byte, error) { return makeKeys() })
+	if err != nil {
+		return fmt.Errorf("keys of the bus: %w", err)
+	}
+	return nil
 }
 
 func makeKeys() ([]byte, error) {

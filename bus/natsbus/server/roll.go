@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/x509"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -15,7 +14,7 @@ import (
 	"github.com/trove-dbaas/trove/internal/keyfile"
 )
 
-// The CA is replaced in phases, each of which is one replacement of its file under a lock: announced, switched, stable again. Brokers read the file with
+// The CA is replaced in phases, each of which is one replacement of what is kept of it: announced, switched, stable again. Brokers read it with
 // the next handshake. Whoever dies in between leaves one phase or the next, and any broker goes on from there.
 
 // CAInfo is what an operator sees of a CA.
@@ -36,9 +35,9 @@ type CAStatus struct {
 	Sleepers bool
 }
 
-// ReadCA returns the status from the directory of keys, whether a broker runs or not.
-func ReadCA(keysDir string) (CAStatus, error) {
-	s, err := readState(keysDir)
+// ReadCA returns the status from the deployment's keys, whether a broker runs or not.
+func ReadCA(kept keyfile.Keeper) (CAStatus, error) {
+	s, err := readState(kept)
 	if err != nil {
 		return CAStatus{}, err
 	}
@@ -61,8 +60,8 @@ func (s *authorityState) status() CAStatus {
 	return st
 }
 
-func readState(keysDir string) (*authorityState, error) {
-	data, err := keyfile.Load(filepath.Join(keysDir, authorityFile))
+func readState(kept keyfile.Keeper) (*authorityState, error) {
+	data, _, err := kept.Load(authorityName)
 	if err != nil {
 		return nil, fmt.Errorf("certificate authority of the bus: %w", err)
 	}
@@ -73,10 +72,11 @@ func readState(keysDir string) (*authorityState, error) {
 	return s, nil
 }
 
-// changeCA replaces the file if it is in the phase. It reports whether it was.
-func changeCA(keysDir string, from CAPhase, change func(*authorityState) (*authorityState, error)) (bool, error) {
+// changeCA replaces the CA if it is in the phase. It reports whether it was.
+func changeCA(ctx context.Context, kept keyfile.Keeper, from CAPhase, change func(*authorityState) (*authorityState, error)) (bool, error) {
 	done := false
-	err := keyfile.Replace(filepath.Join(keysDir, authorityFile), func(data []byte) ([]byte, error) {
+	err := kept.Replace(ctx, authorityName, func(data []byte) ([]byte, error) {
+		done = false
 		s, err := decodeState(data)
 		if err != nil || s.phase() != from {
 			return data, err
@@ -95,11 +95,11 @@ func changeCA(keysDir string, from CAPhase, change func(*authorityState) (*autho
 
 // BeginCARoll makes the next CA, which guests are told from now on, and has the present one sign it. It reports whether it began: a roll that is under
 // way goes on. Life is how long the next CA lives; 0: DefaultCALife.
-func BeginCARoll(keysDir string, c clock.Clock, life time.Duration) (began bool, err error) {
+func BeginCARoll(ctx context.Context, kept keyfile.Keeper, c clock.Clock, life time.Duration) (began bool, err error) {
 	if life == 0 {
 		life = DefaultCALife
 	}
-	return changeCA(keysDir, CAStable, func(s *authorityState) (*authorityState, error) {
+	return changeCA(ctx, kept, CAStable, func(s *authorityState) (*authorityState, error) {
 		next, key, err := makeCA(c.Now(), life)
 		if err != nil {
 			return nil, err
@@ -111,25 +111,25 @@ func BeginCARoll(keysDir string, c clock.Clock, life time.Duration) (began bool,
 
 // ContinueCARoll takes a roll one phase further, whoever has not heard of the one before, and returns the phase that it is in then. Without a
 // roll it does nothing.
-func ContinueCARoll(keysDir string, c clock.Clock) (CAPhase, error) {
-	s, err := readState(keysDir)
+func ContinueCARoll(ctx context.Context, kept keyfile.Keeper, c clock.Clock) (CAPhase, error) {
+	s, err := readState(kept)
 	if err != nil {
 		return "", err
 	}
 	switch s.phase() {
 	case CAAnnounced:
-		_, err = switchCA(keysDir, c)
+		_, err = switchCA(ctx, kept, c)
 		return CASwitched, err
 	case CASwitched:
-		_, err = finishCARoll(keysDir, c)
+		_, err = finishCARoll(ctx, kept, c)
 		return CAStable, err
 	}
 	return CAStable, nil
 }
 
 // switchCA lets the next CA sign. The key of the one before is gone with it; its last signature is for the next one.
-func switchCA(keysDir string, c clock.Clock) (bool, error) {
-	return changeCA(keysDir, CAAnnounced, func(s *authorityState) (*authorityState, error) {
+func switchCA(ctx context.Context, kept keyfile.Keeper, c clock.Clock) (bool, error) {
+	return changeCA(ctx, kept, CAAnnounced, func(s *authorityState) (*authorityState, error) {
 		n := &authorityState{cert: s.next, key: s.nextBy, old: s.cert, cross: unexpired(s, c.Now())}
 		if canCross(s.cert) {
 			cross, err := crossSign(s.next, s.cert, s.key)
@@ -143,8 +143,8 @@ func switchCA(keysDir string, c clock.Clock) (bool, error) {
 }
 
 // finishCARoll stops telling guests of the CA that went. Its signature for the present one is shown to them until it expires.
-func finishCARoll(keysDir string, c clock.Clock) (bool, error) {
-	return changeCA(keysDir, CASwitched, func(s *authorityState) (*authorityState, error) {
+func finishCARoll(ctx context.Context, kept keyfile.Keeper, c clock.Clock) (bool, error) {
+	return changeCA(ctx, kept, CASwitched, func(s *authorityState) (*authorityState, error) {
 		return &authorityState{cert: s.cert, key: s.key, cross: unexpired(s, c.Now())}, nil
 	})
 }
@@ -218,7 +218,7 @@ func (s *Server) rollOnce(ctx context.Context) (waiting []string, guests int, er
 	now := s.cfg.Clock.Now()
 	if state.phase() == CAStable {
 		if caDue(state.cert, now) {
-			began, err := BeginCARoll(s.cfg.KeysDir, s.cfg.Clock, s.cfg.CALife)
+			began, err := BeginCARoll(ctx, s.cfg.Keys, s.cfg.Clock, s.cfg.CALife)
 			if began {
 				s.log.InfoContext(ctx, "a quarter of the life of the bus's CA is left: it is being replaced", "expires", state.cert.NotAfter)
 			}
@@ -235,9 +235,9 @@ func (s *Server) rollOnce(ctx context.Context) (waiting []string, guests int, er
 		return waiting, len(all), nil
 	}
 	if state.phase() == CAAnnounced {
-		_, err = switchCA(s.cfg.KeysDir, s.cfg.Clock)
+		_, err = switchCA(ctx, s.cfg.Keys, s.cfg.Clock)
 	} else {
-		_, err = finishCARoll(s.cfg.KeysDir, s.cfg.Clock)
+		_, err = finishCARoll(ctx, s.cfg.Keys, s.cfg.Clock)
 	}
 	return nil, len(all), err
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/trove-dbaas/trove/bus/natsbus"
 	"github.com/trove-dbaas/trove/bus/natsbus/server"
 	"github.com/trove-dbaas/trove/internal/clock"
+	"github.com/trove-dbaas/trove/internal/keyfile"
 )
 
 // repository of a site, to say what guests were told.
@@ -25,7 +26,7 @@ func (s *site) repository() *server.MemoryRepository {
 
 func (s *site) phase(t testing.TB) server.CAPhase {
 	t.Helper()
-	st, err := server.ReadCA(s.cfg.KeysDir)
+	st, err := server.ReadCA(s.cfg.Keys)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,10 +120,10 @@ func TestTheCARollsWithoutLosingAGuest(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	if began, err := server.BeginCARoll(s.cfg.KeysDir, clock.System{}, 0); err != nil || !began {
+	if began, err := server.BeginCARoll(t.Context(), s.cfg.Keys, clock.System{}, 0); err != nil || !began {
 		t.Fatalf("begin: %v, %v", began, err)
 	}
-	if began, err := server.BeginCARoll(s.cfg.KeysDir, clock.System{}, 0); err != nil || began {
+	if began, err := server.BeginCARoll(t.Context(), s.cfg.Keys, clock.System{}, 0); err != nil || began {
 		t.Fatalf("a second roll at the same time: %v, %v", began, err)
 	}
 	if n := certificates(s.CABundle()); n != 2 {
@@ -147,7 +148,7 @@ func TestTheCARollsWithoutLosingAGuest(t *testing.T) {
 	if waiting, err := s.RollOnce(t.Context()); err != nil || len(waiting) != 1 || waiting[0] != asleep || s.phase(t) != server.CASwitched {
 		t.Fatalf("waits for %v in phase %s, %v; want the guest that sleeps", waiting, s.phase(t), err)
 	}
-	if phase, err := server.ContinueCARoll(s.cfg.KeysDir, clock.System{}); err != nil || phase != server.CAStable {
+	if phase, err := server.ContinueCARoll(t.Context(), s.cfg.Keys, clock.System{}); err != nil || phase != server.CAStable {
 		t.Fatalf("forced: %s, %v", phase, err)
 	}
 	if n := certificates(s.CABundle()); n != 1 {
@@ -156,7 +157,7 @@ func TestTheCARollsWithoutLosingAGuest(t *testing.T) {
 	s.renew(t, g, dir, awake)
 	eventually(t, "the guest to connect with the second credential too", func() bool { return lost.Load() == 3 })
 	s.join(t, sleeping) // with the old CA alone
-	data, err := os.ReadFile(filepath.Join(s.cfg.KeysDir, "bus-ca.pem"))
+	data, err := os.ReadFile(filepath.Join(s.keysDir(), "bus-ca.pem"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +177,7 @@ func TestARollGoesOnAfterAKillInEachPhase(t *testing.T) {
 	s := start(t)
 	dir := s.enrolled(t, trove.NewID())
 	for range 2 {
-		if _, err := server.BeginCARoll(s.cfg.KeysDir, clock.System{}, 0); err != nil {
+		if _, err := server.BeginCARoll(t.Context(), s.cfg.Keys, clock.System{}, 0); err != nil {
 			t.Fatal(err)
 		}
 		s = s.again(t)
@@ -205,21 +206,21 @@ func TestAFileOfTheFirstVersionIsRead(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "bus-ca.pem"), []byte(firstVersionCA(t)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s := start(t, func(c *server.Config) { c.KeysDir = dir })
+	s := start(t, func(c *server.Config) { c.Keys = keyfile.Dir(dir) })
 	g := s.guest(t, trove.NewID())
 	if !g.Connected() {
 		t.Error("the guest did not connect")
 	}
 	asleep := trove.NewID()
 	s.repository().SetGuestTrust(server.GuestTrust{InstanceID: asleep, Trust: s.Trust(), SeenAt: time.Now().Add(-time.Hour)})
-	if _, err := server.BeginCARoll(dir, clock.System{}, 0); err != nil {
+	if _, err := server.BeginCARoll(t.Context(), keyfile.Dir(dir), clock.System{}, 0); err != nil {
 		t.Fatal(err)
 	}
 	if waiting, err := s.RollOnce(t.Context()); err != nil || len(waiting) != 1 {
 		t.Errorf("waits for %v, %v; want the guest that sleeps too", waiting, err)
 	}
 	for range 2 {
-		if _, err := server.ContinueCARoll(dir, clock.System{}); err != nil {
+		if _, err := server.ContinueCARoll(t.Context(), keyfile.Dir(dir), clock.System{}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -63,7 +63,7 @@ func (s *Server) putFirst(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	first := ControllerRow{ID: s.cfg.ID, Clients: s.cfg.Addresses, Enrol: s.cfg.EnrolURLs}
+	first := ControllerRow{ID: s.cfg.ID, Clients: s.cfg.Addresses, Enrol: s.cfg.EnrolURLs, Objects: s.cfg.Objects, Control: s.cfg.ControlListen, Host: s.cfg.Host}
 	for _, r := range rows {
 		if r.ID == first.ID {
 			first = r

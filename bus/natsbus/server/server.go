@@ -2,7 +2,7 @@
 // enrol, and guards against guests that misbehave.
 //
 // A guest's credential reaches its own subjects and nothing else. The rights are in the account (two scoped signing keys), not in the
-// credential; strict signing keys make every other signature worthless. Whoever can read the directory of keys can be any guest.
+// credential; strict signing keys make every other signature worthless. Whoever can read the deployment's keys can be any guest.
 // Everything may be used from several goroutines.
 package server
 
@@ -29,13 +29,14 @@ import (
 	"github.com/trove-dbaas/trove/bus/natsbus"
 	"github.com/trove-dbaas/trove/guestapi"
 	"github.com/trove-dbaas/trove/internal/clock"
+	"github.com/trove-dbaas/trove/internal/keyfile"
 )
 
-// Config is what a broker needs. KeysDir, Listen, EnrolListen, Repository, Guests and Log must be set.
+// Config is what a broker needs. Keys, Listen, EnrolListen, Repository, Guests and Log must be set.
 type Config struct {
-	KeysDir     string // holds bus.json and bus-ca.pem, made with the first start
-	Listen      string // host:port of the bus; port 0 takes a free one
-	EnrolListen string // host:port of the enrolment endpoint
+	Keys        keyfile.Keeper // of the deployment: bus.json and bus-ca.pem, made with the first start
+	Listen      string         // host:port of the bus; port 0 takes a free one
+	EnrolListen string         // host:port of the enrolment endpoint
 	// Names are further host names and addresses for the certificate, besides those listened on, localhost, 127.0.0.1 and ::1.
 	Names []string
 	// Addresses and EnrolURLs are what guests are told; by default what is listened on. They must be set if that is no address of one host.
@@ -59,6 +60,14 @@ type Config struct {
 	RouteURL string
 	// FormerListen and FormerEnrolListen are addresses that guests were told in the past: who calls there is served too, and told the present ones.
 	FormerListen, FormerEnrolListen []string
+
+	// ControlListen is host:port where controllers of other hosts reach the broker, where they do not reach Listen; "": they do.
+	ControlListen string
+	// Objects are the URLs of the object gateway beside this broker, Host the name of its machine, for the others.
+	Objects []string
+	Host    string
+	// ClockAhead says how far this machine's clock is ahead of the database's; nil: it is not.
+	ClockAhead func() time.Duration
 
 	// Alarm is told what people must hear of; nil: the log and the metrics are all.
 	Alarm func(ctx context.Context, a Alarm)
@@ -98,7 +107,7 @@ type Server struct {
 	enrolURLs []string
 	routeURL  string
 	told      atomic.Pointer[told]
-	announced time.Time // when this broker's row was written; of announce alone
+	announced ControllerRow // this broker's row as it was written; of announce alone
 	former    []*forwarder
 
 	control        *natsbus.Conn
@@ -122,12 +131,12 @@ const startTimeout = 10 * time.Second
 func Start(ctx context.Context, cfg Config) (_ *Server, err error) {
 	cfg = withDefaults(cfg)
 	s := &Server{cfg: cfg, log: cfg.Log, accountChanged: make(chan struct{}, 1)}
-	k, err := loadKeys(cfg.KeysDir)
+	k, err := loadKeys(ctx, cfg.Keys)
 	if err != nil {
 		return nil, err
 	}
 	s.told.Store(&told{})
-	if s.authority, err = loadAuthority(cfg.KeysDir, cfg.Clock, cfg.CALife, cfg.Log); err != nil {
+	if s.authority, err = loadAuthority(ctx, cfg.Keys, cfg.Clock, cfg.CALife, cfg.Log); err != nil {
 		return nil, err
 	}
 	if s.accounts, err = newAccounts(k); err != nil {
@@ -184,6 +193,9 @@ func withDefaults(cfg Config) Config {
 	cfg.CertificateLife = cmp.Or(cfg.CertificateLife, DefaultCertificateLife)
 	cfg.CALife = cmp.Or(cfg.CALife, DefaultCALife)
 	cfg.ID = cmp.Or(cfg.ID, "trove")
+	if cfg.ClockAhead == nil {
+		cfg.ClockAhead = func() time.Duration { return 0 }
+	}
 	if cfg.Alarm == nil {
 		cfg.Alarm = func(context.Context, Alarm) {}
 	}
@@ -233,7 +245,7 @@ func (s *Server) startBroker(ctx context.Context) error {
 	if s.cfg.RouteListen != "" && s.routeURL == "" {
 		s.routeURL = "tls://" + s.broker.ClusterAddr().String()
 	}
-	for _, address := range s.cfg.FormerListen {
+	for _, address := range s.forwarded() {
 		f, err := forward(ctx, address, s.broker.Addr().String(), s.log)
 		if err != nil {
 			return err
@@ -241,6 +253,14 @@ func (s *Server) startBroker(ctx context.Context) error {
 		s.former = append(s.former, f)
 	}
 	return nil
+}
+
+// forwarded are the other addresses where the bus is served.
+func (s *Server) forwarded() []string {
+	if s.cfg.ControlListen == "" {
+		return s.cfg.FormerListen
+	}
+	return append(slices.Clone(s.cfg.FormerListen), s.cfg.ControlListen)
 }
 
 // toldOf returns what guests are told about a listener.

@@ -17,6 +17,7 @@ import (
 	"github.com/trove-dbaas/trove/bus/bustest"
 	"github.com/trove-dbaas/trove/bus/natsbus"
 	"github.com/trove-dbaas/trove/bus/natsbus/server"
+	"github.com/trove-dbaas/trove/internal/keyfile"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -109,7 +110,7 @@ func start(t testing.TB, change ...func(*server.Config)) *site {
 	t.Helper()
 	s := &site{guests: newRegistry(), metrics: prometheus.NewRegistry(), log: &syncBuffer{}}
 	s.cfg = server.Config{
-		KeysDir: t.TempDir(), Listen: "127.0.0.1:0", EnrolListen: "127.0.0.1:0", Repository: server.NewMemoryRepository(), Guests: s.guests,
+		Keys: keyfile.Dir(t.TempDir()), Listen: "127.0.0.1:0", EnrolListen: "127.0.0.1:0", Repository: server.NewMemoryRepository(), Guests: s.guests,
 		Log: slog.New(slog.NewTextHandler(s.log, nil)), Metrics: s.metrics,
 	}
 	for _, c := range change {
@@ -127,6 +128,9 @@ func start(t testing.TB, change ...func(*server.Config)) *site {
 	})
 	return s
 }
+
+// keysDir is where the files of the deployment's keys are.
+func (s *site) keysDir() string { return string(s.cfg.Keys.(keyfile.Dir)) }
 
 func (s *site) boot(t testing.TB, instance string) bus.BootData {
 	t.Helper()

@@ -55,7 +55,7 @@ func TestCertificatesAtTheirRealLives(t *testing.T) {
 		}
 	}
 	s := start(t)
-	leaf, err := server.IssueLeaf(s.cfg.KeysDir, now, server.DefaultCertificateLife)
+	leaf, err := server.IssueLeaf(s.cfg.Keys, now, server.DefaultCertificateLife)
 	if err != nil {
 		t.Fatal(err)
 	}

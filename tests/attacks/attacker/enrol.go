@@ -197,7 +197,7 @@ func enrolPaths(a *attacker) error {
 	_, err = e.do(http.MethodGet, "/v1/nonce", nil)
 	a.own("get a nonce", err)
 	for _, path := range []string{
-		"/", "/metrics", "/v1.0/", "/identity/v3", "/debug/pprof/", "/../keys/bus.json", "/v1/%2e%2e/%2e%2e/keys/bus.json", "//etc/passwd", "/v1/enrol/../../store.db",
+		"/", "/metrics", "/v1.0/", "/identity/v3", "/debug/pprof/", "/../keys/master.key", "/v1/%2e%2e/%2e%2e/keys/master.key", "//etc/passwd", "/v1/enrol/../../store.db",
 	} {
 		_, err := e.do(http.MethodGet, path, nil)
 		a.try("GET "+path, err)

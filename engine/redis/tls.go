@@ -1,0 +1,291 @@
+package redis
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"os"
+	"strconv"
+	"time"
+
+	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/engine"
+)
+
+// selfSignedFor is how long a certificate of our own is valid. A new one is made at each boot of the guest.
+const selfSignedFor = 10 * 365 * 24 * time.Hour
+
+// tlsKept is what was asked for. Its zero value is the state in which a server is made: TLS for those who want it.
+type tlsKept struct {
+	Off  bool           `json:"off,omitempty"`
+	Mode engine.TLSMode `json:"mode,omitempty"`
+	Cert []byte         `json:"cert,omitempty"`
+	Key  []byte         `json:"key,omitempty"`
+	CA   []byte         `json:"ca,omitempty"`
+}
+
+func (t tlsKept) equal(o tlsKept) bool {
+	return t.Off == o.Off && t.Mode == o.Mode && bytes.Equal(t.Cert, o.Cert) && bytes.Equal(t.Key, o.Key) && bytes.Equal(t.CA, o.CA)
+}
+
+// enforced says that clients must use TLS.
+func (t tlsKept) enforced() bool { return t.Mode == engine.TLSEnforced || t.Mode == engine.TLSMutual }
+
+// options are what follows from it. The port for TLS is the same in every mode, so that clients with TLS need not know.
+func (t tlsKept) options(p place) []option {
+	plain, secure, clients, ca := port, tlsPort, "no", ""
+	if t.Off {
+		secure = 0
+	}
+	if t.enforced() {
+		plain = 0
+	}
+	if len(t.CA) > 0 {
+		clients, ca = "optional", p.clientCA()
+	}
+	if t.Mode == engine.TLSMutual {
+		clients = "yes"
+	}
+	return []option{
+		{"port", strconv.Itoa(plain)},
+		{"tls-port", strconv.Itoa(secure)},
+		{"tls-cert-file", p.cert()},
+		{"tls-key-file", p.key()},
+		{"tls-ca-cert-file", ca},
+		{"tls-auth-clients", clients},
+	}
+}
+
+// ensureTLS gives the server the certificate that was given last, or one of our own: made in the tmpfs, so that no copy of a volume has its key.
+func (e *Engine) ensureTLS(p place, k kept) error {
+	if len(k.TLS.CA) > 0 {
+		if err := writeFor(p.clientCA(), k.TLS.CA, 0o400, p.UID, p.GID); err != nil {
+			return err
+		}
+	}
+	switch {
+	case len(k.TLS.Cert) > 0:
+		return p.writeTLS(k.TLS.Cert, k.TLS.Key)
+	case len(k.GivenCert) > 0:
+		return p.writeTLS(k.GivenCert, k.GivenKey)
+	}
+	if there, err := exists(p.cert()); err != nil || there {
+		return err
+	}
+	cert, key, err := selfSigned(k.InstanceID, e.clk.Now())
+	if err != nil {
+		return err
+	}
+	return p.writeTLS(cert, key)
+}
+
+// writeTLS writes the certificate last: ensureTLS takes it as the sign that both are there.
+func (p place) writeTLS(cert, key []byte) error {
+	if err := writeFor(p.key(), key, 0o400, p.UID, p.GID); err != nil {
+		return err
+	}
+	return writeFor(p.cert(), cert, 0o400, p.UID, p.GID)
+}
+
+func checkPair(cert, key []byte) error {
+	if _, err := tls.X509KeyPair(cert, key); err != nil {
+		return trove.Wrap(trove.KindBadRequest, err, "The certificate and its key cannot be used.")
+	}
+	return nil
+}
+
+func selfSigned(instance string, now time.Time) (cert, key []byte, err error) {
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, nil, fmt.Errorf("make a TLS key: %w", err)
+	}
+	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
+	if err != nil {
+		return nil, nil, fmt.Errorf("make a TLS certificate: %w", err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: serial, Subject: pkix.Name{CommonName: instance},
+		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(selfSignedFor), // an hour for clients whose clock is late
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	if instance != "" {
+		template.DNSNames = []string{instance}
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
+	if err != nil {
+		return nil, nil, fmt.Errorf("make a TLS certificate: %w", err)
+	}
+	encoded, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		return nil, nil, fmt.Errorf("make a TLS key: %w", err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: encoded}), nil
+}
+
+// TLS implements engine.TLSSource.
+func (e *Engine) TLS(_ context.Context, l engine.Layout) (engine.TLS, error) {
+	p := e.at(l)
+	k, err := p.readKept()
+	if errors.Is(err, os.ErrNotExist) {
+		return engine.TLS{On: true, Mode: engine.TLSBuiltin}, nil
+	}
+	if err != nil {
+		return engine.TLS{}, err
+	}
+	now := engine.TLS{On: !k.TLS.Off, Mode: k.TLS.Mode}
+	if now.Mode == "" {
+		now.Mode = engine.TLSBuiltin
+	}
+	if !now.On {
+		return now, nil
+	}
+	if now.Cert, err = os.ReadFile(p.cert()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return engine.TLS{}, fmt.Errorf("read the certificate: %w", err)
+	}
+	return now, nil
+}
+
+// SetTLS implements engine.TLSSource. The running server takes up every change at once. The same change once more is no change, so that a rollback still
+// finds what was before it.
+func (e *Engine) SetTLS(ctx context.Context, l engine.Layout, c engine.TLSChange) (restart bool, err error) {
+	want, err := wantedTLS(c)
+	if err != nil {
+		return false, err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	p := e.at(l)
+	k, err := p.readKept()
+	if err != nil {
+		return false, err
+	}
+	next := k
+	if !k.TLS.equal(want) {
+		next.TLS, next.TLSBefore = want, &k.TLS
+	}
+	return false, e.changeTLS(ctx, p, k, next)
+}
+
+// RollbackTLS implements engine.TLSSource.
+func (e *Engine) RollbackTLS(ctx context.Context, l engine.Layout) (restart bool, err error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	p := e.at(l)
+	k, err := p.readKept()
+	if err != nil {
+		return false, err
+	}
+	if k.TLSBefore == nil {
+		return false, trove.Errorf(trove.KindBadRequest, "There is no change of TLS that could be rolled back.")
+	}
+	next := k
+	next.TLS, next.TLSBefore = *k.TLSBefore, nil
+	return false, e.changeTLS(ctx, p, k, next)
+}
+
+// UseCertificate implements engine.Certified. Setting a file's name to what it is already makes the server read it again.
+func (e *Engine) UseCertificate(ctx context.Context, l engine.Layout, cert, key []byte) error {
+	if err := checkPair(cert, key); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	p := e.at(l)
+	k, err := p.readKept()
+	if err != nil {
+		return err
+	}
+	next := k
+	next.GivenCert, next.GivenKey = cert, key
+	return e.changeTLS(ctx, p, k, next)
+}
+
+func wantedTLS(c engine.TLSChange) (tlsKept, error) {
+	bad := func(format string, args ...any) (tlsKept, error) {
+		return tlsKept{}, trove.Errorf(trove.KindBadRequest, format, args...)
+	}
+	given := len(c.Cert)+len(c.Key) > 0
+	switch {
+	case c.Off && (given || len(c.CA) > 0 || c.Mode != ""):
+		return bad("TLS that is off has no certificates and no mode.")
+	case c.Off:
+		return tlsKept{Off: true}, nil
+	case c.Mode != engine.TLSBasic && c.Mode != engine.TLSEnforced && c.Mode != engine.TLSMutual:
+		return bad("%q is no mode of TLS: there are basic, enforced and mtls.", string(c.Mode))
+	case c.Mode == engine.TLSMutual && len(c.CA) == 0:
+		return bad("The mode mtls needs the certificates of the authorities of clients.")
+	}
+	if given {
+		if err := checkPair(c.Cert, c.Key); err != nil {
+			return tlsKept{}, err
+		}
+	}
+	if len(c.CA) > 0 && !x509.NewCertPool().AppendCertsFromPEM(c.CA) {
+		return bad("The certificates of the authorities cannot be used.")
+	}
+	return tlsKept{Mode: c.Mode, Cert: c.Cert, Key: c.Key, CA: c.CA}, nil
+}
+
+// changeTLS keeps what is next and tells the running server. What it refuses, such as a key that its library calls too weak, is as if it had not been asked
+// for. A server that is down takes it up when it starts.
+func (e *Engine) changeTLS(ctx context.Context, p place, before, next kept) error {
+	err := e.takeUpTLS(ctx, p, next, stricter(before.TLS, next.TLS))
+	if err == nil || trove.KindOf(err) == trove.KindUnavailable {
+		return nil
+	}
+	undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), dialTimeout)
+	defer cancel()
+	if back := e.takeUpTLS(undo, p, before, false); back != nil && trove.KindOf(back) != trove.KindUnavailable {
+		return errors.Join(err, fmt.Errorf("go back to the TLS before: %w", back))
+	}
+	return trove.Wrap(trove.KindBadRequest, err, "The database refuses the certificates.")
+}
+
+// stricter reports whether there may be connections that are not to go on.
+func stricter(before, next tlsKept) bool {
+	return (next.enforced() || next.Off) && (before.Mode != next.Mode || before.Off != next.Off || !bytes.Equal(before.CA, next.CA))
+}
+
+// takeUpTLS keeps it, writes what the server reads and tells the running one. Where connections are to end all of them do: which came how the server does
+// not say.
+func (e *Engine) takeUpTLS(ctx context.Context, p place, k kept, end bool) error {
+	if err := p.writeKept(k); err != nil {
+		return err
+	}
+	if len(k.TLS.Cert) == 0 { // a new one of our own, unless one was given when the instance was made
+		if err := os.Remove(p.cert()); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("forget the certificate: %w", err)
+		}
+	}
+	if err := e.ensureTLS(p, k); err != nil {
+		return err
+	}
+	return p.with(ctx, func(c conn) error {
+		args := []any{"SET"}
+		for _, o := range k.TLS.options(p) {
+			args = append(args, o.name, o.value)
+		}
+		if err := c.run(ctx, "CONFIG", args...); err != nil {
+			return fmt.Errorf("change the server's TLS: %w", err)
+		}
+		if !end {
+			return nil
+		}
+		for _, kind := range []string{"normal", "pubsub"} {
+			if err := c.run(ctx, "CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes"); err != nil {
+				return fmt.Errorf("end the connections of clients: %w", err)
+			}
+		}
+		return nil
+	})
+}
