@@ -36,6 +36,8 @@ const (
 	EventStorageGrows         = "storage.grows"         // the volume grows by itself
 	EventStorageRefused       = "storage.refused"       // it was to grow by itself and could not, the sentence says why
 
+	EventKeptDropped = "upgrade.dropped" // the data of before an upgrade is dropped because of its age, or because the volume gets full
+
 	EventTaskDropped = "task.dropped" // a task without an operation was cleared
 )
 

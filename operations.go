@@ -17,6 +17,10 @@ const (
 	OpReboot     = "instance.reboot"      // no input
 	OpRebuild    = "instance.rebuild"     // no input
 	OpMigrate    = "instance.migrate"     // MigrateInput
+
+	OpUpgrade         = "instance.upgrade"          // UpgradeInput
+	OpUpgradeRollback = "instance.upgrade_rollback" // no input
+	OpUpgradeConfirm  = "instance.upgrade_confirm"  // no input
 )
 
 // CreateInput is what a create needs beside the instance's row.

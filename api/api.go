@@ -54,6 +54,7 @@ type Guests interface {
 	Logs(ctx context.Context, instance string) ([]guestapi.LogState, error)
 	SetLog(ctx context.Context, instance, log string, on bool) error
 	PublishLog(ctx context.Context, instance string, args guestapi.PublishLogArgs) (guestapi.LogPublished, error)
+	CheckUpgrade(ctx context.Context, instance, version string) (guestapi.UpgradeCheck, error)
 	TailLog(ctx context.Context, instance string, args guestapi.TailLogArgs) (guestapi.LogTail, error)
 	Metrics(ctx context.Context, instance string, args guestapi.MetricsArgs) (guestapi.Metrics, error)
 	Statements(ctx context.Context, instance string, args guestapi.StatementsArgs) ([]guestapi.Statement, error)

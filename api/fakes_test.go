@@ -141,6 +141,7 @@ type fakeGuests struct {
 	rename    bool                                       // UpdateUser changes names and hosts
 	block     chan struct{}                              // not nil: calls wait for it
 	down      bool
+	found     []guestapi.Finding  // by CheckUpgrade
 	tls       guestapi.SetTLSArgs // as it is
 	tlsError  error               // of changes of TLS
 	tlsUndo   *guestapi.SetTLSArgs
@@ -187,6 +188,16 @@ func (g *fakeGuests) Machine(ctx context.Context, _ string) (guestapi.MachineInf
 		MemoryKiB: 2 << 20, CPUs: 1, AgentVersion: "1.3.0",
 		Agent: guestapi.ProcessInfo{Threads: 9, FDSize: 64, VMSize: 1300, VMPeak: 1400, VMRSS: 20, VMHWM: 30},
 	}, nil
+}
+
+// CheckUpgrade finds what the test said.
+func (g *fakeGuests) CheckUpgrade(ctx context.Context, _, version string) (guestapi.UpgradeCheck, error) {
+	leave, err := g.enter(ctx)
+	if err != nil {
+		return guestapi.UpgradeCheck{}, err
+	}
+	defer leave()
+	return guestapi.UpgradeCheck{Programs: "10.11.14", Data: "10.11.14", Findings: g.found, Bytes: 1 << 20, Free: 1 << 30}, nil
 }
 
 func (g *fakeGuests) TLS(ctx context.Context, _ string) (guestapi.TLSState, error) {

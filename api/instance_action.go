@@ -21,6 +21,8 @@ var actions = map[string]handler{
 	"stop":                      (*server).stopInstance,
 	"resize":                    (*server).resizeInstance,
 	"reset_status":              (*server).resetStatus,
+	"upgrade_rollback":          (*server).rollbackUpgrade,
+	"upgrade_confirm":           (*server).confirmUpgrade,
 	"promote_to_replica_source": (*server).promoteInstance,
 	"eject_replica_source":      (*server).ejectInstance,
 }
@@ -338,24 +340,4 @@ func (s *server) updateAccess(ctx context.Context, c *call, want object) error {
 		input.New, err = changeAccess(i.Access, want)
 		return err
 	})
-}
-
-// updateVersion accepts the version that the instance has; no other can be reached from it.
-func (s *server) updateVersion(ctx context.Context, c *call, ref string) error {
-	now, _, err := s.datastoreVersion(ctx, c.instance.DatastoreVersionID)
-	if err != nil {
-		return err
-	}
-	ds, err := s.findDatastore(ctx, now.DatastoreID)
-	if err != nil {
-		return err
-	}
-	v, err := s.findVersion(ctx, ds, ref, "")
-	if err != nil {
-		return err
-	}
-	if v.ID != now.ID {
-		return unsupported("upgrade", ds.Name)
-	}
-	return nil
 }

@@ -21,6 +21,7 @@ func Operations() []Operation {
 		ops  []Operation
 	}{
 		{"Instances", instanceOperations()},
+		{"Upgrades", upgradeOperations()},
 		{"Operations", progressOperations()},
 		{"Databases", databaseOperations()},
 		{"Users", userOperations()},
@@ -73,12 +74,12 @@ func instanceOperations() []Operation {
 		},
 		{
 			ID: "updateInstance", Method: http.MethodPut, Path: "/instances/{instance}", Rule: "instance:update", Schema: "instance-update.json",
-			Summary: "Rename an instance, change its access rules, or attach or detach a configuration group (null, or an empty object). Rules that are left out stay.",
+			Summary: "Rename an instance, change its access rules or its datastore version, or attach or detach a configuration group (null, or an empty object). Rules that are left out stay.",
 			Success: http.StatusAccepted, handle: (*server).updateInstance,
 		},
 		{
 			ID: "editInstance", Method: http.MethodPatch, Path: "/instances/{instance}", Rule: "instance:update", Schema: "instance-edit.json",
-			Summary: "Rename an instance, or attach or detach a configuration group. Deprecated: use PUT.", Success: http.StatusAccepted, handle: (*server).updateInstance,
+			Summary: "Rename an instance, change its datastore version, or attach or detach a configuration group. Deprecated: use PUT.", Success: http.StatusAccepted, handle: (*server).updateInstance,
 		},
 		{
 			ID: "deleteInstance", Method: http.MethodDelete, Path: "/instances/{instance}", Rule: "instance:delete",
@@ -86,7 +87,7 @@ func instanceOperations() []Operation {
 		},
 		{
 			ID: "actOnInstance", Method: http.MethodPost, Path: "/instances/{instance}/action", Schema: "instance-action.json",
-			Summary: "Restart, stop, start, resize (flavor or volume), or reset the status of an instance. Each action has a policy rule of its own. Stop and start are not in Trove.",
+			Summary: "Restart, stop, start, resize (flavor or volume), reset the status of an instance, or go back from its last upgrade or drop what that kept. Stop, start and upgrade_ are not in Trove.",
 			Success: http.StatusAccepted, handle: (*server).actOnInstance,
 		},
 	}

@@ -30,7 +30,8 @@ type Provider interface {
 // Machines are the servers that guests run in.
 type Machines interface {
 	// EnsureMachine makes the machine exist and run with the given volume, ports and flavor. A machine that is there already is
-	// returned; if it was stopped it is started; if only its flavor differs see ResizeMachine. Boot data is used at the first boot only.
+	// returned; if it was stopped it is started; if only its flavor differs see ResizeMachine. Boot data is used at the first boot only. The previous
+	// image is for the start that this call makes: a machine that runs keeps what it has, and every later start that names none is without.
 	EnsureMachine(ctx context.Context, s MachineSpec) (Machine, error)
 	FindMachine(ctx context.Context, instance string) (Machine, error)
 	// StopMachine stops the machine (the caller asked the guest to stop its engine before) and keeps all that belongs to it.
@@ -53,6 +54,9 @@ type MachineSpec struct {
 	Flavor   trove.Flavor
 	Zone     string
 	BootData []byte // JSON of bus.BootData
+	// PreviousImageID is an image whose root file system the guest shall see read-only beside its own, where imagelayout.PreviousDir is; "": none. It
+	// lets the programs of a new version ask those of the version that wrote the data.
+	PreviousImageID string
 }
 
 // MachineState is where a machine stands.
@@ -74,7 +78,9 @@ type Machine struct {
 	Reason   string // a sentence, for MachineFailed and MachineStopped where it is known
 	FlavorID string
 	ImageID  string
-	BootID   string // differs after each start of the machine; "" where the cloud does not know
+	// PreviousImageID is the image whose root the running machine sees beside its own, "" for none and while it does not run.
+	PreviousImageID string
+	BootID          string // differs after each start of the machine; "" where the cloud does not know
 }
 
 // Volumes are the disks that data lives on.

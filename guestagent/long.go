@@ -33,11 +33,20 @@ var longCommands = map[guestapi.Command]*longCommand{
 	guestapi.CmdStop:      {do: stop, deadline: 10 * time.Minute},
 	guestapi.CmdGrow:      {do: grow, args: guestapi.GrowArgs{}, deadline: 10 * time.Minute},
 
+	guestapi.CmdKeepData:      {do: keepData, deadline: 4 * time.Hour},
+	guestapi.CmdUpgrade:       {do: upgradeData, args: guestapi.UpgradeArgs{}, deadline: 12 * time.Hour},
+	guestapi.CmdRestoreData:   {do: restoreData, deadline: time.Hour},
+	guestapi.CmdDropKept:      {do: dropKept, deadline: time.Hour},
+	guestapi.CmdFinishUpgrade: {do: finishUpgrade, deadline: 12 * time.Hour},
+
 	guestapi.CmdUpgradeAgent: {do: upgradeAgent, args: guestapi.UpgradeAgentArgs{}, deadline: time.Hour},
 }
 
 // argless are the commands without arguments; a table of its own, because the journal is used by the commands.
-var argless = map[guestapi.Command]bool{guestapi.CmdRestart: true, guestapi.CmdStop: true}
+var argless = map[guestapi.Command]bool{
+	guestapi.CmdRestart: true, guestapi.CmdStop: true,
+	guestapi.CmdKeepData: true, guestapi.CmdRestoreData: true, guestapi.CmdDropKept: true, guestapi.CmdFinishUpgrade: true,
+}
 
 func takesArgs(c guestapi.Command) bool { return !argless[c] }
 

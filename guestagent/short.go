@@ -41,6 +41,8 @@ var shortCommands = map[guestapi.Command]shortFunc{
 	guestapi.CmdSetTLS:         setTLS,
 	guestapi.CmdRollbackTLS:    rollbackTLS,
 
+	guestapi.CmdCheckUpgrade: needsEngine(checkUpgrade),
+
 	guestapi.CmdRequestCertificate: requestCertificate,
 	guestapi.CmdUseCertificate:     useCertificate,
 

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# What is too long for CI, with results under docs/evidence: provisioning 50 times, the figures of the whole service, benchmarks of the packages, what the
+# What is too long for CI, with results under docs/evidence: provisioning 50 times, an upgrade of 1 GB and back, the figures of the whole service, benchmarks of the packages, what the
 # agent costs beside each engine, volumes filled and grown 20 times, a fleet of guests, the demo in an emulated machine, each fuzz target for two minutes.
 source "$(dirname "$0")/lib.sh"
 source scripts/parts.sh
 need_root
 part "packages" scripts/install-packages.sh test
 part "provisioning" scripts/bench-provision.sh
+part "upgrades" scripts/bench-upgrade.sh
 part "the whole service" scripts/bench-service.sh
 part "benchmarks" scripts/bench-packages.sh
 part "what the agent costs" scripts/bench-agent.sh

@@ -47,6 +47,7 @@ type Reader interface {
 	CertificateReader
 	IdempotentCallReader
 	AuditReader
+	KeptDataReader
 	ScrapeTokenReader
 
 	// Instance returns a living instance with its guest's state joined.
@@ -116,6 +117,7 @@ type Tx interface {
 	IdempotentCalls
 	Holds
 	Audit
+	KeptDataWriter
 	ScrapeTokens
 
 	InsertInstance(ctx context.Context, i trove.Instance) error

@@ -29,6 +29,8 @@ type Guests interface {
 	Start(ctx context.Context, instance, id string, cmd guestapi.Command, args any) (guestapi.OperationStatus, error)
 	// Status asks after a long command, and tells the guest that its end is known.
 	Status(ctx context.Context, instance, id string) (guestapi.OperationStatus, error)
+	// CheckUpgrade asks what a change to another version would meet.
+	CheckUpgrade(ctx context.Context, instance, version string) (guestapi.UpgradeCheck, error)
 	reconcilers.Guests
 }
 

@@ -123,6 +123,10 @@ func (g *mortalGuests) Status(ctx context.Context, instance, id string) (guestap
 	return outside(ctx, g.m, "Status", func() (guestapi.OperationStatus, error) { return g.Client.Status(ctx, instance, id) })
 }
 
+func (g *mortalGuests) CheckUpgrade(ctx context.Context, instance, version string) (guestapi.UpgradeCheck, error) {
+	return outside(ctx, g.m, "CheckUpgrade", func() (guestapi.UpgradeCheck, error) { return g.Client.CheckUpgrade(ctx, instance, version) })
+}
+
 func (g *mortalGuests) Ping(ctx context.Context, instance string) (guestapi.Hello, error) {
 	return outside(ctx, g.m, "Ping", func() (guestapi.Hello, error) { return g.Client.Ping(ctx, instance) })
 }

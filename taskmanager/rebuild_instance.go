@@ -16,13 +16,14 @@ import (
 func (m *Manager) rebuildInstance() *workflow.Definition {
 	return &workflow.Definition{
 		Kind:     trove.OpRebuild,
-		Deadline: time.Hour,
+		Deadline: 14 * time.Hour,
 		Steps: []workflow.Step{
 			{Name: "check", Says: "looking for the image and the volume", Do: m.checkRebuild, Undo: blame(nil), Deadline: 2 * time.Minute},
 			{Name: "engine", Says: "stopping the database", Do: m.stopForRest, Undo: blame(m.engineBack), Deadline: 12 * time.Minute, Weight: 4},
 			{Name: "remove", Says: "removing the machine", Do: m.removeForRebuild, Undo: blame(m.bringBack), Deadline: 5 * time.Minute},
 			{Name: "machine", Says: "making the machine", Do: m.rebuildMachine, Undo: blame(nil), Deadline: 10 * time.Minute, Weight: 2},
 			{Name: "start", Says: "starting the database", Do: m.guestStep(m.startEngine), Undo: blame(nil), Deadline: 30 * time.Minute, Weight: 6},
+			{Name: "finish", Says: "fitting the data to the image", Do: m.finishUpgrade, Undo: blame(nil), Deadline: 12 * time.Hour, Weight: 2},
 			{Name: "ready", Says: "finishing", Do: m.ready, Undo: blame(nil)},
 		},
 		Closed: m.broughtUpAgain("The rebuild failed", rebuilt),

@@ -70,6 +70,12 @@ func (w *world) accept(ctx context.Context, tx store.Tx, kind string) (any, erro
 		return nil, change(trove.TaskBuilding, nil)
 	case trove.OpStopEngine:
 		return nil, change(trove.TaskUpdating, nil)
+	case trove.OpUpgrade:
+		return trove.UpgradeInput{Old: versionID, New: newVersion}, change(trove.TaskUpgrading, nil)
+	case trove.OpUpgradeRollback:
+		return nil, change(trove.TaskUpgrading, nil)
+	case trove.OpUpgradeConfirm:
+		return nil, nil
 	case trove.OpMigrate:
 		return trove.MigrateInput{}, change(trove.TaskMigrating, nil)
 	case trove.OpResizeVolume, stoppedVolume:
@@ -106,6 +112,11 @@ func operationOf(kind string) string {
 // beginsStopped reports whether the operation is on an instance that is stopped.
 func beginsStopped(kind string) bool {
 	return kind == trove.OpStart || strings.HasSuffix(kind, "/stopped")
+}
+
+// beginsUpgraded reports whether the operation is on an instance that was upgraded.
+func beginsUpgraded(kind string) bool {
+	return kind == trove.OpUpgradeRollback || kind == trove.OpUpgradeConfirm
 }
 
 // firstFlavor is what the instance of a test is created with.

@@ -1,4 +1,4 @@
-// Package taskmanager carries out the long operations: create, delete, restart, stop, start, resizes, access rules and what administrators do to
+// Package taskmanager carries out the long operations: create, delete, restart, stop, start, resizes, access rules, upgrades and what administrators do to
 // machines of instances, one file each. The
 // steps are in the definitions; internal/workflow runs them, and this package adds what each of them does to the cloud, the guest and the row.
 //
@@ -50,6 +50,8 @@ type Config struct {
 	UsageTimeout time.Duration
 	// CredentialLife is how long the credentials live that the issuer makes, 24 hours if 0.
 	CredentialLife time.Duration
+	// KeepUpgraded is how long the data of before an upgrade is kept that nobody confirms; 0: until the volume is nearly full.
+	KeepUpgraded time.Duration
 	// Reconcile is how often the reconcilers look, 15 s if 0.
 	Reconcile time.Duration
 	// Grace is how long something in the cloud may be without an owner before it is removed, 10 minutes if 0.
@@ -108,7 +110,7 @@ func New(c Config) (*Manager, error) {
 	m.reconciler, err = reconcilers.New(reconcilers.Config{
 		Store: c.Store, Cloud: c.Cloud, Guests: c.Guests, Issuer: c.Issuer, Enrolment: c.Enrolment, Certifier: c.Certifier, Clock: c.Clock, Log: c.Log,
 		Metrics: c.Metrics, Deletes: m.deletes, Wake: m.engine.Wake, Interval: c.Reconcile, Grace: c.Grace, Hold: c.Hold,
-		CredentialLife: c.CredentialLife,
+		CredentialLife: c.CredentialLife, KeepUpgraded: c.KeepUpgraded,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("make the reconcilers: %w", err)
@@ -121,6 +123,7 @@ func (m *Manager) Definitions() []*workflow.Definition {
 	return []*workflow.Definition{
 		m.createInstance(), m.deleteInstance(), m.restartInstance(), m.stopInstance(), m.startInstance(), m.resizeFlavor(), m.resizeVolume(), m.updateAccess(), m.upgradeAgent(),
 		m.stopInstanceEngine(), m.rebootInstance(), m.rebuildInstance(), m.migrateInstance(),
+		m.upgradeInstance(), m.rollbackUpgrade(), m.confirmUpgrade(),
 	}
 }
 

@@ -31,6 +31,7 @@ import (
 const (
 	instanceID = "11111111-1111-4111-8111-111111111111"
 	versionID  = "22222222-2222-4222-8222-222222222222"
+	newVersion = "22222222-2222-4222-8222-222222222223"
 	project    = "p1"
 	password   = "correct horse"
 )
@@ -93,6 +94,10 @@ var template = sync.OnceValues(func() ([]byte, error) {
 			tx.PutDatastoreVersion(ctx, trove.DatastoreVersion{
 				ID: versionID, DatastoreID: "33333333-3333-4333-8333-333333333333", Name: "10.11", Version: "10.11", Manager: "fake",
 				ImageID: "image-1", Active: true, Capabilities: trove.Capabilities{Port: 3306, Volume: true},
+			}),
+			tx.PutDatastoreVersion(ctx, trove.DatastoreVersion{
+				ID: newVersion, DatastoreID: "33333333-3333-4333-8333-333333333333", Name: "11.8", Version: "11.8", Manager: "fake",
+				ImageID: "image-2", Active: true, Capabilities: trove.Capabilities{Port: 3306, Volume: true},
 			}))
 	})
 	if err := errors.Join(err, s.Close()); err != nil {
@@ -119,7 +124,7 @@ func newWorld(t *testing.T, dir string) *world {
 	w := &world{t: t, flavor: flavorSmall, store: s, broker: membus.New()}
 	w.fleet = guesttest.New(guesttest.Options{Connect: w.broker.Conn, Enrol: w.enrol})
 	w.cloud = fake.New(fake.Options{
-		Flavors: []trove.Flavor{flavorSmall, flavorLarge}, Images: []string{"image-1"}, Domain: "db.example", Looks: 1, Hosts: []string{"h1", "h2"},
+		Flavors: []trove.Flavor{flavorSmall, flavorLarge}, Images: []string{"image-1", "image-2"}, Domain: "db.example", Looks: 1, Hosts: []string{"h1", "h2"},
 		Boot: w.fleet.Boot, Halt: w.fleet.Halt,
 	})
 	return w

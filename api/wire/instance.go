@@ -162,6 +162,8 @@ type InstanceUpdate struct {
 	Access *AccessRequest `json:"access,omitempty"`
 	// Configuration is the id of the configuration group to attach, or null to detach: SetConfiguration makes it.
 	Configuration *Nullable `json:"configuration,omitempty"`
+	// DatastoreVersion is the name or the id of another version: an upgrade.
+	DatastoreVersion string `json:"datastore_version,omitempty"`
 }
 
 // SetConfiguration is the configuration group of an InstanceUpdate; "" detaches.
@@ -177,6 +179,9 @@ type Action struct {
 	Start       *struct{}  `json:"start,omitempty"`
 	Resize      *Resize    `json:"resize,omitempty"`
 	ResetStatus *ResetBody `json:"reset_status,omitempty"`
+
+	UpgradeRollback *struct{} `json:"upgrade_rollback,omitempty"`
+	UpgradeConfirm  *struct{} `json:"upgrade_confirm,omitempty"`
 }
 
 // ResetBody is the argument of reset_status.

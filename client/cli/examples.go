@@ -7,6 +7,7 @@ var examples = map[string]string{
 	"instance update": `  trove instance update shop --name shop-2
   trove instance update shop --allowed-cidr 10.0.0.0/8 --allowed-cidr 192.0.2.7/32 --wait`,
 	"instance delete":              "  trove instance delete shop --wait\n  trove instance delete shop --force",
+	"instance upgrade":             "  trove instance upgrade shop --datastore-version 11.8 --check\n  trove instance upgrade shop --datastore-version 11.8 --wait\n  trove instance upgrade shop --rollback --wait",
 	"instance restart":             "  trove instance restart shop --wait",
 	"instance stop":                "  trove instance stop shop --wait",
 	"instance start":               "  trove instance start shop --wait",

@@ -107,6 +107,16 @@ func (f *fakeAPI) gets() {
 		Target:    wire.AuditTarget{ID: shopID, TypeURI: "service/database/instance"}, RequestID: "req-1", Method: "DELETE", RequestPath: "/v1.0/p/instances/" + shopID,
 	}, {EventTime: epoch, Action: "", Outcome: "failure", Reason: wire.AuditReason{ReasonCode: "401"}, Method: "POST", RequestPath: "/v1.0/p/instances"}}})
 	at := "/instances/" + shopID
+	f.mux.HandleFunc("GET /v1.0/p"+at+"/upgrade", func(w http.ResponseWriter, r *http.Request) {
+		u := wire.Upgrade{Kept: &wire.KeptData{DatastoreVersion: "10.6", DatastoreVersionID: opID, Since: wire.Time(epoch), Bytes: 1 << 30}}
+		if v := r.URL.Query().Get("datastore_version"); v != "" {
+			u.Check = &wire.UpgradeCheck{
+				DatastoreVersion: v, From: "10.11", Programs: "10.11.14", Bytes: 1 << 30, Free: 2 << 30, Reflink: true,
+				Possible: true, Findings: []wire.UpgradeFinding{{Sentence: "A table is rebuilt."}},
+			}
+		}
+		_ = json.NewEncoder(w).Encode(wire.UpgradeBody{Upgrade: u})
+	})
 	get(at+"/operations", wire.OperationList{Operations: []wire.Operation{operation()}})
 	f.mux.HandleFunc("GET /v1.0/p"+at+"/events", func(w http.ResponseWriter, r *http.Request) {
 		_ = json.NewEncoder(w).Encode(eventsAfter(r.URL.Query().Get("marker")))

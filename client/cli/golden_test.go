@@ -42,6 +42,7 @@ var stories = withFigures(map[string][]string{
 	"instance_create":        {"instance create shop --flavor db.small --size 20 --volume-type fast --datastore mariadb --datastore-version 10.11 --database orders --database invoices --user app@10.0.0.7 --user b --password-file - --network n --subnet s --availability-zone z --is-public --allowed-cidr 10.0.0.0/8,192.0.2.7/32", "instance create shop --flavor 1 --wait", "instance create shop --flavor 1 --backup nightly --module licence", "instance create shop --flavor 1 --configuration busy -f value"},
 	"instance_update":        {"instance update shop --name laden", "instance update shop --is-private --allowed-cidr 10.0.0.0/8 --wait", "instance update shop --configuration busy", "instance update shop --remove-configuration"},
 	"instance_delete":        {"instance delete shop " + oldID, "instance delete shop --wait", "instance delete shop --force"},
+	"instance_upgrade":       {"instance upgrade shop --datastore-version 11.8 --check", "instance upgrade shop", "instance upgrade shop --datastore-version 11.8 --wait", "instance upgrade shop --rollback", "instance upgrade shop --confirm"},
 	"instance_restart":       {"instance restart shop", "instance restart shop --wait"},
 	"instance_reboot":        {"instance reboot shop --wait"},
 	"instance_rebuild":       {"instance rebuild shop " + opID},

@@ -18,7 +18,7 @@ import (
 func (a *app) instanceCmd() *cobra.Command {
 	return group("instance", "Create, show, change and delete database instances",
 		a.instanceList(), a.instanceShow(), a.instanceCreate(), a.instanceUpdate(), a.instanceDelete(),
-		a.instanceRestart(), a.instanceStop(), a.instanceStart(), a.instanceResize(), a.instanceResetStatus(), a.instanceEvents(), a.instanceConnect(),
+		a.instanceRestart(), a.instanceStop(), a.instanceStart(), a.instanceResize(), a.instanceUpgrade(), a.instanceResetStatus(), a.instanceEvents(), a.instanceConnect(),
 		a.instanceStorage(), a.instanceAutoscale(), a.instanceMetrics(), a.instanceStatements(), a.scrapeTokenCmd(), a.mgmtReboot(), a.mgmtRebuild())
 }
 

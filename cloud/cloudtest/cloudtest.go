@@ -51,6 +51,7 @@ func Run(t *testing.T, newSetup func(t *testing.T) Setup) {
 		{"BadNetworkSpecsAreRefused", (*suite).badNetworks},
 		{"MachineIsMadeOnceFoundAndRemoved", (*suite).machineLife},
 		{"MachineStopsStartsAndReboots", (*suite).machineStartStop},
+		{"PreviousImageIsForOneStart", (*suite).previousImage},
 		{"MachineIsResized", (*suite).machineResize},
 		{"BadMachineSpecsAreRefused", (*suite).badMachines},
 		{"MachinesHaveHosts", (*suite).placement},

@@ -15,11 +15,15 @@ func (c *Cloud) EnsureMachine(ctx context.Context, s cloud.MachineSpec) (cloud.M
 		if m, ok := c.machines[s.Instance]; ok {
 			var then after
 			if m.State == cloud.MachineStopped {
+				if err := c.checkPrevious(s); err != nil {
+					return cloud.Machine{}, nil, err
+				}
+				m.spec.PreviousImageID = s.PreviousImageID
 				then = c.start(m)
 			} else {
 				then = c.look(m)
 			}
-			return m.Machine, then, nil
+			return m.seen(), then, nil
 		}
 		if err := c.checkMachine(s); err != nil {
 			return cloud.Machine{}, nil, err
@@ -28,8 +32,24 @@ func (c *Cloud) EnsureMachine(ctx context.Context, s cloud.MachineSpec) (cloud.M
 		m := &machine{spec: s, host: c.firstHost(), Machine: cloud.Machine{ID: c.nextID(), Instance: s.Instance, FlavorID: s.Flavor.ID, ImageID: s.ImageID}}
 		c.machines[s.Instance] = m
 		then := c.start(m)
-		return m.Machine, then, nil
+		return m.seen(), then, nil
 	})
+}
+
+// seen is the machine as callers see it.
+func (m *machine) seen() cloud.Machine {
+	out := m.Machine
+	if m.State == cloud.MachineRunning {
+		out.PreviousImageID = m.spec.PreviousImageID
+	}
+	return out
+}
+
+func (c *Cloud) checkPrevious(s cloud.MachineSpec) error {
+	if s.PreviousImageID != "" && !slices.Contains(c.opt.Images, s.PreviousImageID) {
+		return bad("Image %s cannot be found.", s.PreviousImageID)
+	}
+	return nil
 }
 
 func (c *Cloud) checkMachine(s cloud.MachineSpec) error {
@@ -38,6 +58,9 @@ func (c *Cloud) checkMachine(s cloud.MachineSpec) error {
 	}
 	if !slices.Contains(c.opt.Images, s.ImageID) {
 		return bad("Image %s cannot be found.", s.ImageID)
+	}
+	if err := c.checkPrevious(s); err != nil {
+		return err
 	}
 	if _, ok := c.networks[s.Instance]; !ok {
 		return bad("Instance %s has no network that its machine could be attached to.", s.Instance)
@@ -102,7 +125,7 @@ func (c *Cloud) FindMachine(ctx context.Context, instance string) (cloud.Machine
 			return cloud.Machine{}, nil, noMachine(instance)
 		}
 		then := c.look(m)
-		return m.Machine, then, nil
+		return m.seen(), then, nil
 	})
 }
 
@@ -127,6 +150,7 @@ func (c *Cloud) RebootMachine(ctx context.Context, instance string) error {
 		if !ok {
 			return struct{}{}, nil, noMachine(instance)
 		}
+		m.spec.PreviousImageID = ""
 		then := chain(c.halted(m), c.start(m))
 		return struct{}{}, then, nil
 	})
@@ -144,7 +168,7 @@ func (c *Cloud) ResizeMachine(ctx context.Context, instance string, f trove.Flav
 			return cloud.Machine{}, nil, err
 		}
 		m.FlavorID, m.spec.Flavor = f.ID, f
-		return m.Machine, nil, nil
+		return m.seen(), nil, nil
 	})
 }
 
@@ -167,7 +191,7 @@ func (c *Cloud) Machines(ctx context.Context) ([]cloud.Machine, error) {
 	return call(ctx, c, "Machines", nil, func() ([]cloud.Machine, after, error) {
 		all := make([]cloud.Machine, 0, len(c.machines))
 		for _, m := range c.machines {
-			all = append(all, m.Machine)
+			all = append(all, m.seen())
 		}
 		slices.SortFunc(all, func(a, b cloud.Machine) int { return strings.Compare(a.Instance, b.Instance) })
 		return all, nil, nil

@@ -1,6 +1,7 @@
 package local
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,11 +49,12 @@ func (p *Provider) EnsureMachine(ctx context.Context, s cloud.MachineSpec) (clou
 	}
 	switch {
 	case fresh:
-		rec = machineRecord{Project: s.Project, Name: s.Name, ImageID: s.ImageID, Flavor: s.Flavor, Zone: s.Zone, BootData: s.BootData}
+		rec = machineRecord{
+			Project: s.Project, Name: s.Name, ImageID: s.ImageID, Flavor: s.Flavor, Zone: s.Zone, BootData: s.BootData, PreviousImageID: s.PreviousImageID,
+		}
 		err = writeRecord(p.paths.machineRecord(s.Instance), rec)
-	case err == nil && rec.Stopped:
-		rec.Stopped = false
-		err = writeRecord(p.paths.machineRecord(s.Instance), rec)
+	case err == nil:
+		err = p.wakeRecord(&rec, s)
 	}
 	if err != nil {
 		return cloud.Machine{}, fmt.Errorf("machine of instance %s: %w", s.Instance, err)
@@ -63,15 +65,31 @@ func (p *Provider) EnsureMachine(ctx context.Context, s cloud.MachineSpec) (clou
 	return p.findMachine(s.Instance)
 }
 
+// wakeRecord notes that a machine that is there shall run, and which previous image it sees if this call starts it.
+func (p *Provider) wakeRecord(rec *machineRecord, s cloud.MachineSpec) error {
+	want := *rec
+	want.Stopped = false
+	if _, err := p.runtime.Find(s.Instance); err != nil {
+		want.PreviousImageID = s.PreviousImageID
+	}
+	if want.Stopped == rec.Stopped && want.PreviousImageID == rec.PreviousImageID {
+		return nil
+	}
+	*rec = want
+	return writeRecord(p.paths.machineRecord(s.Instance), want)
+}
+
 // checkMachine refuses what could never start.
 func (p *Provider) checkMachine(ctx context.Context, s cloud.MachineSpec) error {
 	if err := checkFlavor(s.Flavor); err != nil {
 		return err
 	}
-	if err := p.ImageExists(ctx, s.ImageID); trove.IsNotFound(err) {
-		return trove.Permanent(trove.Wrap(trove.KindBadRequest, err, "Image %s cannot be found.", s.ImageID))
-	} else if err != nil {
-		return err
+	for _, image := range []string{s.ImageID, cmp.Or(s.PreviousImageID, s.ImageID)} {
+		if err := p.ImageExists(ctx, image); trove.IsNotFound(err) {
+			return trove.Permanent(trove.Wrap(trove.KindBadRequest, err, "Image %s cannot be found.", image))
+		} else if err != nil {
+			return err
+		}
 	}
 	if v, err := p.findVolume(s.Instance); trove.IsNotFound(err) || (err == nil && !v.Ready) {
 		return bad("Instance %s has no volume that its machine could use.", s.Instance)
@@ -129,7 +147,7 @@ func (p *Provider) findMachine(id string) (cloud.Machine, error) {
 	process, err := p.runtime.Find(id)
 	switch {
 	case err == nil:
-		m.State, m.BootID = cloud.MachineRunning, process.BootID
+		m.State, m.BootID, m.PreviousImageID = cloud.MachineRunning, process.BootID, rec.PreviousImageID
 	case !errors.Is(err, sandbox.ErrNotRunning):
 		return cloud.Machine{}, err
 	case rec.Stopped:
@@ -174,8 +192,8 @@ func (p *Provider) RebootMachine(ctx context.Context, instance string) error {
 		if err := p.haltMachine(ctx, instance); err != nil {
 			return err
 		}
-		if rec.Stopped {
-			rec.Stopped = false
+		if rec.Stopped || rec.PreviousImageID != "" {
+			rec.Stopped, rec.PreviousImageID = false, ""
 			if err := writeRecord(p.paths.machineRecord(instance), rec); err != nil {
 				return err
 			}

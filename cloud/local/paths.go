@@ -152,6 +152,8 @@ type machineRecord struct {
 	Zone     string       `json:"zone,omitempty"`
 	BootData []byte       `json:"boot_data"`
 	Stopped  bool         `json:"stopped"` // on request
+	// PreviousImageID is for the start that was asked for last.
+	PreviousImageID string `json:"previous_image_id,omitempty"`
 }
 
 // readRecord reads a record; the error matches os.ErrNotExist if there is none.

@@ -88,7 +88,7 @@ func (p paths) rescue(ctx context.Context, id string, log *slog.Logger) error {
 			return err
 		}
 	}
-	for _, name := range []string{"root", "agent", "config"} {
+	for _, name := range []string{"root", "previous", "agent", "config"} {
 		if err := mounts.Unmount(p.in(id, name)); err != nil {
 			return err
 		}

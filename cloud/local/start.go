@@ -32,6 +32,10 @@ func (p *Provider) startMachine(ctx context.Context, id string, rec machineRecor
 	if err := p.mountRoot(id, rec.ImageID, ns); err != nil {
 		return fmt.Errorf("start instance %s: %w", id, err)
 	}
+	previous, err := p.mountPrevious(id, rec.PreviousImageID, ns)
+	if err != nil {
+		return fmt.Errorf("start instance %s: %w", id, err)
+	}
 	p.keepConsole(ctx, id)
 	if err := p.writeBoot(id, rec.BootData, ns.Base()); err != nil {
 		return fmt.Errorf("start instance %s: %w", id, err)
@@ -42,11 +46,11 @@ func (p *Provider) startMachine(ctx context.Context, id string, rec machineRecor
 	}
 	return p.runtime.Start(ctx, sandbox.Spec{
 		ID: id, Hostname: hostname(rec.Name, id), Bundle: bundle, Root: p.paths.in(id, "root"),
-		Binds: []sandbox.Bind{
+		Binds: append([]sandbox.Bind{
 			{Source: p.paths.in(id, "agent"), Target: imagelayout.AgentDir},
 			{Source: p.paths.in(id, "data"), Target: imagelayout.DataDir},
 			{Source: p.paths.in(id, "config"), Target: imagelayout.BootDir},
-		},
+		}, previous...),
 		Args: []string{imagelayout.AgentBin, "init"}, Netns: net.Netns, BaseID: ns.Base(),
 		Console: p.paths.console(id), Limits: limits(rec.Flavor, p.device(id)),
 	})
@@ -76,9 +80,26 @@ func (p *Provider) mountRoot(id, imageID string, ns *mounts.UserNS) error {
 	return nil
 }
 
-// unmountRoot undoes mountRoot and writeBoot.
+// mountPrevious makes the previous image's root appear with the instance's ids, read-only, and returns where it goes in the guest: into the tmpfs, because
+// images have no place for it. Without a previous image it takes away what an earlier start left.
+func (p *Provider) mountPrevious(id, imageID string, ns *mounts.UserNS) ([]sandbox.Bind, error) {
+	target := p.paths.in(id, "previous")
+	if err := mounts.Unmount(target); err != nil || imageID == "" {
+		return nil, err
+	}
+	if _, err := imagelayout.Read(p.config.Images, imageID); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(target, 0o711); err != nil { //nolint:gosec // the sandbox's root must pass
+		return nil, err
+	}
+	err := mounts.Bind(imagelayout.RootFS(p.config.Images, imageID), target, mounts.ReadOnly|mounts.NoSuid|mounts.NoDev, ns)
+	return []sandbox.Bind{{Source: target, Target: imagelayout.PreviousDir}}, err
+}
+
+// unmountRoot undoes mountRoot, mountPrevious and writeBoot.
 func (p *Provider) unmountRoot(id string) error {
-	for _, name := range []string{"root", "agent", "config"} {
+	for _, name := range []string{"root", "previous", "agent", "config"} {
 		if err := mounts.Unmount(p.paths.in(id, name)); err != nil {
 			return err
 		}

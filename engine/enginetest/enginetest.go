@@ -46,6 +46,8 @@ type Setup struct {
 	RightsNeedDatabases bool
 	// LiveTLS says that the running server takes up every change of its TLS.
 	LiveTLS bool
+	// Newer is a version that data is taken over by; nil: none is at hand.
+	Newer *Newer
 	// Names are names that a careless driver would let into a statement, for databases and for users. The suite has some of its own.
 	Names []string
 	// LegalName says of a name whether a user can have it; nil: all that the suite tries.
@@ -66,7 +68,7 @@ func Run(t *testing.T, newSetup func(t *testing.T) Setup) {
 	for name, part := range map[string]func(t *testing.T, s Setup){
 		"Info": info, "Initialise": initialise, "FirstStart": firstStart, "Databases": databases, "Users": users, "UpdateUser": updateUser,
 		"Grants": grants, "Root": root, "Names": names, "Stopped": stopped, "Restart": restart, "Configure": configure, "Apply": apply, "Logs": logs,
-		"TLS": changeTLS, "Certified": certified, "Drift": drift, "Metrics": measure,
+		"TLS": changeTLS, "Certified": certified, "Drift": drift, "Metrics": measure, "Upgrade": upgrade,
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newSetup(t)

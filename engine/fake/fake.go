@@ -41,6 +41,10 @@ const (
 	OpEnableRoot     Op = "enable-root"
 	OpDisableRoot    Op = "disable-root"
 	OpRootEnabled    Op = "root-enabled"
+	OpVersions       Op = "versions"
+	OpCheckUpgrade   Op = "check-upgrade"
+	OpUpgrade        Op = "upgrade"
+	OpFinishUpgrade  Op = "finish-upgrade"
 )
 
 // Engine is the driver.
@@ -49,12 +53,17 @@ type Engine struct {
 	fail   map[Op][]error
 	calls  map[Op]int
 	script string
+
+	version  string
+	findings []engine.Finding
 }
 
 var _ engine.Engine = (*Engine)(nil)
 
 // New returns a driver without failures.
-func New() *Engine { return &Engine{fail: map[Op][]error{}, calls: map[Op]int{}} }
+func New() *Engine {
+	return &Engine{fail: map[Op][]error{}, calls: map[Op]int{}, version: FirstVersion}
+}
 
 // FailNext makes the next call of a method return err; several are used up in order.
 func (e *Engine) FailNext(op Op, err error) {

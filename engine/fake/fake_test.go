@@ -24,7 +24,11 @@ func layout(t *testing.T) engine.Layout {
 
 func TestConformance(t *testing.T) {
 	enginetest.Run(t, func(t *testing.T) enginetest.Setup {
-		return enginetest.Setup{Engine: fake.New(), Layout: layout(t), BadOverrides: map[string]string{"invalid": "1"}}
+		newer := fake.New()
+		newer.SetVersion("2.0")
+		return enginetest.Setup{
+			Engine: fake.New(), Layout: layout(t), BadOverrides: map[string]string{"invalid": "1"}, Newer: &enginetest.Newer{Engine: newer, Name: "2.0"},
+		}
 	})
 }
 

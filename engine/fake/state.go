@@ -24,8 +24,10 @@ type state struct {
 	Settings   engine.Settings  `json:"settings"`
 	Databases  []trove.Database `json:"databases"`
 	Users      []user           `json:"users"`
-	Root       string           `json:"root,omitempty"` // hash of the password, "" when disabled
-	Logs       []string         `json:"logs,omitempty"` // those that were switched on
+	Root       string           `json:"root,omitempty"`     // hash of the password, "" when disabled
+	Version    string           `json:"version,omitempty"`  // of the programs that it was started with last
+	Finished   string           `json:"finished,omitempty"` // of those that FinishUpgrade was called with last
+	Logs       []string         `json:"logs,omitempty"`     // those that were switched on
 	TLS        tlsState         `json:"tls,omitzero"`
 	// Started are the overrides that the server was started with.
 	Started map[string]json.RawMessage `json:"started,omitempty"`
@@ -146,13 +148,18 @@ func (e *Engine) Command(l engine.Layout) (engine.Command, error) {
 	if err := os.Chown(dir, l.UID, l.GID); err != nil {
 		return engine.Command{}, fmt.Errorf("make the runtime directory: %w", err)
 	}
+	script := e.script
 	if s, err := read(l); err == nil { // a server that was not initialised is started as well
+		if s.Version != "" && trove.CompareVersions(s.Version, e.version) != 0 {
+			script = "echo the data is of version " + s.Version + " >&2; exit 1"
+		} else {
+			s.Version = e.version
+		}
 		s.Started, s.Changed = s.Settings.Overrides, nil
 		if err := write(l, s); err != nil {
 			return engine.Command{}, err
 		}
 	}
-	script := e.script
 	if script == "" {
 		script = "exec sleep infinity"
 	}

@@ -61,7 +61,7 @@ func product() *mysqlfamily.Product {
 			"tmp_memory_table_size": "16777216", "tmp_disk_table_size": "18446744073709551615",
 		},
 
-		SystemTables: systemTables, Leftovers: []string{"ibtmp1", "ib_buffer_pool", "tc.log"},
+		SystemTables: systemTables, UpgradeProgram: "usr/bin/mariadb-upgrade", Leftovers: []string{"ibtmp1", "ib_buffer_pool", "tc.log"},
 		TrialArgs: func(dir string) []string {
 			return []string{"--datadir=" + dir, "--skip-log-error", "--verbose", "--help"}
 		},

@@ -305,7 +305,7 @@ func (c *controllers) openTaskmanager(ctx context.Context) (err error) {
 		Certifier: databaseCA(c.store, c.sealer, c.clock, c.log),
 		Agents:    agents{Releases(c.cfg), c.grants}, Clock: c.clock, Log: c.log, Metrics: c.metrics, Workers: c.cfg.Workers.Operations,
 		Hold:           func() bool { return recovery.Held(c.cfg.State) },
-		CredentialLife: c.cfg.Bus.CredentialLife, Pause: c.clocks.Stopped,
+		CredentialLife: c.cfg.Bus.CredentialLife, KeepUpgraded: c.cfg.Upgrade.Keep, Pause: c.clocks.Stopped,
 		Alone: c.cfg.Store.URL == "", // the lock on the state directory says so; a server's database may have other taskmanagers elsewhere
 	}); err != nil {
 		return err

@@ -33,6 +33,7 @@ type Config struct {
 	Metrics Metrics `yaml:"metrics"`
 	Workers Workers `yaml:"workers"`
 
+	Upgrade  Upgrade  `yaml:"upgrade"`
 	Recovery Recovery `yaml:"recovery"`
 	Identity Identity `yaml:"identity"`
 }
@@ -116,6 +117,11 @@ type Workers struct {
 	Operations int `yaml:"operations" doc:"Operations that one taskmanager works on at once."`
 }
 
+// Upgrade configures changes of datastore versions.
+type Upgrade struct {
+	Keep time.Duration `yaml:"keep" doc:"How long the data of before an upgrade is kept on the volume if nobody confirms or takes back the upgrade; it is dropped earlier when 90 % of the volume are used. 0: until then."`
+}
+
 // Recovery configures exports: encrypted copies of store and keys.
 type Recovery struct {
 	Recipients []string      `yaml:"recipients" doc:"Public halves (age1...) of the recovery keys that exports are encrypted to."`
@@ -144,6 +150,7 @@ func Default() Config {
 		Quota:    Quota{Instances: 10, RAM: -1, Volumes: 40, Backups: 50},
 		Log:      Log{Format: "text", Level: "info"},
 		Workers:  Workers{Operations: 8},
+		Upgrade:  Upgrade{Keep: 7 * 24 * time.Hour},
 		Metrics:  Metrics{InstanceSeries: 60},
 		Recovery: Recovery{Interval: 24 * time.Hour, Keep: 14},
 		Identity: defaultIdentity(),
@@ -230,6 +237,9 @@ func Load(path string, environ []string) (Config, error) {
 func (c Config) Check() error {
 	if err := c.API.check(); err != nil {
 		return err
+	}
+	if c.Upgrade.Keep < 0 {
+		return fmt.Errorf("upgrade.keep: %s is no time", c.Upgrade.Keep)
 	}
 	if err := c.Metrics.check(); err != nil {
 		return err

@@ -25,6 +25,9 @@ const (
 	// ReleasesDir has other releases of the agent than the image's, and which of them runs.
 	ReleasesDir = StateDir + "/agents"
 
+	// PreviousDir is, while an instance gets another datastore version, the read-only root file system of the image that it had before.
+	PreviousDir = "/run/previous"
+
 	BootDir  = "/config" // read-only, holds the boot data: the counterpart of a config drive
 	BootFile = BootDir + "/boot.json"
 	RunDir   = "/run/trove" // tmpfs; sockets, pid files

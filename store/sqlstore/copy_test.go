@@ -47,6 +47,7 @@ func fill(t *testing.T, s *sqlstore.Store) {
 			tx.PutParameter(ctx, "v", trove.Parameter{Name: "max", Type: "integer", Max: "18446744073709551615"}),
 			tx.InsertBackup(ctx, trove.Backup{ID: "b", ProjectID: "p", InstanceID: i.ID, Name: "b", State: trove.BackupCompleted, Size: 0.1, Created: at, Updated: at}),
 			tx.PutBackupStrategy(ctx, trove.BackupStrategy{ProjectID: "p", Backend: trove.BackendSwift, Container: "c", Created: at}),
+			tx.PutKeptData(ctx, trove.KeptData{InstanceID: i.ID, DatastoreVersionID: "v", ImageID: "image", Since: at, Bytes: 1 << 40}),
 			tx.InsertModule(ctx, trove.Module{ID: "m", ProjectID: "p", Name: "m", Type: "ping", Created: at, Updated: at}),
 			tx.PutInstanceModule(ctx, trove.InstanceModule{InstanceID: i.ID, ModuleID: "m", Created: at, Updated: at}),
 			tx.InsertCluster(ctx, trove.Cluster{ID: "c", ProjectID: "p", Name: "c", Created: at, Updated: at}),

@@ -279,7 +279,7 @@ volume_id=?, server_id=?, held=?, cluster_id=?, shard_id=?, member_type=?, stora
 func (t *tx) DeleteInstance(ctx context.Context, id string, now time.Time) error {
 	_, err := t.run.exec(ctx, `UPDATE instance SET deleted=1, deleted_at=?, updated=?, version=version+1 WHERE id=? AND deleted=0`, micros(now), micros(now), id)
 	for _, table := range []string{
-		"guest_state", "guest", "report", "instance_module", "instance_configuration", "instance_certificate", "scrape_token",
+		"guest_state", "guest", "report", "instance_module", "instance_configuration", "instance_certificate", "scrape_token", "kept_data",
 	} {
 		if err == nil {
 			_, err = t.run.exec(ctx, `DELETE FROM `+table+` WHERE instance_id=?`, id)

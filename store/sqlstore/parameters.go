@@ -49,6 +49,7 @@ func (t *tx) ReplaceParameters(ctx context.Context, version string, all []trove.
 
 var versionUses = []struct{ what, query string }{
 	{"instance", `SELECT 1 FROM instance WHERE datastore_version_id=? AND deleted=0 LIMIT 1`},
+	{"instance", `SELECT 1 FROM kept_data WHERE datastore_version_id=? LIMIT 1`},
 	{"backup", `SELECT 1 FROM backup WHERE datastore_version_id=? AND deleted=0 LIMIT 1`},
 	{"configuration", `SELECT 1 FROM configuration WHERE datastore_version_id=? LIMIT 1`},
 }

@@ -84,6 +84,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 		{"idempotent call that did nothing", testIdempotentCallReleased},
 		{"idempotent call under concurrency", testIdempotentCallOnce},
 		{"idempotent calls are pruned", testPruneIdempotentCalls},
+		{"kept data", testKeptData},
 		{"scrape tokens", testScrapeTokens},
 		{"audit", testAudit},
 		{"audit of strange texts", testAuditOfStrangeTexts},

@@ -34,8 +34,10 @@ func (g *guest) command(ctx context.Context, r guestapi.Request) (any, error) {
 		return g.requestCertificate()
 	case guestapi.CmdApplyConfiguration:
 		return g.applyConfiguration(r)
+	case guestapi.CmdCheckUpgrade:
+		return g.checkUpgrade()
 	case guestapi.CmdPrepare, guestapi.CmdRestart, guestapi.CmdConfigure, guestapi.CmdStop, guestapi.CmdGrow,
-		guestapi.CmdUpgradeAgent:
+		guestapi.CmdUpgradeAgent, guestapi.CmdKeepData, guestapi.CmdUpgrade, guestapi.CmdRestoreData, guestapi.CmdDropKept, guestapi.CmdFinishUpgrade:
 		return g.start(ctx, r)
 	}
 	return nil, trove.Errorf(trove.KindNotImplemented, "The guest does not know the command %s.", r.Command)
@@ -168,6 +170,8 @@ func (g *guest) apply(r guestapi.Request) (func(*Volume), error) {
 		return func(v *Volume) { v.Agent = upgrade.Version }, err //nolint:wrapcheck // the caller's own mistake
 	case guestapi.CmdStop:
 		return func(v *Volume) { v.Running, v.Stopped = false, true }, nil
+	case guestapi.CmdKeepData, guestapi.CmdUpgrade, guestapi.CmdRestoreData, guestapi.CmdDropKept, guestapi.CmdFinishUpgrade:
+		return g.applyUpgrade(r)
 	}
 	return func(v *Volume) { v.Running, v.Stopped = true, false; g.engineStart++ }, nil
 }

@@ -39,6 +39,9 @@ type Volume struct {
 	SizeGiB    int
 	Running    bool           // the engine
 	Stopped    bool           // on purpose: it stays down when the machine starts
+	Data       string         // the version of the image that the data was used with last
+	Kept       string         // the version of the data that is kept aside, "" for none
+	Finished   int            // how often an upgrade of the data was finished
 	Revision   int64          // of the newest configuration that it heard of
 	Credential bus.Credential // the last that it was handed
 	Agent      string         // version of the agent
@@ -59,6 +62,7 @@ type Fleet struct {
 	acked   map[string]bool
 	fail    map[guestapi.Command]string
 	deaf    map[string]bool
+	found   []guestapi.Finding
 
 	certificates map[string]string // by instance
 	boots        int
@@ -83,6 +87,13 @@ func (f *Fleet) Fail(c guestapi.Command, message string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.fail[c] = message
+}
+
+// Find makes checks before upgrades find something.
+func (f *Fleet) Find(found ...guestapi.Finding) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.found = found
 }
 
 // Mute makes an instance's guest not come up at its next boots.
@@ -130,7 +141,7 @@ func (f *Fleet) Boot(instance string, bootData []byte) {
 	f.boots++
 	v := f.volumes[instance]
 	if v == nil {
-		v = &Volume{Agent: FirstAgent, Runs: map[string]int{}}
+		v = &Volume{Agent: FirstAgent, Data: FirstData, Runs: map[string]int{}}
 		f.volumes[instance] = v
 		f.journal[instance] = map[string]guestapi.OperationStatus{}
 	}
@@ -231,7 +242,10 @@ func (g *guest) hello() guestapi.Hello {
 	defer g.fleet.mu.Unlock()
 	return guestapi.Hello{
 		BootID: g.bootID, AgentVersion: g.fleet.volumes[g.instance].Agent, Protocol: guestapi.Version, Engine: "fake",
-		Commands: []guestapi.Command{guestapi.CmdPrepare, guestapi.CmdUpgradeAgent, guestapi.CmdApplyConfiguration, guestapi.CmdRequestCertificate}, Prepared: g.fleet.volumes[g.instance].Prepared != nil,
+		Commands: []guestapi.Command{
+			guestapi.CmdPrepare, guestapi.CmdUpgradeAgent, guestapi.CmdApplyConfiguration, guestapi.CmdCheckUpgrade, guestapi.CmdKeepData, guestapi.CmdUpgrade,
+			guestapi.CmdRestoreData, guestapi.CmdDropKept, guestapi.CmdFinishUpgrade, guestapi.CmdRequestCertificate,
+		}, Prepared: g.fleet.volumes[g.instance].Prepared != nil,
 	}
 }
 

@@ -61,6 +61,8 @@ type Config struct {
 	UnknownGrace time.Duration // the same for an instance that the store never knew, 24 hours if 0
 	TokenLife    time.Duration // of the enrolment token of a machine that is made anew, 30 minutes if 0
 
+	KeepUpgraded time.Duration // how long the data of before an upgrade is kept; 0: until the volume is nearly full
+
 	CredentialLife time.Duration // of the credentials that the issuer makes, 24 hours if 0
 }
 
@@ -88,6 +90,7 @@ type Loop struct {
 	Configurations *Configurations
 	Storage        *Storage
 	Certificates   *Certificates // nil without a certifier
+	Kept           *Kept
 }
 
 type named struct {
@@ -110,7 +113,7 @@ func New(c Config) (*Loop, error) {
 	}
 	l := &Loop{
 		cfg: c, Machines: newMachines(c), Deletes: &Deletes{c}, Stuck: &Stuck{c}, Silence: newSilence(c), Engines: newEngines(c), Leftovers: newLeftovers(c),
-		Configurations: &Configurations{c}, Storage: newStorage(c),
+		Configurations: &Configurations{c}, Kept: &Kept{c}, Storage: newStorage(c),
 		runs: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "trove_reconcile_total", Help: "Instances that a reconciler had to look at, by reconciler and outcome.",
 		}, []string{"reconciler", "outcome"}),
@@ -178,6 +181,9 @@ func (l *Loop) Once(ctx context.Context) error {
 		if err := l.those(ctx, "certificates", l.Certificates); err != nil {
 			return err
 		}
+	}
+	if err := l.those(ctx, "kept", l.Kept); err != nil {
+		return err
 	}
 	return l.those(ctx, "leftovers", l.Leftovers)
 }

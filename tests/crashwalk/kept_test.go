@@ -62,8 +62,11 @@ func (w *walker) admin() *client.Client {
 
 // elsewhere are operations that this walk cannot ask for, and where they are killed instead.
 var elsewhere = map[string]string{
-	trove.OpMigrate:      "needs a second host, which the local cloud does not have: TestCrashWalk of taskmanager",
-	trove.OpUpgradeAgent: "needs signed releases of the agent: TestAgentUpgradeWithoutTheControlPlane of tests/e2e",
+	trove.OpMigrate:         "needs a second host, which the local cloud does not have: TestCrashWalk of taskmanager",
+	trove.OpUpgrade:         "there is no way back from it that keeps the rows of the walk: TestCrashWalk of taskmanager, TestUpgrade of tests/e2e",
+	trove.OpUpgradeRollback: "gives up the rows of the walk, which is its purpose: TestCrashWalk of taskmanager, TestUpgrade of tests/e2e",
+	trove.OpUpgradeConfirm:  "only after an upgrade: TestCrashWalk of taskmanager, TestUpgrade of tests/e2e",
+	trove.OpUpgradeAgent:    "needs signed releases of the agent: TestAgentUpgradeWithoutTheControlPlane of tests/e2e",
 }
 
 // leg is one crash in an operation on a living instance.

@@ -29,6 +29,8 @@ type state struct {
 	Quotas    map[string]int
 	Cloud     []string
 	Machine   cloud.MachineState
+	Image     string          // of the machine
+	Kept      string          // version of the data that is kept, "" for none
 	Database  bool            // its process runs
 	Contents  string          // databases and users
 	Events    map[string]bool // kinds of events, without the database's statuses: some are passed through so quickly that one may be missed
@@ -53,8 +55,13 @@ func (w *world) look(ctx context.Context, op trove.Operation) (state, error) {
 		s.Quotas[q.Resource] = q.InUse
 	}
 	if m, err := w.cloud.FindMachine(ctx, instanceID); err == nil {
-		s.Machine = m.State
+		s.Machine, s.Image = m.State, m.ImageID
 	}
+	k, err := w.store.KeptData(ctx, instanceID)
+	if err != nil && !trove.IsNotFound(err) {
+		return s, err
+	}
+	s.Kept = k.DatastoreVersionID
 	if layout, runs := w.guests.Layout(instanceID); runs {
 		databases, err := fake.New().Databases(ctx, layout)
 		users, err2 := fake.New().Users(ctx, layout)
@@ -89,6 +96,8 @@ func run(ctx context.Context, kind string, knob func(*world)) (s state, messages
 	case trove.OpCreate:
 	case trove.OpStart:
 		before = append(before, trove.OpCreate, trove.OpStop)
+	case trove.OpUpgradeRollback, trove.OpUpgradeConfirm:
+		before = append(before, trove.OpCreate, trove.OpUpgrade)
 	default:
 		before = append(before, trove.OpCreate)
 	}
@@ -138,7 +147,7 @@ const atOnce = 24
 // operations are those that are disturbed.
 var operations = []string{
 	trove.OpCreate, trove.OpRestart, trove.OpStop, trove.OpStart, trove.OpResizeFlavor, trove.OpResizeVolume, trove.OpDelete,
-	trove.OpStopEngine, trove.OpReboot, trove.OpRebuild,
+	trove.OpStopEngine, trove.OpReboot, trove.OpRebuild, trove.OpUpgrade, trove.OpUpgradeRollback, trove.OpUpgradeConfirm,
 }
 
 // TestEveryMessageDisturbedOnce does each mischief to each message of each operation.

@@ -27,6 +27,7 @@ import (
 const (
 	instanceID = "11111111-1111-4111-8111-111111111111"
 	versionID  = "22222222-2222-4222-8222-222222222222"
+	newVersion = "22222222-2222-4222-8222-222222222223"
 	storeID    = "33333333-3333-4333-8333-333333333333"
 	project    = "p1"
 )
@@ -64,6 +65,10 @@ func newWorld(ctx context.Context) (w *world, err error) {
 			tx.PutDatastoreVersion(ctx, trove.DatastoreVersion{
 				ID: versionID, DatastoreID: storeID, Name: "10.11", Version: "10.11", Manager: enginefake.Manager, ImageID: "image-1", Active: true,
 				Capabilities: enginefake.New().Info().Capabilities,
+			}),
+			tx.PutDatastoreVersion(ctx, trove.DatastoreVersion{
+				ID: newVersion, DatastoreID: storeID, Name: "11.8", Version: "11.8", Manager: enginefake.Manager, ImageID: "image-2", Active: true,
+				Capabilities: enginefake.New().Info().Capabilities,
 			}))
 	})
 	if err != nil {
@@ -71,7 +76,7 @@ func newWorld(ctx context.Context) (w *world, err error) {
 	}
 	w.guests = inmemory.NewGuests(dir, w.store, w.broker, nil)
 	w.cloud = fake.New(fake.Options{
-		Flavors: []trove.Flavor{small, large}, Images: []string{"image-1"}, Boot: w.guests.Boot, Halt: w.guests.Halt,
+		Flavors: []trove.Flavor{small, large}, Images: []string{"image-1", "image-2"}, Boot: w.guests.Boot, Halt: w.guests.Halt,
 	})
 	w.ends = append(w.ends, func() error { w.guests.HaltAll(); return nil })
 	stop, err := inmemory.StartControllers(ctx, w.store, w.broker, w.cloud)
@@ -150,6 +155,12 @@ func accept(ctx context.Context, tx store.Tx, kind string) (any, error) {
 			}))
 	case trove.OpDelete:
 		return nil, change(trove.TaskDeleting, nil)
+	case trove.OpUpgrade:
+		return trove.UpgradeInput{Old: versionID, New: newVersion}, change(trove.TaskUpgrading, nil)
+	case trove.OpUpgradeRollback:
+		return nil, change(trove.TaskUpgrading, nil)
+	case trove.OpUpgradeConfirm:
+		return nil, nil
 	case trove.OpRebuild:
 		return nil, change(trove.TaskBuilding, nil)
 	case trove.OpStopEngine:

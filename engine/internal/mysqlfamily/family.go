@@ -67,8 +67,10 @@ type Product struct {
 
 	// SystemTables is the program, below the root, that makes the system tables in an empty directory.
 	SystemTables func(p Place, dir string) (program string, args []string)
-	OnceArgs     []string // of the server's one start on a new data directory
-	Leftovers    []string // patterns of files that this start leaves and that each start makes again
+	// UpgradeProgram, below the root, mends the system tables after a change of version; "": the server does that when it starts.
+	UpgradeProgram string
+	OnceArgs       []string // of the server's one start on a new data directory
+	Leftovers      []string // patterns of files that this start leaves and that each start makes again
 	// BeforeStart makes further files that the server reads in the tmpfs; nil: there are none.
 	BeforeStart func(p Place) error
 	TrialArgs   func(dir string) []string // let the program read its options without serving

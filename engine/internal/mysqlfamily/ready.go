@@ -18,6 +18,9 @@ import (
 func (e *Engine) Ready(ctx context.Context, l engine.Layout) error {
 	p := e.Place(l)
 	err := p.With(ctx, func(db *sql.Conn) error {
+		if err := p.noteVersion(ctx, db); err != nil {
+			return err
+		}
 		data, err := os.ReadFile(p.expectFile())
 		if errors.Is(err, os.ErrNotExist) {
 			return e.settleCertificates(ctx, p, db)

@@ -1,0 +1,54 @@
+package taskmanager
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/guestapi"
+	"github.com/trove-dbaas/trove/internal/workflow"
+	"github.com/trove-dbaas/trove/store"
+)
+
+// confirmUpgrade removes the data that an upgrade has kept. The database runs meanwhile and notices nothing, so the instance keeps its task and its status.
+func (m *Manager) confirmUpgrade() *workflow.Definition {
+	return &workflow.Definition{
+		Kind:     trove.OpUpgradeConfirm,
+		Deadline: 2 * time.Hour,
+		Steps: []workflow.Step{
+			{Name: "drop", Says: "removing the kept data", Do: m.guestStep(plain(guestapi.CmdDropKept, "removing the kept data")), Undo: blame(nil), Deadline: 90 * time.Minute, Weight: 4},
+			{Name: "ready", Says: "finishing", Do: m.ready, Undo: blame(nil)},
+		},
+		Closed: m.confirmClosed,
+	}
+}
+
+// confirmClosed forgets the kept data. An end that was not good is told by the operation: the database is as well as before.
+func (m *Manager) confirmClosed(ctx context.Context, tx store.Tx, op *workflow.Op, state trove.OperationState, cause string) error {
+	i, err := tx.Instance(ctx, op.Target())
+	if trove.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read instance %s: %w", op.Target(), err)
+	}
+	if i.Task == trove.TaskDeleting {
+		m.deletes.Add(op.Target())
+	}
+	if state != trove.OperationDone {
+		m.log.WarnContext(ctx, "kept data was not removed", "instance", op.Target(), "op", op.ID(), "err", cause)
+		return nil
+	}
+	return tx.DeleteKeptData(ctx, op.Target()) //nolint:wrapcheck // says whose
+}
+
+// finishUpgrade lets the database be fitted to another image of its version. An agent that does not know the command is one whose drivers have nothing to
+// do either.
+func (m *Manager) finishUpgrade(ctx context.Context, op *workflow.Op) (workflow.Outcome, error) {
+	done, out, err := m.follow(ctx, op, "", command{cmd: guestapi.CmdFinishUpgrade, doing: "fitting the data to the image"})
+	if done || err != nil && trove.KindOf(err) == trove.KindNotImplemented {
+		return workflow.Done(), nil
+	}
+	return out, err
+}

@@ -1,0 +1,105 @@
+package taskmanager_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/guestapi"
+	"github.com/trove-dbaas/trove/store"
+	"github.com/trove-dbaas/trove/taskmanager/guesttest"
+)
+
+// checkVersion checks of which version everything is after an operation that was done: the row, the machine, the data; and what is kept.
+func checkVersion(t *testing.T, kind string, s state) {
+	t.Helper()
+	version, image, data, aside, previous := versionID, "image-1", guesttest.FirstData, "", ""
+	kept := trove.KeptData{}
+	switch kind {
+	case trove.OpUpgrade:
+		version, image, data, aside, previous = newVersion, "image-2", guesttest.UpgradedData, guesttest.FirstData, "image-1"
+		kept = trove.KeptData{InstanceID: instanceID, DatastoreVersionID: versionID, ImageID: "image-1", Bytes: 1 << 20}
+	case trove.OpUpgradeConfirm:
+		version, image, data, previous = newVersion, "image-2", guesttest.UpgradedData, "image-1"
+	}
+	got := []any{s.Instance.DatastoreVersionID, s.Image, s.Guest.Data, s.Guest.Kept, s.Previous, s.Kept}
+	if diff := cmp.Diff([]any{version, image, data, aside, previous, kept}, got); diff != "" {
+		t.Errorf("after %s version, image, data, data that is kept, previous image, row (-want +got):\n%s", kind, diff)
+	}
+	if finished := s.Guest.Finished; (finished > 0) != (kind == trove.OpUpgrade || kind == trove.OpRebuild || kind == trove.OpUpgradeConfirm) {
+		t.Errorf("after %s an upgrade was finished %d times", kind, finished)
+	}
+}
+
+// TestAnUpgradeThatTheCheckRefusesChangesNothing: machine and database are not touched, and the fault says why.
+func TestAnUpgradeThatTheCheckRefusesChangesNothing(t *testing.T) {
+	out := run(t, t.TempDir(), trove.OpUpgrade, nil, func(w *world) {
+		w.fleet.Find(guestapi.Finding{Sentence: "This is worth knowing."}, guestapi.Finding{Blocks: true, Sentence: "Table a.b is damaged."})
+	}, nil)
+	checkNotDone(t, trove.OpUpgrade, "refused", out, "Table a.b is damaged.")
+	f := out.after.Instance.Fault
+	if f == nil || !strings.Contains(f.Message, "refused and nothing was changed") || strings.Contains(f.Message, "worth knowing") {
+		t.Errorf("the fault is %+v", f)
+	}
+	for id := range out.after.Guest.Runs {
+		if id == "engine" || id == "keep" {
+			t.Errorf("the guest was given the command of step %s", id)
+		}
+	}
+}
+
+// TestAnUpgradeThatFailsInTheGuestIsTakenBack: the old version runs with its data again.
+func TestAnUpgradeThatFailsInTheGuestIsTakenBack(t *testing.T) {
+	for _, cmd := range []guestapi.Command{guestapi.CmdKeepData, guestapi.CmdUpgrade} {
+		out := run(t, t.TempDir(), trove.OpUpgrade, nil, func(w *world) { w.fleet.Fail(cmd, "disk on fire") }, nil)
+		checkNotDone(t, trove.OpUpgrade, string(cmd), out, "disk on fire")
+		if f := out.after.Instance.Fault; f == nil || !strings.Contains(f.Message, "taken back") {
+			t.Errorf("%s: the fault is %+v", cmd, f)
+		}
+	}
+}
+
+// TestDataThatCannotBePutBackIsNotStartedUpon: the instance is in error, the copy is known, and the way back is open.
+func TestDataThatCannotBePutBackIsNotStartedUpon(t *testing.T) {
+	out := run(t, t.TempDir(), trove.OpUpgrade, nil, func(w *world) {
+		w.fleet.Fail(guestapi.CmdUpgrade, "disk on fire")
+		w.fleet.Fail(guestapi.CmdRestoreData, "disk on fire")
+	}, func(w *world) {
+		w.fleet.Fail(guestapi.CmdUpgrade, "")
+		w.fleet.Fail(guestapi.CmdRestoreData, "")
+		if op := w.carryOut(w.request(trove.OpUpgradeRollback)); op.State != trove.OperationDone {
+			t.Errorf("the way back: %+v", op)
+		}
+	})
+	i := out.after.Instance
+	if i == nil || i.Status(false) != "ERROR" || i.Fault == nil || out.after.Guest.Running || out.after.Kept.DatastoreVersionID != versionID {
+		t.Errorf("after a restore that failed: %+v, kept %+v", i, out.after.Kept)
+	}
+	if i := out.restore.Instance; i == nil || i.Status(false) != "ACTIVE" || i.DatastoreVersionID != versionID || !out.restore.Guest.Running {
+		t.Errorf("after the way back: %+v", i)
+	}
+}
+
+// TestOverridesThatTheNewVersionDoesNotHaveRefuseAnUpgrade.
+func TestOverridesThatTheNewVersionDoesNotHaveRefuseAnUpgrade(t *testing.T) {
+	out := run(t, t.TempDir(), trove.OpUpgrade, nil, func(w *world) {
+		w.setGroup(`{"query_cache_size":5}`)
+		w.attachGroup()
+		err := w.store.InTx(w.t.Context(), func(ctx context.Context, tx store.Tx) error {
+			return tx.PutParameter(ctx, newVersion, trove.Parameter{Name: "max_connections", Type: trove.ParameterInteger})
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}, nil)
+	f := out.after.Instance.Fault
+	if out.op.State == trove.OperationDone || f == nil || !strings.Contains(f.Message, "does not fit version 11.8") || !strings.Contains(f.Message, "query_cache_size") {
+		t.Errorf("the operation is %s, the fault %+v", out.op.State, f)
+	}
+	if !out.after.Guest.Running || out.after.Image != "image-1" {
+		t.Errorf("something was changed: %+v", out.after)
+	}
+}
