@@ -68,9 +68,7 @@ func (f *Fleet) Run(ctx context.Context) error {
 		if f.cfg.Series > 0 {
 			f.look(ctx)
 		}
-		if clock.Sleep(ctx, f.cfg.Interval) != nil {
-			break
-		}
+		_ = clock.Sleep(ctx, f.cfg.Interval) // its error is the context's, which the loop looks at
 	}
 	return nil
 }

@@ -150,11 +150,13 @@ func redisStory(datastore, version, next string) story {
 
 // stories are all versions that have a recipe; TestEveryRecipeHasAStory compares.
 var stories = []story{
-	mysqlStory("mariadb", "10.11", ""),
-	postgreSQLStory("15", ""),
+	mysqlStory("mariadb", "10.11", "11.8"),
+	mysqlStory("mariadb", "11.8", ""),
+	mysqlStory("mysql", "9.7", ""),
+	postgreSQLStory("15", "17"),
 	postgreSQLStory("17", ""),
 	postgreSQLStory("18", ""),
-	redisStory("redis", "7", ""),
+	redisStory("redis", "7", "8"),
 	redisStory("redis", "8", ""),
 	redisStory("valkey", "8", ""),
 }

@@ -20,7 +20,7 @@ func (c Case) rulesAreThoseOfTheServer(t *testing.T) {
 	enginetest.Start(t, s)
 	server := c.Variables(t, client(t, s.Layout, "root", "root-password", ""))
 	rules := c.rules(t)
-	for _, name := range strings.Fields(c.Troves) {
+	for name := range strings.FieldsSeq(c.Troves) {
 		if _, ok := trove.FindParameter(rules, name); !ok {
 			t.Errorf("Trove's parameter %s is missing", name)
 		}
