@@ -38,7 +38,7 @@ func readTree(t *testing.T, dirs ...string) string {
 			if err != nil || !d.Type().IsRegular() {
 				return err
 			}
-			data, err := os.ReadFile(path) //nolint:gosec // in a directory of the test's
+			data, err := os.ReadFile(path)
 			all.WriteString(path + "\n" + string(data) + "\n")
 			return err
 		}))
