@@ -21,10 +21,10 @@ import (
 )
 
 // products are those whose programs these tests need on this machine.
-var products = []*product{mariaDB}
+var products = []*product{mariaDB, postgreSQL}
 
 // inCI are the ways that are tried without TROVE_FILLS.
-var inCI = []string{"data", "undo"}
+var inCI = []string{"data", "undo", "wal"}
 
 func TestServerComesBackFromAFullVolume(t *testing.T) {
 	times, ways := 1, inCI
