@@ -8,8 +8,9 @@ make -s build
 mkdir -p docs/evidence
 go build -o var/upgrade ./tests/upgrade
 export TROVE_CACHE=$PWD/var/cache TROVE_API_RATE_LIMIT=0
-for version in 10.11 11.8; do
-	bin/trove image build --state "$state" --datastore mariadb --datastore-version "$version"
+for image in "mariadb 10.11" "mariadb 11.8" "postgresql 15" "postgresql 17"; do
+	read -r datastore version <<<"$image"
+	bin/trove image build --state "$state" --datastore "$datastore" --datastore-version "$version"
 done
 bin/trove dev start --state "$state" --listen "${BENCH_LISTEN:-127.0.0.1:18781}"
 trap 'bin/trove dev destroy --state "$state" --force' EXIT
@@ -21,6 +22,8 @@ trap 'bin/trove dev destroy --state "$state" --force' EXIT
 	echo "Command: \`scripts/bench-upgrade.sh\`. Commit $(git rev-parse --short HEAD), $(date -u +%F), $(nproc) cores, kernel $(uname -r)."
 	echo
 	var/upgrade -mib "${BENCH_MIB:-1024}" -gap "${BENCH_GAP:-0s}"
+	echo
+	var/upgrade -datastore postgresql -from 15 -to 17 -mib "${BENCH_MIB:-1024}" -gap "${BENCH_GAP:-0s}"
 	echo
 	echo "Each write that was acknowledged is there after the upgrade; after the way back those of before the upgrade are, and those that came later."
 } | tee var/bench-upgrade.md

@@ -5,6 +5,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"crypto/rand"
 	"database/sql"
 	"errors"
 	"flag"
@@ -36,7 +37,8 @@ func main() {
 	}
 }
 
-const password = "provision-benchmark"
+// password of the databases' users, made anew for each run.
+var password = rand.Text()
 
 var datastore, version string
 

@@ -2,10 +2,13 @@ package main
 
 import (
 	"database/sql"
+	"fmt"
 	"net"
 	"time"
 
 	"github.com/go-sql-driver/mysql"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
 )
 
 // engine is what the measurement says to one product; one more is one more entry.
@@ -32,6 +35,31 @@ var engines = map[string]engine{
 		version:  "SELECT @@version",
 		insert:   "INSERT INTO writes VALUES (%d)",
 	},
+	"postgresql": {
+		open: openPostgreSQL,
+		schema: []string{
+			`CREATE TABLE t (a BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, b TEXT COLLATE "und-x-icu", filler TEXT)`,
+			"CREATE INDEX t_b ON t (b)",
+			"CREATE TABLE writes (n INT PRIMARY KEY)",
+		},
+		// 28 hashes are not compressed away as one that is repeated would be.
+		fill: `INSERT INTO t (b, filler) SELECT (ARRAY['Zürich', 'ångström', 'Łódź', '東京', 'résumé'])[1 + seq % 5] || seq || random(),
+(SELECT string_agg(md5(random()::text || seq || n), '') FROM generate_series(1, 28) n) FROM generate_series(1, 20000) seq`,
+		size: "SELECT pg_total_relation_size('t')",
+		// The order of the index is part of the sum: rows in another order give another one.
+		checksum: `SELECT count(*) || '/' || md5(string_agg(md5(concat_ws('|', a, b, filler)), '' ORDER BY b, a)) FROM t`,
+		version:  "SHOW server_version",
+		insert:   "INSERT INTO writes VALUES (%d)",
+	},
+}
+
+func openPostgreSQL(address string) (*sql.DB, error) {
+	c, err := pgx.ParseConfig(fmt.Sprintf("host=%s user=app dbname=app sslmode=require connect_timeout=1", address))
+	if err != nil {
+		return nil, err
+	}
+	c.Password = password
+	return stdlib.OpenDB(*c), nil
 }
 
 func openMySQL(address string) (*sql.DB, error) {

@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"database/sql"
 	"errors"
 	"flag"
@@ -17,7 +18,8 @@ import (
 	"github.com/trove-dbaas/trove/client"
 )
 
-const password = "upgrade-benchmark"
+// password of the database's user, made anew for each run.
+var password = rand.Text()
 
 // settings are what the flags say.
 type settings struct {
