@@ -46,6 +46,11 @@ func (s *server) showSSL(ctx context.Context, c *call) (any, error) {
 	}
 	out := viewSSL(now)
 	if now.On {
+		v, err := s.cfg.Store.DatastoreVersion(ctx, c.instance.DatastoreVersionID)
+		if err != nil && !trove.IsNotFound(err) {
+			return nil, fmt.Errorf("read the datastore version: %w", err)
+		}
+		out.TLSPort = v.Capabilities.TLSPort
 		if out.Certificate, err = viewCertificate(now.Cert); err != nil {
 			return nil, err
 		}

@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -18,6 +19,7 @@ import (
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/api/wire"
+	"github.com/trove-dbaas/trove/store"
 )
 
 func serverCertificate(t *testing.T) (cert string, ends time.Time) {
@@ -61,6 +63,28 @@ func TestShowSSL(t *testing.T) {
 	}
 	if rec := w.ask(t, "other", http.MethodGet, "/instances/"+id+"/ssl", ""); rec.Code != http.StatusNotFound {
 		t.Errorf("another project: %d", rec.Code)
+	}
+}
+
+// TestShowSSLHasThePortOfTLS: a client of an engine that speaks TLS on a port of its own learns which.
+func TestShowSSLHasThePortOfTLS(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	id := w.built(t)
+	w.guests.tls.Cert, _ = serverCertificate(t)
+	inTx(t, w.store, func(ctx context.Context, tx store.Tx) error {
+		v, err := tx.DatastoreVersion(ctx, w.instance(t, id).DatastoreVersionID)
+		if err != nil {
+			return err
+		}
+		v.Capabilities.TLSPort = 6380
+		return tx.PutDatastoreVersion(ctx, v)
+	})
+	for _, off := range []bool{false, true} {
+		w.guests.tls.Off = off
+		rec := w.must(t, http.StatusOK, "member", http.MethodGet, "/instances/"+id+"/ssl", "", nil)
+		if strings.Contains(rec.Body.String(), `"tls_port":6380`) == off {
+			t.Errorf("off %v: %s", off, rec.Body)
+		}
 	}
 }
 

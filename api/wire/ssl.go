@@ -5,11 +5,13 @@ type SSLBody struct {
 	SSL SSL `json:"ssl"`
 }
 
-// SSL is TLS towards clients.
+// SSL is TLS towards clients. TLSPort, which Trove does not have, is where the engine speaks it, if that is not the port it speaks without.
 type SSL struct {
 	Status      string          `json:"status"` // on, off
 	Mode        string          `json:"mode"`   // builtin, basic, enforced, mtls
 	Certificate *SSLCertificate `json:"certificate,omitempty"`
+
+	TLSPort int `json:"tls_port,omitempty"`
 }
 
 // SSLCertificate is the server's certificate. SAN is null where it names nothing but CN; Payload is its PEM, when it was asked for; Authorities,

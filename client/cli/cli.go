@@ -27,8 +27,10 @@ type Env struct {
 	Interactive bool // the standard error output is a terminal: a live line may be drawn
 	// ReadPassword asks for a password without showing it; nil where there is no terminal.
 	ReadPassword func(prompt string) (trove.Secret, error)
-	// Exec replaces this process by another program.
-	Exec func(path string, args []string) error
+	// Exec replaces this process by another program, which gets these variables ("NAME=value") beside or in place of this process's.
+	Exec func(path string, args, env []string) error
+	// Output runs a program to its end and returns its standard output.
+	Output func(ctx context.Context, path string, args ...string) (string, error)
 	// LookPath finds a program.
 	LookPath func(name string) (string, error)
 	// HTTP sends the requests; nil for a client of its own.

@@ -2,6 +2,7 @@ package cli_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -285,7 +286,10 @@ func newShell(f http.RoundTripper) *shell {
 	s.env = cli.Env{
 		Stdout: &s.stdout, Stderr: &s.stderr, Getenv: func(n string) string { return s.vars[n] }, HTTP: &http.Client{Transport: f},
 		LookPath: func(string) (string, error) { return "", fmt.Errorf("not installed") },
-		Exec:     func(string, []string) error { return fmt.Errorf("nothing should be started") },
+		Exec:     func(string, []string, []string) error { return fmt.Errorf("nothing should be started") },
+		Output: func(context.Context, string, ...string) (string, error) {
+			return "", fmt.Errorf("nothing should be run")
+		},
 	}
 	return s
 }

@@ -21,6 +21,7 @@ import (
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/client/cli"
 	"github.com/trove-dbaas/trove/internal/app"
+	"github.com/trove-dbaas/trove/internal/execx"
 )
 
 func main() {
@@ -75,14 +76,30 @@ func environment() cli.Env {
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv,
 		Interactive: term.IsTerminal(int(os.Stderr.Fd())),
 		LookPath:    exec.LookPath,
-		Exec: func(path string, args []string) error {
-			return syscall.Exec(path, args, os.Environ()) //nolint:gosec // the engine's own client, which the user asked for
+		Exec: func(path string, args, env []string) error {
+			return syscall.Exec(path, args, replaced(os.Environ(), env)) //nolint:gosec // the engine's own client, which the user asked for
+		},
+		Output: func(ctx context.Context, path string, args ...string) (string, error) {
+			out, err := execx.Run(ctx, execx.Cmd{Path: path, Args: args})
+			return string(out), err
 		},
 	}
 	if term.IsTerminal(int(os.Stdin.Fd())) {
 		env.ReadPassword = readPassword
 	}
 	return env
+}
+
+// replaced returns the variables with those of more in place of their namesakes: of two with one name a program sees the first.
+func replaced(variables, more []string) []string {
+	all := slices.Clone(more)
+	for _, v := range variables {
+		name, _, _ := strings.Cut(v, "=")
+		if !slices.ContainsFunc(more, func(m string) bool { return strings.HasPrefix(m, name+"=") }) {
+			all = append(all, v)
+		}
+	}
+	return all
 }
 
 func readPassword(prompt string) (trove.Secret, error) {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -78,4 +79,12 @@ func TestStories(t *testing.T) {
 			},
 		},
 	})
+}
+
+// TestReplacedVariables: what the engine's client is told counts, and not what was set before under the same name.
+func TestReplacedVariables(t *testing.T) {
+	got := replaced([]string{"PGSSLMODE=disable", "HOME=/root", "PGSSL=1"}, []string{"PGSSLMODE=verify-full"})
+	if want := []string{"PGSSLMODE=verify-full", "HOME=/root", "PGSSL=1"}; !slices.Equal(got, want) {
+		t.Errorf("got %q", got)
+	}
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 
 	"github.com/trove-dbaas/trove/engine"
+	"github.com/trove-dbaas/trove/engine/internal/guestfiles"
 	"github.com/trove-dbaas/trove/engine/internal/mysqlfamily"
 	"github.com/trove-dbaas/trove/internal/clock"
 )
@@ -164,7 +165,7 @@ func rsaPublic(p mysqlfamily.Place) string { return filepath.Join(p.RuntimeDir()
 // ensureRSA makes the keys that clients without TLS encrypt their password with. They are in the tmpfs, so that no copy of a volume has them. The public one
 // comes last, as the sign that both are there.
 func ensureRSA(p mysqlfamily.Place) error {
-	if there, err := mysqlfamily.Exists(rsaPublic(p)); err != nil || there {
+	if there, err := guestfiles.Exists(rsaPublic(p)); err != nil || there {
 		return err
 	}
 	const bits = 2048 // the server's own

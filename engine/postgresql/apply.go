@@ -13,6 +13,7 @@ import (
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/engine"
+	"github.com/trove-dbaas/trove/engine/internal/guestfiles"
 )
 
 // Apply implements engine.Configurable. A trial says what the server would not start with; then the running server reads the new file, and what it says no to
@@ -171,7 +172,7 @@ func (p place) writeStarted(overrides map[string]json.RawMessage) error {
 	if err != nil {
 		return fmt.Errorf("note what the server was started with: %w", err)
 	}
-	return writeFor(p.started(), data, 0o600, os.Geteuid(), os.Getegid())
+	return guestfiles.Write(p.started(), data, 0o600, os.Geteuid(), os.Getegid())
 }
 
 // readStarted returns them; of a server that an agent without this note has started it is what was kept.

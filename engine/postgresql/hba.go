@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/trove-dbaas/trove/engine"
+	"github.com/trove-dbaas/trove/engine/internal/guestfiles"
 )
 
 // The name of the map in pg_ident.conf by which the operating system's accounts become the agent's role.
@@ -44,8 +45,8 @@ func (p place) writeAccess(t tlsKept, closed bool) error {
 	if err != nil {
 		return err
 	}
-	if err := writeFor(p.identFile(), []byte(ident(account)), 0o400, p.UID, p.GID); err != nil {
+	if err := guestfiles.Write(p.identFile(), []byte(ident(account)), 0o400, p.UID, p.GID); err != nil {
 		return err
 	}
-	return writeFor(p.hbaFile(), []byte(hba(t, closed)), 0o400, p.UID, p.GID)
+	return guestfiles.Write(p.hbaFile(), []byte(hba(t, closed)), 0o400, p.UID, p.GID)
 }

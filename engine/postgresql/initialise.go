@@ -9,12 +9,15 @@ import (
 	"time"
 
 	"github.com/trove-dbaas/trove/engine"
+	"github.com/trove-dbaas/trove/engine/internal/guestfiles"
 )
 
 const initialiseTimeout = 5 * time.Minute // a slow disk, a busy machine; it takes two seconds
 
 // Initialised reports whether the data directory is there; it appears under its name only when it is whole.
-func (e *Engine) Initialised(l engine.Layout) (bool, error) { return exists(place{l}.dataDir()) }
+func (e *Engine) Initialised(l engine.Layout) (bool, error) {
+	return guestfiles.Exists(place{l}.dataDir())
+}
 
 // Initialise makes the system tables in a directory beside the data directory and gives it its name. What a half-done run left is removed first.
 func (e *Engine) Initialise(ctx context.Context, l engine.Layout) error {
@@ -50,7 +53,7 @@ func (p place) makeCluster(ctx context.Context) error {
 	if err := p.ensureDirs(); err != nil {
 		return err
 	}
-	if err := ensureDir(p.newDir(), 0o700, p.UID, p.GID); err != nil {
+	if err := guestfiles.EnsureDir(p.newDir(), 0o700, p.UID, p.GID); err != nil {
 		return err
 	}
 	args := []string{

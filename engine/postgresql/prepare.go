@@ -10,6 +10,7 @@ import (
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/engine"
+	"github.com/trove-dbaas/trove/engine/internal/guestfiles"
 )
 
 // expectation is what the first start makes before a client is let in. It lies in the tmpfs, for root alone, and ends with Ready.
@@ -73,7 +74,7 @@ func (e *Engine) Prepare(ctx context.Context, l engine.Layout, prep engine.Prepa
 	if err != nil {
 		return fmt.Errorf("write what the first start shall make: %w", err)
 	}
-	return writeFor(p.expectFile(), data, 0o600, os.Geteuid(), os.Getegid())
+	return guestfiles.Write(p.expectFile(), data, 0o600, os.Geteuid(), os.Getegid())
 }
 
 func expect(prep engine.Preparation) (expectation, error) {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/engine/internal/guestfiles"
 	"github.com/trove-dbaas/trove/internal/clock"
 )
 
@@ -36,14 +37,14 @@ func (c conn) reload(ctx context.Context) error {
 
 // reread writes the files of a prepared server and lets the running one read them; one that is down reads them when it starts.
 func (p place) reread(ctx context.Context, k kept) error {
-	there, err := exists(p.runtime())
+	there, err := guestfiles.Exists(p.runtime())
 	if err != nil || !there { // of a guest that has just booted
 		return err
 	}
 	if err := p.writeConfig(k); err != nil {
 		return err
 	}
-	first, err := exists(p.expectFile())
+	first, err := guestfiles.Exists(p.expectFile())
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/engine"
+	"github.com/trove-dbaas/trove/engine/internal/guestfiles"
 	"github.com/trove-dbaas/trove/internal/atomicfile"
 )
 
@@ -90,7 +91,7 @@ func (e *Engine) Command(l engine.Layout) (engine.Command, error) {
 	if err := p.writeStarted(k.Settings.Overrides); err != nil {
 		return engine.Command{}, err
 	}
-	first, err := exists(p.expectFile())
+	first, err := guestfiles.Exists(p.expectFile())
 	if err != nil {
 		return engine.Command{}, err
 	}
@@ -112,17 +113,17 @@ func (p place) writeConfig(k kept) error {
 	if err != nil {
 		return err
 	}
-	return writeFor(p.config(), append(config, k.TLS.lines(p)...), 0o400, p.UID, p.GID)
+	return guestfiles.Write(p.config(), append(config, k.TLS.lines(p)...), 0o400, p.UID, p.GID)
 }
 
 func (p place) ensureDirs() error {
-	if err := ensureDir(p.logDir(), 0o700, p.UID, p.GID); err != nil {
+	if err := guestfiles.EnsureDir(p.logDir(), 0o700, p.UID, p.GID); err != nil {
 		return err
 	}
-	if err := ensureDir(p.runtime(), 0o711, os.Geteuid(), os.Getegid()); err != nil {
+	if err := guestfiles.EnsureDir(p.runtime(), 0o711, os.Geteuid(), os.Getegid()); err != nil {
 		return err
 	}
-	return ensureDir(p.runDir(), 0o700, p.UID, p.GID)
+	return guestfiles.EnsureDir(p.runDir(), 0o700, p.UID, p.GID)
 }
 
 // agentAccount is the name of the operating system's account that this runs as.

@@ -11,6 +11,7 @@ import (
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/engine"
+	"github.com/trove-dbaas/trove/engine/internal/guestfiles"
 )
 
 // tlsKept is what was asked for. Its zero value is the state in which a server is made: TLS for those who want it.
@@ -135,7 +136,7 @@ func wantedTLS(c engine.TLSChange) (tlsKept, error) {
 
 // takeUpTLS writes what the server reads and tells the running one, which needs no restart for any of it. A server that is down reads it when it starts.
 func (e *Engine) takeUpTLS(ctx context.Context, p place, k kept) error {
-	if there, err := exists(p.runtime()); err != nil || !there { // of a guest that has just booted
+	if there, err := guestfiles.Exists(p.runtime()); err != nil || !there { // of a guest that has just booted
 		return err
 	}
 	if len(k.TLS.Cert) == 0 { // a new one of our own, unless one was given when the instance was made

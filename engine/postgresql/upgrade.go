@@ -14,6 +14,7 @@ import (
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/engine"
+	"github.com/trove-dbaas/trove/engine/internal/guestfiles"
 	"github.com/trove-dbaas/trove/internal/execx"
 )
 
@@ -62,7 +63,7 @@ func (e *Engine) Upgrade(ctx context.Context, l engine.Layout, previous string, 
 	if err != nil {
 		return err
 	}
-	done, err := exists(filepath.Join(p.newDir(), upgraded))
+	done, err := guestfiles.Exists(filepath.Join(p.newDir(), upgraded))
 	if err != nil {
 		return err
 	}
@@ -110,7 +111,7 @@ func (p place) upgrade(ctx context.Context, from, to int, previous string, progr
 	}
 	hba, idents := filepath.Join(p.workDir(), "pg_hba.conf"), filepath.Join(p.workDir(), "pg_ident.conf")
 	for file, text := range map[string]string{hba: "local all " + adminName + " peer map=" + adminMap + "\n", idents: ident(account)} {
-		if err := writeFor(file, []byte(text), 0o400, p.UID, p.GID); err != nil {
+		if err := guestfiles.Write(file, []byte(text), 0o400, p.UID, p.GID); err != nil {
 			return err
 		}
 	}
@@ -164,7 +165,7 @@ func (p place) remakeWork() error {
 	if err := os.RemoveAll(p.workDir()); err != nil {
 		return fmt.Errorf("remove what an earlier upgrade left: %w", err)
 	}
-	return ensureDir(p.workDir(), 0o700, p.UID, p.GID)
+	return guestfiles.EnsureDir(p.workDir(), 0o700, p.UID, p.GID)
 }
 
 // mark says in the new directory that it is whole, and that its tables have no statistics yet.
@@ -191,7 +192,7 @@ func (p place) mark() error {
 
 // exchange gives the new directory the name of the data.
 func (p place) exchange() error {
-	old, err := exists(p.dataDir())
+	old, err := guestfiles.Exists(p.dataDir())
 	if err != nil {
 		return err
 	}
@@ -279,7 +280,7 @@ func (p place) findings(said []byte) string {
 // here. A loader that is given a program's path needs no right to change the root, which a guest does not have.
 func (p place) oldPrograms(ctx context.Context, previous string, major int) (dir string, env []string, err error) {
 	bin := filepath.Join(previous, "usr/lib/postgresql", strconv.Itoa(major), "bin/postgres")
-	if there, err := exists(bin); err != nil || !there {
+	if there, err := guestfiles.Exists(bin); err != nil || !there {
 		return "", nil, errors.Join(err, trove.Errorf(trove.KindUnavailable, "The programs of PostgreSQL %d, which wrote the data, are not in the old image.", major))
 	}
 	dir = filepath.Join("/", p.Root, "usr/lib/trove/previous")

@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/engine/internal/guestfiles"
 )
 
 // What accounts may do. The server puts every command into categories; @admin and @dangerous are taken away whole, so that a command which a later version
@@ -68,7 +69,7 @@ func userLine(name string, rules []string) string {
 // writeUsers replaces the file of users; lines are those beside the agent's own account.
 func (p place) writeUsers(admin string, lines []string) error {
 	all := append([]string{userLine(adminName, withPassword(passwordHash(trove.Secret(admin)), adminRules))}, lines...)
-	return writeFor(p.usersFile(), []byte(strings.Join(all, "\n")+"\n"), 0o600, p.UID, p.GID)
+	return guestfiles.Write(p.usersFile(), []byte(strings.Join(all, "\n")+"\n"), 0o600, p.UID, p.GID)
 }
 
 // maxUsersFile is the largest file of users that is read.

@@ -10,10 +10,13 @@ import (
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/engine"
+	"github.com/trove-dbaas/trove/engine/internal/guestfiles"
 )
 
 // Initialised reports whether the data directory is there; it appears under its name only when it is whole.
-func (e *Engine) Initialised(l engine.Layout) (bool, error) { return exists(e.at(l).dataDir()) }
+func (e *Engine) Initialised(l engine.Layout) (bool, error) {
+	return guestfiles.Exists(e.at(l).dataDir())
+}
 
 // Initialise makes an empty directory, which is all that the server wants. What identifies a server it makes at its start, in memory.
 func (e *Engine) Initialise(_ context.Context, l engine.Layout) error {
@@ -24,7 +27,7 @@ func (e *Engine) Initialise(_ context.Context, l engine.Layout) error {
 	}
 	p := e.at(l)
 	fresh := p.dataDir() + ".new"
-	if err := ensureDir(fresh, 0o700, l.UID, l.GID); err != nil {
+	if err := guestfiles.EnsureDir(fresh, 0o700, l.UID, l.GID); err != nil {
 		return err
 	}
 	if err := os.Rename(fresh, p.dataDir()); err != nil {

@@ -10,6 +10,7 @@ import (
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/engine"
+	"github.com/trove-dbaas/trove/engine/internal/guestfiles"
 	"github.com/trove-dbaas/trove/internal/atomicfile"
 )
 
@@ -87,7 +88,7 @@ func (e *Engine) Command(l engine.Layout) (engine.Command, error) {
 	if err := p.writeStarted(k.Settings.Overrides); err != nil {
 		return engine.Command{}, err
 	}
-	if err := writeFor(p.config(), config, 0o400, l.UID, l.GID); err != nil {
+	if err := guestfiles.Write(p.config(), config, 0o400, l.UID, l.GID); err != nil {
 		return engine.Command{}, err
 	}
 	if err := e.ensureTLS(p, k); err != nil {
@@ -105,13 +106,13 @@ func (e *Engine) Command(l engine.Layout) (engine.Command, error) {
 var environment = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"}
 
 func (p place) ensureDirs() error {
-	if err := ensureDir(p.logDir(), 0o700, p.UID, p.GID); err != nil {
+	if err := guestfiles.EnsureDir(p.logDir(), 0o700, p.UID, p.GID); err != nil {
 		return err
 	}
-	if err := ensureDir(p.runtime(), 0o711, os.Geteuid(), os.Getegid()); err != nil {
+	if err := guestfiles.EnsureDir(p.runtime(), 0o711, os.Geteuid(), os.Getegid()); err != nil {
 		return err
 	}
-	return ensureDir(p.runDir(), 0o700, p.UID, p.GID)
+	return guestfiles.EnsureDir(p.runDir(), 0o700, p.UID, p.GID)
 }
 
 // Ready logs in and notes the version that has the data now.
@@ -150,7 +151,7 @@ func (p place) writeStarted(overrides map[string]json.RawMessage) error {
 	if err != nil {
 		return fmt.Errorf("note what the server was started with: %w", err)
 	}
-	return writeFor(p.started(), data, 0o600, os.Geteuid(), os.Getegid())
+	return guestfiles.Write(p.started(), data, 0o600, os.Geteuid(), os.Getegid())
 }
 
 // readStarted returns them.

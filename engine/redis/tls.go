@@ -3,26 +3,17 @@ package redis
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
 	"os"
 	"strconv"
-	"time"
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/engine"
+	"github.com/trove-dbaas/trove/engine/internal/guestfiles"
 )
-
-// selfSignedFor is how long a certificate of our own is valid. A new one is made at each boot of the guest.
-const selfSignedFor = 10 * 365 * 24 * time.Hour
 
 // tlsKept is what was asked for. Its zero value is the state in which a server is made: TLS for those who want it.
 type tlsKept struct {
@@ -68,7 +59,7 @@ func (t tlsKept) options(p place) []option {
 // ensureTLS gives the server the certificate that was given last, or one of our own: made in the tmpfs, so that no copy of a volume has its key.
 func (e *Engine) ensureTLS(p place, k kept) error {
 	if len(k.TLS.CA) > 0 {
-		if err := writeFor(p.clientCA(), k.TLS.CA, 0o400, p.UID, p.GID); err != nil {
+		if err := guestfiles.Write(p.clientCA(), k.TLS.CA, 0o400, p.UID, p.GID); err != nil {
 			return err
 		}
 	}
@@ -78,10 +69,10 @@ func (e *Engine) ensureTLS(p place, k kept) error {
 	case len(k.GivenCert) > 0:
 		return p.writeTLS(k.GivenCert, k.GivenKey)
 	}
-	if there, err := exists(p.cert()); err != nil || there {
+	if there, err := guestfiles.Exists(p.cert()); err != nil || there {
 		return err
 	}
-	cert, key, err := selfSigned(k.InstanceID, e.clk.Now())
+	cert, key, err := guestfiles.SelfSigned(k.InstanceID, e.clk.Now())
 	if err != nil {
 		return err
 	}
@@ -90,10 +81,10 @@ func (e *Engine) ensureTLS(p place, k kept) error {
 
 // writeTLS writes the certificate last: ensureTLS takes it as the sign that both are there.
 func (p place) writeTLS(cert, key []byte) error {
-	if err := writeFor(p.key(), key, 0o400, p.UID, p.GID); err != nil {
+	if err := guestfiles.Write(p.key(), key, 0o400, p.UID, p.GID); err != nil {
 		return err
 	}
-	return writeFor(p.cert(), cert, 0o400, p.UID, p.GID)
+	return guestfiles.Write(p.cert(), cert, 0o400, p.UID, p.GID)
 }
 
 func checkPair(cert, key []byte) error {
@@ -101,35 +92,6 @@ func checkPair(cert, key []byte) error {
 		return trove.Wrap(trove.KindBadRequest, err, "The certificate and its key cannot be used.")
 	}
 	return nil
-}
-
-func selfSigned(instance string, now time.Time) (cert, key []byte, err error) {
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, nil, fmt.Errorf("make a TLS key: %w", err)
-	}
-	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
-	if err != nil {
-		return nil, nil, fmt.Errorf("make a TLS certificate: %w", err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: serial, Subject: pkix.Name{CommonName: instance},
-		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(selfSignedFor), // an hour for clients whose clock is late
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}
-	if instance != "" {
-		template.DNSNames = []string{instance}
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
-	if err != nil {
-		return nil, nil, fmt.Errorf("make a TLS certificate: %w", err)
-	}
-	encoded, err := x509.MarshalPKCS8PrivateKey(private)
-	if err != nil {
-		return nil, nil, fmt.Errorf("make a TLS key: %w", err)
-	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
-		pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: encoded}), nil
 }
 
 // TLS implements engine.TLSSource.

@@ -12,6 +12,7 @@ import (
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/engine"
+	"github.com/trove-dbaas/trove/engine/internal/guestfiles"
 	"github.com/trove-dbaas/trove/internal/clock"
 	"github.com/trove-dbaas/trove/internal/execx"
 )
@@ -41,7 +42,7 @@ func (p place) try(ctx context.Context, s engine.Settings, ask func(c conn) erro
 	}
 	config, socket := filepath.Join(p.runtime(), filepath.Base(dir)+".conf"), filepath.Join(dir, "s")
 	elsewhere := []option{{"port", "0"}, {"dir", dir}, {"unixsocket", socket}, {"appendonly", "no"}}
-	if err := writeFor(config, lines(options, elsewhere, safe), 0o400, p.UID, p.GID); err != nil {
+	if err := guestfiles.Write(config, lines(options, elsewhere, safe), 0o400, p.UID, p.GID); err != nil {
 		return err
 	}
 	defer func() { _ = os.Remove(config) }()

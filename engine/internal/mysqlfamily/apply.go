@@ -20,6 +20,7 @@ import (
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/engine"
+	"github.com/trove-dbaas/trove/engine/internal/guestfiles"
 	"github.com/trove-dbaas/trove/internal/execx"
 )
 
@@ -285,7 +286,7 @@ func (p Place) try(ctx context.Context, s engine.Settings, logs ...string) error
 	if err != nil {
 		return err
 	}
-	if err := writeFor(p.trial(), config, 0o400, p.UID, p.GID); err != nil {
+	if err := guestfiles.Write(p.trial(), config, 0o400, p.UID, p.GID); err != nil {
 		return err
 	}
 	defer func() { _ = os.Remove(p.trial()) }()       // the next trial replaces it
@@ -329,7 +330,7 @@ func (p Place) writeStarted(overrides map[string]json.RawMessage) error {
 	if err != nil {
 		return fmt.Errorf("note what the server was started with: %w", err)
 	}
-	return writeFor(p.started(), data, 0o600, os.Geteuid(), os.Getegid())
+	return guestfiles.Write(p.started(), data, 0o600, os.Geteuid(), os.Getegid())
 }
 
 // readStarted returns them; of a server that an agent without this note has started it is what was kept.

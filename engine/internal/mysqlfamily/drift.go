@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/trove-dbaas/trove/engine"
+	"github.com/trove-dbaas/trove/engine/internal/guestfiles"
 )
 
 var _ engine.DriftSource = (*Engine)(nil)
@@ -125,7 +126,7 @@ func (p Place) noteGiven(ctx context.Context, db *sql.Conn, changes []change) er
 	if err != nil {
 		return fmt.Errorf("note what the server was given: %w", err)
 	}
-	return writeFor(p.given(), data, 0o600, os.Geteuid(), os.Getegid())
+	return guestfiles.Write(p.given(), data, 0o600, os.Geteuid(), os.Getegid())
 }
 
 // forgetGiven is for a new start of the server: what it has then is in its files.

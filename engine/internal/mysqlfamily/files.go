@@ -1,70 +1,8 @@
 package mysqlfamily
 
-import (
-	"fmt"
-	"os"
-	"path/filepath"
-)
-
-// ensureDir makes a directory with this owner and mode, or gives an existing one both. Its parent must be root's.
-func ensureDir(path string, perm os.FileMode, uid, gid int) error {
-	if err := os.Mkdir(path, perm); err != nil && !os.IsExist(err) {
-		return fmt.Errorf("make directory: %w", err)
-	}
-	info, err := os.Lstat(path)
-	if err != nil {
-		return fmt.Errorf("make directory: %w", err)
-	}
-	if !info.IsDir() {
-		return fmt.Errorf("make directory %s: something else is there", path)
-	}
-	if err := os.Chmod(path, perm); err != nil {
-		return fmt.Errorf("make directory: %w", err)
-	}
-	if err := os.Lchown(path, uid, gid); err != nil {
-		return fmt.Errorf("make directory: %w", err)
-	}
-	return nil
-}
-
-// writeFor replaces a file in the tmpfs that the engine's account reads. It is never there with another owner or mode, not even for a moment.
-func writeFor(path string, data []byte, perm os.FileMode, uid, gid int) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	defer func() {
-		if err != nil {
-			_ = f.Close()
-			_ = os.Remove(f.Name())
-			err = fmt.Errorf("write %s: %w", path, err)
-		}
-	}()
-	if err = f.Chmod(perm); err != nil {
-		return err
-	}
-	if _, err = f.Write(data); err != nil {
-		return err
-	}
-	if err = f.Chown(uid, gid); err != nil {
-		return err
-	}
-	if err = f.Close(); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), path)
-}
+import "github.com/trove-dbaas/trove/engine/internal/guestfiles"
 
 // WriteFile replaces a file in the tmpfs that the engine's account may read and nobody else.
 func (p Place) WriteFile(path string, data []byte) error {
-	return writeFor(path, data, 0o400, p.UID, p.GID)
-}
-
-// Exists reports whether a file is there.
-func Exists(path string) (bool, error) {
-	_, err := os.Lstat(path)
-	if os.IsNotExist(err) {
-		return false, nil
-	}
-	return err == nil, err
+	return guestfiles.Write(path, data, 0o400, p.UID, p.GID)
 }

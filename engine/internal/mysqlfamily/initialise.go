@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/trove-dbaas/trove/engine"
+	"github.com/trove-dbaas/trove/engine/internal/guestfiles"
 	"github.com/trove-dbaas/trove/internal/clock"
 	"github.com/trove-dbaas/trove/internal/execx"
 )
@@ -23,7 +24,9 @@ const (
 )
 
 // Initialised reports whether the data directory is there; it appears under its name only when it is whole.
-func (e *Engine) Initialised(l engine.Layout) (bool, error) { return Exists(e.Place(l).DataDir()) }
+func (e *Engine) Initialised(l engine.Layout) (bool, error) {
+	return guestfiles.Exists(e.Place(l).DataDir())
+}
 
 // Initialise makes the system tables in a directory beside the data directory, starts a server on it once, so that it makes its files, stops it
 // with everything written back, and gives the directory its name. What a half-done run left is removed first.
@@ -41,7 +44,7 @@ func (e *Engine) Initialise(ctx context.Context, l engine.Layout) error {
 	if err := p.ensureDirs(); err != nil {
 		return err
 	}
-	if err := ensureDir(fresh, 0o700, l.UID, l.GID); err != nil {
+	if err := guestfiles.EnsureDir(fresh, 0o700, l.UID, l.GID); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, initialiseTimeout, errors.New("the data directory was not made within 5 minutes"))

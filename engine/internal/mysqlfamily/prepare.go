@@ -10,6 +10,7 @@ import (
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/engine"
+	"github.com/trove-dbaas/trove/engine/internal/guestfiles"
 )
 
 // expectation is what the first start must have made. It lies in the tmpfs beside the init file and ends with it.
@@ -64,7 +65,7 @@ func (e *Engine) Prepare(ctx context.Context, l engine.Layout, prep engine.Prepa
 	if err != nil {
 		return fmt.Errorf("write what the first start shall make: %w", err)
 	}
-	if err := writeFor(p.expectFile(), data, 0o600, os.Geteuid(), os.Getegid()); err != nil {
+	if err := guestfiles.Write(p.expectFile(), data, 0o600, os.Geteuid(), os.Getegid()); err != nil {
 		return err
 	}
 	if err := p.writeInit(settings, statements); err != nil {
@@ -160,5 +161,5 @@ func (p Place) writeInit(settings engine.Settings, statements []string) error {
 			b.WriteString(";\n")
 		}
 	}
-	return writeFor(p.initFile(), []byte(b.String()), 0o400, p.UID, p.GID)
+	return guestfiles.Write(p.initFile(), []byte(b.String()), 0o400, p.UID, p.GID)
 }

@@ -9,6 +9,7 @@ import (
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/engine"
+	"github.com/trove-dbaas/trove/engine/internal/guestfiles"
 	"github.com/trove-dbaas/trove/internal/atomicfile"
 )
 
@@ -84,7 +85,7 @@ func (e *Engine) Command(l engine.Layout) (engine.Command, error) {
 	if err := errors.Join(p.writeStarted(k.Settings.Overrides), p.forgetGiven()); err != nil {
 		return engine.Command{}, err
 	}
-	if err := writeFor(p.config(), append(config, k.TLS.lines(p)...), 0o400, l.UID, l.GID); err != nil {
+	if err := guestfiles.Write(p.config(), append(config, k.TLS.lines(p)...), 0o400, l.UID, l.GID); err != nil {
 		return engine.Command{}, err
 	}
 	if err := e.ensureTLS(p, k); err != nil {
@@ -95,7 +96,7 @@ func (e *Engine) Command(l engine.Layout) (engine.Command, error) {
 			return engine.Command{}, err
 		}
 	}
-	if there, err := Exists(p.initFile()); err != nil {
+	if there, err := guestfiles.Exists(p.initFile()); err != nil {
 		return engine.Command{}, err
 	} else if !there {
 		if err := p.writeInit(k.Settings, nil); err != nil {
@@ -111,12 +112,12 @@ func (e *Engine) Command(l engine.Layout) (engine.Command, error) {
 
 func (p Place) ensureDirs() error {
 	for _, d := range []string{p.logDir(), p.TmpDir(), p.filesDir()} {
-		if err := ensureDir(d, 0o700, p.UID, p.GID); err != nil {
+		if err := guestfiles.EnsureDir(d, 0o700, p.UID, p.GID); err != nil {
 			return err
 		}
 	}
-	if err := ensureDir(p.RuntimeDir(), 0o711, os.Geteuid(), os.Getegid()); err != nil {
+	if err := guestfiles.EnsureDir(p.RuntimeDir(), 0o711, os.Geteuid(), os.Getegid()); err != nil {
 		return err
 	}
-	return ensureDir(p.runDir(), 0o700, p.UID, p.GID)
+	return guestfiles.EnsureDir(p.runDir(), 0o700, p.UID, p.GID)
 }

@@ -15,6 +15,7 @@ import (
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/engine"
+	"github.com/trove-dbaas/trove/engine/internal/guestfiles"
 	"github.com/trove-dbaas/trove/internal/atomicfile"
 	"github.com/trove-dbaas/trove/internal/clock"
 	"github.com/trove-dbaas/trove/internal/execx"
@@ -297,7 +298,7 @@ func (e *Engine) endStray(ctx context.Context, p Place) error {
 		return fmt.Errorf("end the server of an earlier upgrade: %w", err)
 	}
 	for {
-		there, err := Exists(p.PIDFile()) // the last thing that it removes
+		there, err := guestfiles.Exists(p.PIDFile()) // the last thing that it removes
 		if err != nil || !there {
 			return err
 		}

@@ -1,4 +1,9 @@
-package redis
+// Package guestfiles makes the files and directories that a database server in a guest reads, for the account that it runs as, and the certificate that it shows
+// while nobody gave it one. All drivers of real servers use it.
+//
+// What it makes is never there with another owner or mode, or in part. It follows no symbolic link at the end of a path; the folders above belong to root, and that
+// is the caller's to see to. Its functions keep nothing and may be called from several goroutines.
+package guestfiles
 
 import (
 	"fmt"
@@ -6,8 +11,8 @@ import (
 	"path/filepath"
 )
 
-// ensureDir makes a directory with this owner and mode, or gives an existing one both. Its parent must be root's.
-func ensureDir(path string, perm os.FileMode, uid, gid int) error {
+// EnsureDir makes a directory with this owner and mode, or gives an existing one both. Its parent must be root's.
+func EnsureDir(path string, perm os.FileMode, uid, gid int) error {
 	if err := os.Mkdir(path, perm); err != nil && !os.IsExist(err) {
 		return fmt.Errorf("make directory: %w", err)
 	}
@@ -27,8 +32,8 @@ func ensureDir(path string, perm os.FileMode, uid, gid int) error {
 	return nil
 }
 
-// writeFor replaces a file in the tmpfs that the engine's account reads. It is never there with another owner or mode, not even for a moment.
-func writeFor(path string, data []byte, perm os.FileMode, uid, gid int) (err error) {
+// Write replaces a file in the tmpfs that the engine's account reads. It is never there with another owner or mode, not even for a moment.
+func Write(path string, data []byte, perm os.FileMode, uid, gid int) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
 	if err != nil {
 		return fmt.Errorf("write %s: %w", path, err)
@@ -55,8 +60,8 @@ func writeFor(path string, data []byte, perm os.FileMode, uid, gid int) (err err
 	return os.Rename(f.Name(), path)
 }
 
-// exists reports whether a file is there.
-func exists(path string) (bool, error) {
+// Exists reports whether a file is there.
+func Exists(path string) (bool, error) {
 	_, err := os.Lstat(path)
 	if os.IsNotExist(err) {
 		return false, nil
