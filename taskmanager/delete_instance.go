@@ -36,6 +36,9 @@ func (m *Manager) deleteInstance() *workflow.Definition {
 // stopEngine asks the guest for a clean stop, and goes on without it when there is no guest or it takes too long.
 func (m *Manager) stopEngine(ctx context.Context, op *workflow.Op) (workflow.Outcome, error) {
 	i, err := m.store.Instance(ctx, op.Target())
+	if trove.IsNotFound(err) {
+		return workflow.Done(), nil // another delete was first; what it may have left is looked for all the same
+	}
 	if err != nil {
 		return workflow.Outcome{}, fmt.Errorf("read instance %s: %w", op.Target(), err)
 	}
@@ -77,6 +80,9 @@ func (m *Manager) removeNetwork(ctx context.Context, op *workflow.Op) (workflow.
 func (m *Manager) removeData(ctx context.Context, op *workflow.Op) (workflow.Outcome, error) {
 	if m.objects != nil {
 		i, err := m.store.Instance(ctx, op.Target())
+		if trove.IsNotFound(err) {
+			return m.undoVolume(ctx, op)
+		}
 		if err != nil {
 			return workflow.Outcome{}, fmt.Errorf("read instance %s: %w", op.Target(), err)
 		}
@@ -88,8 +94,23 @@ func (m *Manager) removeData(ctx context.Context, op *workflow.Op) (workflow.Out
 	return m.undoVolume(ctx, op)
 }
 
+// isGone reports whether the instance was deleted by another operation: no row is left that could say how this one ended.
+func isGone(ctx context.Context, tx store.Tx, op *workflow.Op) (bool, error) {
+	_, err := tx.Instance(ctx, op.Target())
+	if trove.IsNotFound(err) {
+		return true, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("read instance %s: %w", op.Target(), err)
+	}
+	return false, nil
+}
+
 // deleteClosed removes the row and gives back what it still holds; a delete that failed leaves the wish to be deleted in place.
 func (m *Manager) deleteClosed(ctx context.Context, tx store.Tx, op *workflow.Op, state trove.OperationState, cause string) error {
+	if gone, err := isGone(ctx, tx, op); err != nil || gone {
+		return err
+	}
 	now := m.clock.Now()
 	err := tx.UpdateInstance(ctx, op.Target(), now, func(i *trove.Instance) error {
 		if state != trove.OperationDone {

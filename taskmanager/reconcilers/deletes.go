@@ -36,6 +36,10 @@ func (d *Deletes) ReconcileOne(ctx context.Context, id string) error {
 		switch {
 		case trove.IsNotFound(err):
 			enqueued = true
+			// Where transactions see each other's ends, the delete that was open when the row was read may have ended since: then the row is not what it was.
+			if err := tx.UpdateInstance(ctx, id, i.Updated, func(*trove.Instance) error { return nil }); err != nil {
+				return err
+			}
 			_, err := workflow.Enqueue(ctx, tx, d.cfg.Clock.Now(), workflow.Request{
 				Kind: trove.OpDelete, Target: id, ProjectID: i.ProjectID, RequestID: telemetry.NewRequestID(),
 			})
