@@ -283,19 +283,45 @@ func (c *call) begun() bool {
 
 // release gives the key back: nothing was done. Of a call that had begun and whose fate is unknown the row stays, for whoever repeats it at once.
 func (s *server) release(ctx context.Context, k *keyedCall, unknown bool) {
-	ctx, cancel := context.WithTimeout(context.WithValue(context.WithoutCancel(ctx), trackKey{}, (*track)(nil)), callMargin)
+	ctx = context.WithValue(context.WithoutCancel(ctx), trackKey{}, (*track)(nil))
+	err := s.tryRelease(ctx, k, unknown)
+	if err == nil || errors.Is(err, store.ErrLost) {
+		return
+	}
+	s.cfg.Log.WarnContext(ctx, "key could not be given back yet", "err", err)
+	// The store that refused the call refuses this too. As soon as it answers again, whoever repeats the call shall not have to wait for the lease.
+	go s.keepReleasing(ctx, k, unknown)
+}
+
+// releaseAgain is how soon a key that could not be given back is tried again.
+const releaseAgain = 500 * time.Millisecond
+
+// keepReleasing tries until the key is given back, or until its lease ends.
+func (s *server) keepReleasing(ctx context.Context, k *keyedCall, unknown bool) {
+	for s.cfg.Clock.Now().Before(k.row.LeaseEnd) {
+		select {
+		case <-s.cfg.Draining: // nil: never
+			return
+		case <-time.After(releaseAgain):
+		}
+		if err := s.tryRelease(ctx, k, unknown); err == nil || errors.Is(err, store.ErrLost) {
+			return
+		}
+	}
+}
+
+func (s *server) tryRelease(ctx context.Context, k *keyedCall, unknown bool) error {
+	ctx, cancel := context.WithTimeout(ctx, callMargin)
 	defer cancel()
-	err := s.cfg.Store.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
+	//nolint:wrapcheck // logged
+	return s.cfg.Store.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
 		if unknown && k.row.Answer == callBegun {
 			over := k.row
 			over.LeaseEnd = s.cfg.Clock.Now()
-			return tx.ClaimIdempotentCall(ctx, k.row, over) //nolint:wrapcheck // logged
+			return tx.ClaimIdempotentCall(ctx, k.row, over)
 		}
-		return tx.ReleaseIdempotentCall(ctx, k.row.ID, k.row.Owner) //nolint:wrapcheck // logged
+		return tx.ReleaseIdempotentCall(ctx, k.row.ID, k.row.Owner)
 	})
-	if err != nil {
-		s.cfg.Log.WarnContext(ctx, "key could not be given back; it ends with its lease", "err", err)
-	}
 }
 
 // leave writes into a transaction of the request how far the call is.

@@ -28,12 +28,13 @@ type load struct {
 	stop   context.CancelFunc
 	wg     sync.WaitGroup
 
-	mu     sync.Mutex
-	kept   []string          // instances that were accepted and not deleted
-	gone   []string          // that were deleted
-	groups map[string]string // that were made and not deleted: name by id
-	calls  map[string]int
-	failed map[string]int
+	mu         sync.Mutex
+	kept       []string          // instances that were accepted and not deleted
+	gone       []string          // that were deleted
+	groups     map[string]string // that were made and not deleted: name by id
+	goneGroups []string
+	calls      map[string]int
+	failed     map[string]int
 }
 
 // client returns a client behind a balancer.
@@ -220,11 +221,14 @@ func (l *load) changeGroups(worker string, n int) error {
 	}
 	if n%3 != 0 {
 		steps = append(steps, func() error {
+			l.mu.Lock()
+			delete(l.groups, g.ID) // the load may end before the answer comes
+			l.mu.Unlock()
 			return l.once("delete group", "could not be found", func(ctx context.Context) error { return l.client.DeleteConfiguration(ctx, g.ID) })
 		}, func() error {
 			l.mu.Lock()
 			defer l.mu.Unlock()
-			delete(l.groups, g.ID)
+			l.goneGroups = append(l.goneGroups, g.ID)
 			return nil
 		})
 	}
@@ -302,15 +306,20 @@ func (l *load) succeeded() map[string]int {
 // goesOn waits until each kind of call that succeeded before succeeds again.
 func (l *load) goesOn(before map[string]int) {
 	l.w.t.Helper()
-	l.w.eventually("every kind of call to succeed again", func() bool {
+	var waiting []string
+	for end := time.Now().Add(patience); time.Now().Before(end); _ = clock.Sleep(context.WithoutCancel(l.w.t.Context()), 20*time.Millisecond) {
 		now := l.succeeded()
+		waiting = waiting[:0]
 		for what, n := range before {
 			if now[what] <= n {
-				return false
+				waiting = append(waiting, what)
 			}
 		}
-		return true
-	})
+		if len(waiting) == 0 {
+			return
+		}
+	}
+	l.w.t.Fatalf("waited %s for calls to succeed again: %q", patience, waiting)
 }
 
 // failures returns how often calls failed as they may.
@@ -384,6 +393,9 @@ func (l *load) checkRows(ctx context.Context, t *testing.T, all []trove.Instance
 	}
 	names := map[string]int{}
 	for _, g := range groups {
+		if slices.Contains(l.goneGroups, g.ID) {
+			t.Errorf("group %s, whose deletion was accepted, is there", g.Name)
+		}
 		if names[g.Name]++; names[g.Name] > 1 {
 			t.Errorf("%d groups are named %s", names[g.Name], g.Name)
 		}
