@@ -96,14 +96,15 @@ func control(ctx context.Context, component string) error {
 
 // world is the network, the database, the cloud and the guests.
 type world struct {
-	t      *testing.T
-	dir    string // short: sockets are made below it
-	prefix string // of names of namespaces and interfaces
-	subnet string // the first three numbers of addresses
-	store  *sqlstore.Store
-	cloud  *fake.Cloud
-	url    string // of the cloud
-	env    []string
+	databaseAt string // where hosts reach it
+	t          *testing.T
+	dir        string // short: sockets are made below it
+	prefix     string // of names of namespaces and interfaces
+	subnet     string // the first three numbers of addresses
+	store      *sqlstore.Store
+	cloud      *fake.Cloud
+	url        string // of the cloud
+	env        []string
 
 	mu     sync.Mutex
 	guests map[string]*exec.Cmd
@@ -197,6 +198,7 @@ func (w *world) database() {
 		t.Fatal(err)
 	}
 	at := w.listen(func(l net.Listener) { go forward(l, server.Hosts[0]) })
+	w.databaseAt = at
 	w.env = []string{
 		"TROVE_STORE_URL=postgresql://" + server.User + "@" + at + "/" + server.Database, "TROVE_STORE_PASSWORD_FILE=" + file, "TROVE_STORE_TLS=off",
 		"TROVE_API_RATE_LIMIT=0", "TROVE_QUOTA_INSTANCES=1000", "TROVE_QUOTA_VOLUMES=1000",
@@ -368,7 +370,17 @@ func (h *host) startAll() {
 // cut takes the host off the network, and join puts it back.
 func (h *host) cut() { run(h.w.t, "ip", "link", "set", h.w.prefix+h.name+"o", "down") }
 
-func (h *host) join() { run(h.w.t, "ip", "link", "set", h.w.prefix+h.name+"o", "up") }
+// It returns when the host reaches the database: what the kernel looked for while the link was down fails for a moment longer.
+func (h *host) join() {
+	run(h.w.t, "ip", "link", "set", h.w.prefix+h.name+"o", "up")
+	address, port, err := net.SplitHostPort(h.w.databaseAt)
+	if err != nil {
+		h.w.t.Fatal(err)
+	}
+	eventually(h.w.t, "host "+h.name+" to reach the database", func() bool {
+		return exec.Command("ip", "netns", "exec", h.w.prefix+h.name, "bash", "-c", "exec 3<>/dev/tcp/"+address+"/"+port).Run() == nil
+	})
+}
 
 // kill ends the processes of the host at once.
 func (h *host) kill() {
