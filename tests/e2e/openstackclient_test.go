@@ -63,7 +63,9 @@ func TestOpenstackClient(t *testing.T) {
 	d := sharedDeployment(t)
 	type table = []map[string]any
 	// Other tests of the deployment may have built more images.
-	named := func(name string) func(map[string]any) bool { return func(row map[string]any) bool { return row["Name"] == name } }
+	named := func(name string) func(map[string]any) bool {
+		return func(row map[string]any) bool { return row["Name"] == name }
+	}
 	if got := openstackJSON[table](d, "datastore", "list"); !slices.ContainsFunc(got, named("mariadb")) {
 		t.Errorf("datastore list: %v", got)
 	}
