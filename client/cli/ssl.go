@@ -64,8 +64,8 @@ func (a *app) sslEnable() *cobra.Command {
 	files := map[string]*string{"certificate": &change.Certificate, "private-key": &change.PrivateKey, "ca-certificates": &change.CACertificates}
 	paths := map[string]*string{}
 	cmd := &cobra.Command{
-		Use: "enable INSTANCE", Short: "Switch TLS on, change its mode or renew its certificate",
-		Long: `Switch TLS on, change its mode or renew its certificate. Without a certificate of yours the server shows the one that the service makes. Clients may use TLS
+		Use: "enable INSTANCE", Short: "Switch TLS on, or change its mode or certificate",
+		Long: `Switch TLS on, or change its mode or certificate. Without a certificate of yours the server shows the one that the service makes. Clients may use TLS
 (basic), must use it (enforced), or must show a certificate of the given authorities (mtls).`,
 	}
 	a.onChange(cmd, func() (wire.SSLAction, error) {
