@@ -2,7 +2,6 @@ package postgresql
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -11,7 +10,6 @@ import (
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/engine"
 	"github.com/trove-dbaas/trove/engine/internal/guestfiles"
-	"github.com/trove-dbaas/trove/internal/atomicfile"
 )
 
 // kept is what the driver remembers across boots.
@@ -26,28 +24,12 @@ type kept struct {
 	Analyse    bool            `json:"analyse,omitempty"`    // an upgrade left tables without statistics
 }
 
-func (p place) readKept() (kept, error) {
-	var k kept
-	data, err := os.ReadFile(p.settingsFile())
-	if err == nil {
-		err = json.Unmarshal(data, &k)
-	}
-	if err != nil {
-		return k, fmt.Errorf("read the settings of the server: %w", err)
-	}
-	return k, nil
+func (p place) readKept() (k kept, err error) {
+	err = guestfiles.ReadKept(p.settingsFile(), &k)
+	return k, err
 }
 
-func (p place) writeKept(k kept) error {
-	if err := os.MkdirAll(p.stateDir(), 0o700); err != nil {
-		return fmt.Errorf("write the settings of the server: %w", err)
-	}
-	data, err := json.Marshal(k)
-	if err != nil {
-		return fmt.Errorf("write the settings of the server: %w", err)
-	}
-	return atomicfile.Write(p.settingsFile(), data, 0o600)
-}
+func (p place) writeKept(k kept) error { return guestfiles.WriteKept(p.settingsFile(), k) }
 
 // Configure keeps the settings; Command renders them at the next start. An override that cannot be used is BadRequest, and nothing changes.
 func (e *Engine) Configure(_ context.Context, l engine.Layout, s engine.Settings) error {

@@ -1,10 +1,7 @@
 package postgresql
 
 import (
-	"bytes"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"os"
@@ -15,17 +12,7 @@ import (
 )
 
 // tlsKept is what was asked for. Its zero value is the state in which a server is made: TLS for those who want it.
-type tlsKept struct {
-	Off  bool           `json:"off,omitempty"`
-	Mode engine.TLSMode `json:"mode,omitempty"`
-	Cert []byte         `json:"cert,omitempty"`
-	Key  []byte         `json:"key,omitempty"`
-	CA   []byte         `json:"ca,omitempty"`
-}
-
-func (t tlsKept) equal(o tlsKept) bool {
-	return t.Off == o.Off && t.Mode == o.Mode && bytes.Equal(t.Cert, o.Cert) && bytes.Equal(t.Key, o.Key) && bytes.Equal(t.CA, o.CA)
-}
+type tlsKept struct{ guestfiles.KeptTLS }
 
 func (t tlsKept) mode() engine.TLSMode {
 	if t.Mode == "" {
@@ -68,7 +55,7 @@ func (e *Engine) TLS(_ context.Context, l engine.Layout) (engine.TLS, error) {
 
 // SetTLS implements engine.TLSSource. The same change once more is no change, so that a rollback still finds what was before it.
 func (e *Engine) SetTLS(ctx context.Context, l engine.Layout, c engine.TLSChange) (restart bool, err error) {
-	want, err := wantedTLS(c)
+	want, err := guestfiles.WantedTLS(c)
 	if err != nil {
 		return false, err
 	}
@@ -79,9 +66,9 @@ func (e *Engine) SetTLS(ctx context.Context, l engine.Layout, c engine.TLSChange
 	if err != nil {
 		return false, err
 	}
-	if !k.TLS.equal(want) {
+	if !k.TLS.Equal(want) {
 		before := k.TLS
-		k.TLS, k.TLSBefore = want, &before
+		k.TLS, k.TLSBefore = tlsKept{want}, &before
 		if err := p.writeKept(k); err != nil {
 			return false, err
 		}
@@ -106,32 +93,6 @@ func (e *Engine) RollbackTLS(ctx context.Context, l engine.Layout) (restart bool
 		return false, err
 	}
 	return false, e.takeUpTLS(ctx, p, k)
-}
-
-func wantedTLS(c engine.TLSChange) (tlsKept, error) {
-	bad := func(err error, format string, args ...any) (tlsKept, error) {
-		return tlsKept{}, trove.Wrap(trove.KindBadRequest, err, format, args...)
-	}
-	given := len(c.Cert)+len(c.Key) > 0
-	switch {
-	case c.Off && (given || len(c.CA) > 0 || c.Mode != ""):
-		return bad(nil, "TLS that is off has no certificates and no mode.")
-	case c.Off:
-		return tlsKept{Off: true}, nil
-	case c.Mode != engine.TLSBasic && c.Mode != engine.TLSEnforced && c.Mode != engine.TLSMutual:
-		return bad(nil, "%q is no mode of TLS: there are basic, enforced and mtls.", string(c.Mode))
-	case c.Mode == engine.TLSMutual && len(c.CA) == 0:
-		return bad(nil, "The mode mtls needs the certificates of the authorities of clients.")
-	}
-	if given {
-		if _, err := tls.X509KeyPair(c.Cert, c.Key); err != nil {
-			return bad(err, "The certificate and its key cannot be used.")
-		}
-	}
-	if len(c.CA) > 0 && !x509.NewCertPool().AppendCertsFromPEM(c.CA) {
-		return bad(nil, "The certificates of the authorities cannot be used.")
-	}
-	return tlsKept{Mode: c.Mode, Cert: c.Cert, Key: c.Key, CA: c.CA}, nil
 }
 
 // takeUpTLS writes what the server reads and tells the running one, which needs no restart for any of it. A server that is down reads it when it starts.

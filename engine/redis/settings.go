@@ -11,7 +11,6 @@ import (
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/engine"
 	"github.com/trove-dbaas/trove/engine/internal/guestfiles"
-	"github.com/trove-dbaas/trove/internal/atomicfile"
 )
 
 // kept is what the driver remembers across boots. It is in the agent's own directory, which no account but root can read.
@@ -26,28 +25,12 @@ type kept struct {
 	TLSBefore  *tlsKept        `json:"tls_before,omitempty"` // what the last change of TLS replaced; nil: nothing to go back to
 }
 
-func (p place) readKept() (kept, error) {
-	var k kept
-	data, err := os.ReadFile(p.settingsFile())
-	if err == nil {
-		err = json.Unmarshal(data, &k)
-	}
-	if err != nil {
-		return k, fmt.Errorf("read the settings of the server: %w", err)
-	}
-	return k, nil
+func (p place) readKept() (k kept, err error) {
+	err = guestfiles.ReadKept(p.settingsFile(), &k)
+	return k, err
 }
 
-func (p place) writeKept(k kept) error {
-	if err := os.MkdirAll(p.stateDir(), 0o700); err != nil {
-		return fmt.Errorf("write the settings of the server: %w", err)
-	}
-	data, err := json.Marshal(k)
-	if err != nil {
-		return fmt.Errorf("write the settings of the server: %w", err)
-	}
-	return atomicfile.Write(p.settingsFile(), data, 0o600)
-}
+func (p place) writeKept(k kept) error { return guestfiles.WriteKept(p.settingsFile(), k) }
 
 // Configure keeps the settings; Command renders them at the next start. An override that cannot be used is BadRequest, and nothing changes.
 func (e *Engine) Configure(_ context.Context, l engine.Layout, s engine.Settings) error {

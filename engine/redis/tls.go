@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"os"
@@ -16,17 +15,7 @@ import (
 )
 
 // tlsKept is what was asked for. Its zero value is the state in which a server is made: TLS for those who want it.
-type tlsKept struct {
-	Off  bool           `json:"off,omitempty"`
-	Mode engine.TLSMode `json:"mode,omitempty"`
-	Cert []byte         `json:"cert,omitempty"`
-	Key  []byte         `json:"key,omitempty"`
-	CA   []byte         `json:"ca,omitempty"`
-}
-
-func (t tlsKept) equal(o tlsKept) bool {
-	return t.Off == o.Off && t.Mode == o.Mode && bytes.Equal(t.Cert, o.Cert) && bytes.Equal(t.Key, o.Key) && bytes.Equal(t.CA, o.CA)
-}
+type tlsKept struct{ guestfiles.KeptTLS }
 
 // enforced says that clients must use TLS.
 func (t tlsKept) enforced() bool { return t.Mode == engine.TLSEnforced || t.Mode == engine.TLSMutual }
@@ -120,7 +109,7 @@ func (e *Engine) TLS(_ context.Context, l engine.Layout) (engine.TLS, error) {
 // SetTLS implements engine.TLSSource. The running server takes up every change at once. The same change once more is no change, so that a rollback still
 // finds what was before it.
 func (e *Engine) SetTLS(ctx context.Context, l engine.Layout, c engine.TLSChange) (restart bool, err error) {
-	want, err := wantedTLS(c)
+	want, err := guestfiles.WantedTLS(c)
 	if err != nil {
 		return false, err
 	}
@@ -132,8 +121,8 @@ func (e *Engine) SetTLS(ctx context.Context, l engine.Layout, c engine.TLSChange
 		return false, err
 	}
 	next := k
-	if !k.TLS.equal(want) {
-		next.TLS, next.TLSBefore = want, &k.TLS
+	if !k.TLS.Equal(want) {
+		next.TLS, next.TLSBefore = tlsKept{want}, &k.TLS
 	}
 	return false, e.changeTLS(ctx, p, k, next)
 }
@@ -170,32 +159,6 @@ func (e *Engine) UseCertificate(ctx context.Context, l engine.Layout, cert, key 
 	next := k
 	next.GivenCert, next.GivenKey = cert, key
 	return e.changeTLS(ctx, p, k, next)
-}
-
-func wantedTLS(c engine.TLSChange) (tlsKept, error) {
-	bad := func(format string, args ...any) (tlsKept, error) {
-		return tlsKept{}, trove.Errorf(trove.KindBadRequest, format, args...)
-	}
-	given := len(c.Cert)+len(c.Key) > 0
-	switch {
-	case c.Off && (given || len(c.CA) > 0 || c.Mode != ""):
-		return bad("TLS that is off has no certificates and no mode.")
-	case c.Off:
-		return tlsKept{Off: true}, nil
-	case c.Mode != engine.TLSBasic && c.Mode != engine.TLSEnforced && c.Mode != engine.TLSMutual:
-		return bad("%q is no mode of TLS: there are basic, enforced and mtls.", string(c.Mode))
-	case c.Mode == engine.TLSMutual && len(c.CA) == 0:
-		return bad("The mode mtls needs the certificates of the authorities of clients.")
-	}
-	if given {
-		if err := checkPair(c.Cert, c.Key); err != nil {
-			return tlsKept{}, err
-		}
-	}
-	if len(c.CA) > 0 && !x509.NewCertPool().AppendCertsFromPEM(c.CA) {
-		return bad("The certificates of the authorities cannot be used.")
-	}
-	return tlsKept{Mode: c.Mode, Cert: c.Cert, Key: c.Key, CA: c.CA}, nil
 }
 
 // changeTLS keeps what is next and tells the running server. What it refuses, such as a key that its library calls too weak, is as if it had not been asked

@@ -2,15 +2,12 @@ package mysqlfamily
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/engine"
 	"github.com/trove-dbaas/trove/engine/internal/guestfiles"
-	"github.com/trove-dbaas/trove/internal/atomicfile"
 )
 
 // kept is what the driver remembers across boots.
@@ -23,28 +20,12 @@ type kept struct {
 	Mutual     bool            `json:"mutual,omitempty"`     // accounts were made to show certificates, and not freed of it since
 }
 
-func (p Place) readKept() (kept, error) {
-	var k kept
-	data, err := os.ReadFile(p.settingsFile())
-	if err == nil {
-		err = json.Unmarshal(data, &k)
-	}
-	if err != nil {
-		return k, fmt.Errorf("read the settings of the server: %w", err)
-	}
-	return k, nil
+func (p Place) readKept() (k kept, err error) {
+	err = guestfiles.ReadKept(p.settingsFile(), &k)
+	return k, err
 }
 
-func (p Place) writeKept(k kept) error {
-	if err := os.MkdirAll(p.stateDir(), 0o700); err != nil {
-		return fmt.Errorf("write the settings of the server: %w", err)
-	}
-	data, err := json.Marshal(k)
-	if err != nil {
-		return fmt.Errorf("write the settings of the server: %w", err)
-	}
-	return atomicfile.Write(p.settingsFile(), data, 0o600)
-}
+func (p Place) writeKept(k kept) error { return guestfiles.WriteKept(p.settingsFile(), k) }
 
 // Configure keeps the settings; Command renders them at the next start. An override that cannot be used is BadRequest, and nothing changes.
 func (e *Engine) Configure(_ context.Context, l engine.Layout, s engine.Settings) error {

@@ -3,8 +3,6 @@ package mysqlfamily
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -15,6 +13,7 @@ import (
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/engine"
+	"github.com/trove-dbaas/trove/engine/internal/guestfiles"
 )
 
 var (
@@ -23,17 +22,7 @@ var (
 )
 
 // tlsKept is what was asked for. Its zero value is the state in which a server is made: TLS for those who want it.
-type tlsKept struct {
-	Off  bool           `json:"off,omitempty"`
-	Mode engine.TLSMode `json:"mode,omitempty"`
-	Cert []byte         `json:"cert,omitempty"`
-	Key  []byte         `json:"key,omitempty"`
-	CA   []byte         `json:"ca,omitempty"`
-}
-
-func (t tlsKept) equal(o tlsKept) bool {
-	return t.Off == o.Off && t.Mode == o.Mode && bytes.Equal(t.Cert, o.Cert) && bytes.Equal(t.Key, o.Key) && bytes.Equal(t.CA, o.CA)
-}
+type tlsKept struct{ guestfiles.KeptTLS }
 
 func (t tlsKept) mode() engine.TLSMode {
 	if t.Mode == "" {
@@ -84,7 +73,7 @@ func (e *Engine) TLS(_ context.Context, l engine.Layout) (engine.TLS, error) {
 
 // SetTLS implements engine.TLSSource. The same change once more is no change, so that a rollback still finds what was before it.
 func (e *Engine) SetTLS(ctx context.Context, l engine.Layout, c engine.TLSChange) (restart bool, err error) {
-	want, err := wantedTLS(c)
+	want, err := guestfiles.WantedTLS(c)
 	if err != nil {
 		return false, err
 	}
@@ -95,9 +84,9 @@ func (e *Engine) SetTLS(ctx context.Context, l engine.Layout, c engine.TLSChange
 	if err != nil {
 		return false, err
 	}
-	if !k.TLS.equal(want) {
+	if !k.TLS.Equal(want) {
 		before := k.TLS
-		k.TLS, k.TLSBefore, k.Mutual = want, &before, k.Mutual || want.Mode == engine.TLSMutual
+		k.TLS, k.TLSBefore, k.Mutual = tlsKept{want}, &before, k.Mutual || want.Mode == engine.TLSMutual
 		if err := p.writeKept(k); err != nil {
 			return false, err
 		}
@@ -123,32 +112,6 @@ func (e *Engine) RollbackTLS(ctx context.Context, l engine.Layout) (restart bool
 		return false, err
 	}
 	return e.takeUpTLS(ctx, p, k)
-}
-
-func wantedTLS(c engine.TLSChange) (tlsKept, error) {
-	bad := func(err error, format string, args ...any) (tlsKept, error) {
-		return tlsKept{}, trove.Wrap(trove.KindBadRequest, err, format, args...)
-	}
-	given := len(c.Cert)+len(c.Key) > 0
-	switch {
-	case c.Off && (given || len(c.CA) > 0 || c.Mode != ""):
-		return bad(nil, "TLS that is off has no certificates and no mode.")
-	case c.Off:
-		return tlsKept{Off: true}, nil
-	case c.Mode != engine.TLSBasic && c.Mode != engine.TLSEnforced && c.Mode != engine.TLSMutual:
-		return bad(nil, "%q is no mode of TLS: there are basic, enforced and mtls.", string(c.Mode))
-	case c.Mode == engine.TLSMutual && len(c.CA) == 0:
-		return bad(nil, "The mode mtls needs the certificates of the authorities of clients.")
-	}
-	if given {
-		if _, err := tls.X509KeyPair(c.Cert, c.Key); err != nil {
-			return bad(err, "The certificate and its key cannot be used.")
-		}
-	}
-	if len(c.CA) > 0 && !x509.NewCertPool().AppendCertsFromPEM(c.CA) {
-		return bad(nil, "The certificates of the authorities cannot be used.")
-	}
-	return tlsKept{Mode: c.Mode, Cert: c.Cert, Key: c.Key, CA: c.CA}, nil
 }
 
 // takeUpTLS writes what the server reads and tells the running one. A server that is down takes it up when it starts.
