@@ -42,7 +42,8 @@ type piece struct {
 // large stores an object in pieces. Of one piece the object is a copy, of several a manifest: both show it whole or not at all.
 func (p *put) large(ctx context.Context, body io.Reader) (backupstore.Object, error) {
 	at := p.place.pieces()
-	if err := p.make(ctx, at); err != nil {
+	// In the account of a project it was made with the rights of a caller, or there is none.
+	if err := p.make(ctx, at); err != nil && (at.project == "" || at.caller || trove.KindOf(err) != trove.KindForbidden) {
 		return backupstore.Object{}, err
 	}
 	pieces, err := p.upload(ctx, at, body)
@@ -57,7 +58,7 @@ func (p *put) large(ctx context.Context, body io.Reader) (backupstore.Object, er
 	}
 	url, h, data := p.place.url(p.object.Name), describe(p.object), []byte(nil)
 	if len(pieces) == 1 {
-		h["X-Copy-From"], h["X-Fresh-Metadata"] = escape(pieces[0].Path), "true"
+		h[copyFrom], h["X-Fresh-Metadata"] = escape(pieces[0].Path), "true"
 	} else {
 		if err := p.keep(ctx, at, pieces); err != nil {
 			return backupstore.Object{}, err
@@ -106,6 +107,9 @@ func (p *put) sendPiece(ctx context.Context, url string, in *counted, into *piec
 	})
 	if in.err != nil {
 		return in.err // what the sender did is no fault of Swift
+	}
+	if osclient.Is(err, http.StatusForbidden, http.StatusNotFound) {
+		return p.refused(p.place.pieces(), err)
 	}
 	if err != nil {
 		return stored(err)

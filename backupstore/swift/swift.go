@@ -188,7 +188,7 @@ func (p *put) same(there backupstore.Object) (backupstore.Object, error) {
 
 // send sends bytes, and makes the container if it is not there.
 func (p *put) send(ctx context.Context, url string, h map[string]string, data []byte) (http.Header, error) {
-	if p.options.IfAbsent {
+	if p.options.IfAbsent && h[copyFrom] == "" { // of a copy Swift would hold it against what is copied; who holds the lock has looked
 		h["If-None-Match"] = "*"
 	}
 	made := false
@@ -230,6 +230,9 @@ func stored(err error) error {
 	}
 	return fmt.Errorf("store an object: %w", err)
 }
+
+// copyFrom has Swift copy an object instead of taking the bytes of the request.
+const copyFrom = "X-Copy-From"
 
 const (
 	retries    = 3 // of a write whose bytes are in memory

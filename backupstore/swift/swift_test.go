@@ -75,9 +75,12 @@ func put(ctx context.Context, s backupstore.Store, c backupstore.Container, name
 
 func TestTheServiceWritesWhereACallerLetIt(t *testing.T) {
 	c, alice := newTenant(t)
-	s := open(t, c, projects)
-	if err := put(t.Context(), s, box, "i/log", "text\n"); trove.KindOf(err) != trove.KindForbidden {
-		t.Errorf("before: %v, want forbidden", err)
+	s := open(t, c, projects, small)
+	large := strings.Repeat("x", 150_000)
+	for _, text := range []string{"text\n", large} {
+		if err := put(t.Context(), s, box, "i/log", text); trove.KindOf(err) != trove.KindForbidden {
+			t.Errorf("before: %v, want forbidden", err)
+		}
 	}
 	if all, err := s.List(t.Context(), box, backupstore.ListOptions{}); len(all) != 0 || err != nil {
 		t.Errorf("before: listed %v, %v", all, err)
@@ -91,6 +94,9 @@ func TestTheServiceWritesWhereACallerLetIt(t *testing.T) {
 	if err := put(t.Context(), s, box, "i/log", "text\n"); err != nil {
 		t.Fatalf("with the right: %v", err)
 	}
+	if err := put(t.Context(), s, box, "large", large); err != nil {
+		t.Fatalf("with the right, in pieces: %v", err)
+	}
 	if err := put(alice, s, box, "i/log", "text\n"); err != nil {
 		t.Errorf("the caller writes the same: %v", err)
 	}
@@ -100,7 +106,7 @@ func TestTheServiceWritesWhereACallerLetIt(t *testing.T) {
 			t.Errorf("the %s finds %+v, %v", who, o, err)
 		}
 	}
-	if diff := cmp.Diff([]string{"i/log"}, c.Objects(tenant, "database_logs", true)); diff != "" {
+	if diff := cmp.Diff([]string{"i/log", "large"}, c.Objects(tenant, "database_logs", true)); diff != "" {
 		t.Errorf("in the project's account (-want +got):\n%s", diff)
 	}
 	if n, err := s.RemoveAll(t.Context(), box, "i/"); n != 1 || err != nil {

@@ -22,11 +22,12 @@ import (
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/api"
-	"github.com/trove-dbaas/trove/backupstore/file"
+	"github.com/trove-dbaas/trove/backupstore"
 	"github.com/trove-dbaas/trove/bus"
 	"github.com/trove-dbaas/trove/bus/natsbus/server"
 	"github.com/trove-dbaas/trove/cloud"
 	"github.com/trove-dbaas/trove/cloud/local/hostnet"
+	"github.com/trove-dbaas/trove/cloud/openstack/osclient"
 	"github.com/trove-dbaas/trove/conductor"
 	"github.com/trove-dbaas/trove/gateway/grant"
 	"github.com/trove-dbaas/trove/guestapi"
@@ -66,7 +67,8 @@ type controllers struct {
 	requests bus.Conn // of the API and the taskmanager
 	reports  bus.Conn // of the conductor
 
-	objects   *file.Store // of the API and the taskmanager, as the grants
+	session   *osclient.Session // nil: nothing of this process is in OpenStack
+	objects   backupstore.Store // of the API and the taskmanager, as the grants
 	grantKeys *grant.Keyring
 	grants    *grant.Issuer
 

@@ -264,7 +264,12 @@ func tagOf(data []byte) string {
 }
 
 func (c *objectCall) put(there *object) {
-	if there != nil && c.r.Header.Get("If-None-Match") == "*" {
+	once := c.r.Header.Get("If-None-Match") == "*"
+	switch {
+	case once && c.r.Header.Get("X-Copy-From") != "": // it is held against what is copied
+		c.w.WriteHeader(http.StatusNotModified)
+		return
+	case once && there != nil:
 		c.w.WriteHeader(http.StatusPreconditionFailed)
 		return
 	}
