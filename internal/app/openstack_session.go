@@ -8,6 +8,8 @@ import (
 	"github.com/trove-dbaas/trove/cloud/openstack/osclient"
 	"github.com/trove-dbaas/trove/internal/config"
 	"github.com/trove-dbaas/trove/internal/keyfile"
+	"github.com/trove-dbaas/trove/secrets"
+	"github.com/trove-dbaas/trove/secrets/barbican"
 )
 
 // openStack logs in to OpenStack once, for all drivers of this process that need it.
@@ -24,6 +26,21 @@ func (c *controllers) openStack(ctx context.Context) (*osclient.Session, error) 
 	c.session = s
 	c.closing(s.Close)
 	return s, nil
+}
+
+// openVault returns where callers keep secrets that they name; nil where their tokens are none of OpenStack's, or there is no Barbican.
+func (c *controllers) openVault(ctx context.Context) (secrets.Vault, error) {
+	if c.cfg.Identity.Driver != config.IdentityKeystone || c.cfg.OpenStack.AuthURL == "" {
+		return nil, nil //nolint:nilnil // there is none
+	}
+	session, err := c.openStack(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := session.KeyManager(); trove.KindOf(err) == trove.KindNotImplemented {
+		return nil, nil //nolint:nilnil // there is none
+	}
+	return barbican.Vault{Session: session}, nil
 }
 
 // openStackConfig is the login that the configuration names.

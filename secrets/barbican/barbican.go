@@ -36,7 +36,8 @@ type Config struct {
 type Master struct {
 	cfg Config
 
-	asking sync.Mutex // held by who asks Barbican, and changes something there
+	asking sync.Mutex           // held by who asks Barbican, or changes something there
+	missed map[string]time.Time // keys that Barbican did not have, and when
 
 	mu     sync.Mutex
 	looked time.Time         // when Barbican was asked last, whether it answered or not
@@ -47,7 +48,7 @@ type Master struct {
 var _ keyring.Master = (*Master)(nil)
 
 const (
-	// look is how often Barbican is asked for a newer key; atMost how often for one that is not known.
+	// look is how often Barbican is asked for a newer key; atMost how often for one that it did not have.
 	look    = time.Minute
 	atMost  = 2 * time.Second
 	pages   = 100
@@ -57,10 +58,7 @@ const (
 
 // Open reads the keys. There being none is NotFound, and Barbican being away Unavailable.
 func Open(ctx context.Context, cfg Config) (*Master, error) {
-	if cfg.Clock == nil {
-		cfg.Clock = clock.System{}
-	}
-	m := &Master{cfg: cfg}
+	m := Empty(cfg)
 	m.asking.Lock()
 	defer m.asking.Unlock()
 	return m, m.load(ctx)
@@ -68,14 +66,19 @@ func Open(ctx context.Context, cfg Config) (*Master, error) {
 
 // Make makes the first key.
 func Make(ctx context.Context, cfg Config) (*Master, error) {
-	if cfg.Clock == nil {
-		cfg.Clock = clock.System{}
-	}
-	m := &Master{cfg: cfg}
-	if _, err := m.Rotate(ctx, cfg.Clock.Now()); err != nil {
+	m := Empty(cfg)
+	if _, err := m.Rotate(ctx, m.cfg.Clock.Now()); err != nil {
 		return nil, err
 	}
 	return m, nil
+}
+
+// Empty returns a Master that has read nothing, for Add: it can do nothing else before.
+func Empty(cfg Config) *Master {
+	if cfg.Clock == nil {
+		cfg.Clock = clock.System{}
+	}
+	return &Master{cfg: cfg}
 }
 
 // Where implements keyring.Master.
@@ -181,41 +184,68 @@ func ringOf(lines map[string]string) (*keyring.Ring, error) {
 	return keyring.Parse([]byte(text.String()))
 }
 
-// keys returns the keys, asked for again if they were read long ago, or a key is missing to open a text. An answer that does not come leaves those that are known. Who does
-// not need a new key does not wait for one who asks.
-func (m *Master) keys(ctx context.Context, text string) *keyring.Ring {
+// keys returns the keys, asked for again if they were read long ago. An answer that does not come leaves those that are known. Nobody waits for another one who asks.
+func (m *Master) keys(ctx context.Context) *keyring.Ring {
 	ring, age := m.now()
-	known := ring.Knows(text)
-	switch {
-	case known && (age < look || !m.asking.TryLock()):
+	if age < look || !m.asking.TryLock() {
 		return ring
-	case !known:
-		m.asking.Lock()
 	}
 	defer m.asking.Unlock()
-	if ring, age = m.now(); known && age < look || !known && (age < atMost || ring.Knows(text)) {
-		return ring // another one has asked
-	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patient)
 	defer cancel()
-	_ = m.load(ctx) // what needs a key that is not there says so
+	_ = m.load(ctx)
 	ring, _ = m.now()
 	return ring
 }
 
+// keysFor is keys for what is sealed: for a key that is not known Barbican is asked at once, and not again for a moment if it does not have it.
+func (m *Master) keysFor(ctx context.Context, text string) (*keyring.Ring, error) {
+	if ring := m.keys(ctx); ring.Knows(text) {
+		return ring, nil
+	}
+	m.asking.Lock()
+	defer m.asking.Unlock()
+	ring, _ := m.now()
+	ids := fmt.Sprint(keyring.KeysIn(text))
+	if ring.Knows(text) || m.cfg.Clock.Now().Sub(m.missed[ids]) < atMost {
+		return ring, nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patient)
+	defer cancel()
+	if err := m.load(ctx); err != nil {
+		return nil, err
+	}
+	ring, _ = m.now()
+	if !ring.Knows(text) {
+		if m.missed == nil || len(m.missed) > pages {
+			m.missed = map[string]time.Time{}
+		}
+		m.missed[ids] = m.cfg.Clock.Now()
+	}
+	return ring, nil
+}
+
 // Seal implements secrets.Sealer.
 func (m *Master) Seal(ctx context.Context, purpose string, plain trove.Secret) (string, error) {
-	return m.keys(ctx, "").Seal(purpose, plain)
+	return m.keys(ctx).Seal(purpose, plain)
 }
 
 // Open implements secrets.Sealer.
 func (m *Master) Open(ctx context.Context, purpose, sealed string) (trove.Secret, error) {
-	return m.keys(ctx, sealed).Open(purpose, sealed)
+	ring, err := m.keysFor(ctx, sealed)
+	if err != nil {
+		return "", err
+	}
+	return ring.Open(purpose, sealed)
 }
 
 // Rewrap implements keyring.Master.
 func (m *Master) Rewrap(text string, purposes ...string) (string, bool) {
-	return m.keys(context.Background(), text).Rewrap(text, purposes...)
+	ring, err := m.keysFor(context.Background(), text)
+	if err != nil {
+		return text, false // as what does not open
+	}
+	return ring.Rewrap(text, purposes...)
 }
 
 // ask returns the keys as Barbican has them now.

@@ -184,6 +184,19 @@ func TestABarbicanThatIsAway(t *testing.T) {
 	if _, err := m.Rotate(t.Context(), w.clock.Now()); trove.KindOf(err) != trove.KindUnavailable {
 		t.Errorf("rotate: %v", err)
 	}
+	// What another process has sealed under a key that this one has not seen opens when Barbican is back: the error is none for ever.
+	w.cloud.Away("Barbican", false)
+	other := w.open()
+	if _, err := other.Rotate(t.Context(), w.clock.Now()); err != nil {
+		t.Fatal(err)
+	}
+	text := w.seal(other)
+	w.cloud.Away("Barbican", true)
+	if _, err := m.Open(t.Context(), "p", text); err == nil || trove.IsPermanent(err) {
+		t.Errorf("open what needs a new key: %v, want an error that passes", err)
+	}
+	w.cloud.Away("Barbican", false)
+	w.opens(m, text)
 }
 
 func TestKeysOfAFileAreTakenOver(t *testing.T) {
