@@ -68,7 +68,6 @@ type controllers struct {
 	requests bus.Conn // of the API and the taskmanager
 	reports  bus.Conn // of the conductor
 
-	session   *osclient.Session // nil: nothing of this process is in OpenStack
 	objects   backupstore.Store // of the API and the taskmanager, as the grants
 	grantKeys *grant.Keyring
 	grants    *grant.Issuer

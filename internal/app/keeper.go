@@ -51,7 +51,7 @@ func (c *controllers) openMaster(ctx context.Context) (keyring.Master, error) {
 	if name == "" {
 		return c.state.openSealer(ctx, c.store, c.state.MasterKey())
 	}
-	session, err := c.openStack(ctx)
+	session, err := c.openStackSession(ctx)
 	if err != nil {
 		return nil, inBarbican(err)
 	}

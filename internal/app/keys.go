@@ -9,6 +9,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/bus"
 	"github.com/trove-dbaas/trove/bus/natsbus/server"
@@ -78,9 +80,7 @@ func (k *Keys) barbican(ctx context.Context, name string) (*barbican.Master, err
 
 func (k *Keys) barbicanConfig(ctx context.Context, name string) (barbican.Config, error) {
 	if k.session == nil {
-		o := openStackConfig(k.cfg)
-		o.Log = slog.New(slog.DiscardHandler)
-		s, err := osclient.New(ctx, o)
+		s, err := osclient.New(ctx, (&controllers{cfg: k.cfg, log: slog.New(slog.DiscardHandler), metrics: prometheus.NewRegistry()}).openStackConfig())
 		if err != nil {
 			return barbican.Config{}, inBarbican(err)
 		}

@@ -38,7 +38,7 @@ func (c *controllers) openObjectStore(ctx context.Context) (backupstore.Store, e
 		c.closing(s.Close)
 		return s, nil
 	}
-	session, err := c.openStack(ctx)
+	session, err := c.openStackSession(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -109,3 +109,12 @@ func (z *zone) serve(w http.ResponseWriter, r *http.Request, name, id string) {
 		answer(w, http.StatusAccepted, there)
 	}
 }
+
+// Describe gives all record sets of a zone another description, as somebody else's have.
+func (c *Cloud) Describe(zone, description string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range c.zones[zone].sets {
+		s.Description = description
+	}
+}
