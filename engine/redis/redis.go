@@ -69,7 +69,8 @@ type Engine struct {
 	log     *slog.Logger
 	clk     clock.Clock
 
-	mu sync.Mutex // one change at a time: looking and acting are two commands
+	slow sync.Mutex // the log of slow commands; taken before mu
+	mu   sync.Mutex // one change at a time: looking and acting are two commands
 }
 
 var (
@@ -77,6 +78,7 @@ var (
 	_ engine.Configurable    = (*Engine)(nil)
 	_ engine.DriftSource     = (*Engine)(nil)
 	_ engine.LogSource       = (*Engine)(nil)
+	_ engine.LogKeeper       = (*Engine)(nil)
 	_ engine.TLSSource       = (*Engine)(nil)
 	_ engine.Certified       = (*Engine)(nil)
 	_ engine.MetricSource    = (*Engine)(nil)

@@ -17,6 +17,7 @@ import (
 type kept struct {
 	InstanceID string          `json:"instance_id"`
 	Settings   engine.Settings `json:"settings"`
+	Logs       []string        `json:"logs,omitempty"`       // those that were switched on
 	Admin      string          `json:"admin"`                // the password of the agent's own account
 	Version    string          `json:"version,omitempty"`    // of the programs that last had the data
 	GivenCert  []byte          `json:"given_cert,omitempty"` // the last one of the service
