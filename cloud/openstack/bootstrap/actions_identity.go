@@ -14,6 +14,7 @@ import (
 	"github.com/gophercloud/gophercloud/v2"
 
 	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/cloud/openstack/osclient"
 )
 
 // MakeProject makes a project.
@@ -133,7 +134,7 @@ func logsIn(ctx context.Context, c rest, user string, secret password) (bool, er
 	_, err := c.client.Post(ctx, c.url(nil, "auth", "tokens"), body, nil, &gophercloud.RequestOpts{ //nolint:bodyclose // it is read and closed
 		OkCodes: []int{http.StatusOK, http.StatusCreated}, OmitHeaders: []string{"X-Auth-Token"},
 	})
-	if trove.KindOf(err) == trove.KindUnauthorized {
+	if osclient.Is(err, http.StatusUnauthorized) {
 		return false, nil
 	}
 	return err == nil, err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	trove "github.com/trove-dbaas/trove"
 )
@@ -57,18 +58,61 @@ func (f Found) ids() *ids {
 	return i
 }
 
-// Apply carries the steps out and calls told after each one that was made. It ends with the first one that fails; what was made stays, and is found again.
+// rounds is how often Run looks again: what depends on something that was not there is planned when it is.
+const rounds = 3
+
+// Run makes an OpenStack be as wanted and calls told for each thing, in their order: for what is there as well as for what was just made. At the end it looks
+// again, and it is an error if something that was made is not there then. With dry nothing is changed.
+func (b *Bootstrap) Run(ctx context.Context, w Wanted, dry bool, told func(Step)) (Found, error) {
+	var last []string
+	for round := range rounds {
+		f, err := b.Look(ctx, w)
+		if err != nil {
+			return f, err
+		}
+		steps, err := Plan(w, f)
+		if err != nil {
+			return f, err
+		}
+		if dry {
+			for _, s := range steps {
+				told(s)
+			}
+			return f, Refusals(steps)
+		}
+		if round > 0 && Changes(steps) == 0 {
+			return f, nil
+		}
+		last = nil
+		if err := b.Apply(ctx, f, steps, func(s Step) {
+			if s.Action != nil {
+				last = append(last, string(s.Part)+" "+s.Name+": "+s.Detail)
+			}
+			if round == 0 || s.Action != nil {
+				told(s)
+			}
+		}); err != nil {
+			return f, err
+		}
+		if Changes(steps) == 0 {
+			return f, nil
+		}
+	}
+	return Found{}, trove.Errorf(trove.KindConflict, "What was made is not there, or not as it was made: look who else changes it, and repeat this.\n%s", strings.Join(last, "\n"))
+}
+
+// Apply carries the steps out and calls told after each one, also for those that have nothing to do. It ends with the first one that fails; what was made stays,
+// and is found again.
 func (b *Bootstrap) Apply(ctx context.Context, f Found, steps []Step, told func(Step)) error {
 	if err := Refusals(steps); err != nil {
 		return err
 	}
 	known := f.ids()
 	for _, s := range steps {
-		if s.Action == nil {
-			continue
-		}
-		if err := s.Action.apply(ctx, b, known); err != nil {
-			return explained(s, err)
+		if s.Action != nil {
+			if err := s.Action.apply(ctx, b, known); err != nil {
+				return explained(s, err)
+			}
 		}
 		told(s)
 	}

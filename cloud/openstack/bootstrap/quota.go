@@ -2,6 +2,7 @@ package bootstrap
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 
@@ -15,14 +16,13 @@ type quotaPlace struct {
 	body   string   // what is around the limits
 	path   []string // before the project
 	detail []string // after it, to see what is used
-	used   string   // field of what is used
 }
 
 func (b *Bootstrap) quotaPlaces() []quotaPlace {
 	return []quotaPlace{
-		{name: "compute", client: b.Services.Compute, body: "quota_set", path: []string{"os-quota-sets"}, detail: []string{"detail"}, used: "in_use"},
-		{name: "volume", client: b.Services.Volume, body: "quota_set", path: []string{"os-quota-sets"}, used: "in_use"},
-		{name: "network", client: b.Services.Network, body: "quota", path: []string{"quotas"}, detail: []string{"details.json"}, used: "used"},
+		{name: "compute", client: b.Services.Compute, body: "quota_set", path: []string{"os-quota-sets"}, detail: []string{"detail"}},
+		{name: "volume", client: b.Services.Volume, body: "quota_set", path: []string{"os-quota-sets"}},
+		{name: "network", client: b.Services.Network, body: "quota", path: []string{"quotas"}, detail: []string{"details.json"}},
 	}
 }
 
@@ -43,20 +43,20 @@ func (b *Bootstrap) lookQuotas(ctx context.Context, w Wanted, f *Found) error {
 		if place.detail == nil {
 			q.Set("usage", "True")
 		}
-		var found map[string]map[string]any
+		var found map[string]map[string]json.RawMessage
 		if err := c.get(ctx, &found, q, slices.Concat(place.path, []string{f.Projects[0].ID}, place.detail)...); err != nil {
 			return fmt.Errorf("look for the quota of the project in the service %s: %w", place.name, err)
 		}
 		for resource, value := range found[place.body] {
-			if v, ok := value.(map[string]any); ok {
-				f.Quotas = append(f.Quotas, Quota{Service: place.name, Resource: resource, Limit: whole(v["limit"]), Used: whole(v[place.used])})
+			var quota struct {
+				Limit int `json:"limit"`
+				InUse int `json:"in_use"` // Nova and Cinder
+				Used  int `json:"used"`   // Neutron
+			}
+			if json.Unmarshal(value, &quota) == nil { // the project's id is among them
+				f.Quotas = append(f.Quotas, Quota{Service: place.name, Resource: resource, Limit: quota.Limit, Used: quota.InUse + quota.Used})
 			}
 		}
 	}
 	return nil
-}
-
-func whole(v any) int {
-	n, _ := v.(float64) // as JSON has numbers
-	return int(n)
 }
