@@ -11,6 +11,7 @@ package bootstrap
 
 import (
 	"net/netip"
+	"slices"
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/internal/imagelayout"
@@ -37,11 +38,13 @@ const (
 	PartImage     Part = "image"
 	PartVersion   Part = "datastore-version"
 	PartEndpoint  Part = "endpoint"
+	PartConfig    Part = "configuration"
 )
 
 // Parts are all of them.
 var Parts = []Part{
 	PartProject, PartUser, PartRole, PartNetwork, PartSubnet, PartGroup, PartPort, PartInterface, PartFlavor, PartQuota, PartImage, PartVersion, PartEndpoint,
+	PartConfig,
 }
 
 // State says where a thing stands.
@@ -69,7 +72,9 @@ type Step struct {
 type Wanted struct {
 	Only []Part // empty: all parts
 
-	Region string
+	Region  string
+	AuthURL string // of Keystone, for the service
+	CAFile  string // "": the certificate authorities of this machine
 
 	User, UserDomain, Project, ProjectDomain string
 
@@ -103,6 +108,8 @@ type Wanted struct {
 	Endpoints        map[string]string // by interface
 	ServiceName      string
 	ReplaceEndpoints bool
+
+	ConfigFile string // to write what the service needs to know into; "": none
 }
 
 // has reports whether a part is wanted.
@@ -110,12 +117,7 @@ func (w Wanted) has(p Part) bool {
 	if len(w.Only) == 0 {
 		return true
 	}
-	for _, o := range w.Only {
-		if o == p {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(w.Only, p)
 }
 
 // Flavor is a size of machines.
@@ -182,6 +184,8 @@ type Found struct {
 
 	Services  []Named
 	Endpoints []Endpoint
+
+	Config map[string]string // what stands in the configuration file, by key such as openstack.auth_url
 }
 
 // Named is a thing of which nothing else matters.

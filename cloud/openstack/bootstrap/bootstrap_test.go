@@ -38,7 +38,7 @@ func newFixture(t *testing.T) *fixture {
 		Group: "trove-management", ControllerGroup: "trove-controllers", Ports: []int{4222, 4223, 4224}, Host: "lab1", Interface: "trove-m0",
 		Flavors: bootstrap.DefaultFlavors(), VolumeGiB: 100, Images: []bootstrap.ImageFile{imageFile(t, dir, "mariadb", "10.11", "one")},
 		Endpoints:   map[string]string{"public": "https://db.example/v1.0/$(project_id)s", "internal": "http://10.0.0.1:8779/v1.0/$(project_id)s"},
-		ServiceName: "trove",
+		ServiceName: "trove", AuthURL: "http://keystone.example:5000/v3", ConfigFile: filepath.Join(dir, "trove.yaml"),
 	}
 	return f
 }
@@ -224,6 +224,13 @@ func TestEachBrokenThingIsMended(t *testing.T) {
 			func(_ *testing.T, f *fixture) { f.registry.images["mariadb 10.11"] = "another" },
 			[]string{"change datastore-version mariadb 10.11"},
 		},
+		"the configuration is gone": {
+			func(t *testing.T, f *fixture) {
+				if err := os.Remove(f.w.ConfigFile); err != nil {
+					t.Error(err)
+				}
+			}, []string{"make configuration CONFIG"},
+		},
 		"the version is gone":     {func(_ *testing.T, f *fixture) { clear(f.registry.images) }, []string{"make datastore-version mariadb 10.11"}},
 		"an endpoint is gone":     {drop("identity/v3/endpoints", func(o object) bool { return o["interface"] == "public" }), []string{"make endpoint public in R"}},
 		"an endpoint is disabled": {func(_ *testing.T, f *fixture) { f.all["identity/v3/endpoints"][0]["enabled"] = false }, []string{"change endpoint public in R"}},
@@ -234,6 +241,7 @@ func TestEachBrokenThingIsMended(t *testing.T) {
 			c.does(t, f)
 			for n := range c.want {
 				c.want[n] = strings.ReplaceAll(c.want[n], "IMAGE", f.w.Images[0].Name())
+				c.want[n] = strings.ReplaceAll(c.want[n], "CONFIG", f.w.ConfigFile)
 			}
 			if diff := cmp.Diff(c.want, f.run(t)); diff != "" {
 				t.Error(diff)
@@ -261,11 +269,11 @@ func TestRunThatIsCutOffAnywhereIsFinishedByTheNext(t *testing.T) {
 	for n, call := range calls {
 		f := newFixture(t)
 		cut := 0
-		f.fake.before = func(string) bool { cut++; return cut == n+1 }
+		f.before = func(string) bool { cut++; return cut == n+1 }
 		if _, err := f.b.Run(t.Context(), f.w, false, func(bootstrap.Step) {}); err == nil {
 			t.Errorf("call %d (%s) failed and nobody noticed", n, call)
 		}
-		f.fake.before = nil
+		f.before = nil
 		f.run(t)
 		if diff := cmp.Diff(want, counts(f)); diff != "" {
 			t.Errorf("cut off at call %d (%s): %s", n, call, diff)
@@ -341,7 +349,7 @@ func TestPasswordOfAUserThatIsThereIsNotTaken(t *testing.T) {
 func TestFurtherControllersRulesStay(t *testing.T) {
 	f := newFixture(t)
 	f.run(t)
-	f.w.Host, f.w.Interface = "lab2", ""
+	f.w.Host, f.w.Interface, f.w.ConfigFile = "lab2", "", "" // each host has a file of its own
 	f.w.Controllers = []netip.Addr{netip.MustParseAddr("10.224.0.3")}
 	f.host.net = bootstrap.HostNet{Addresses: []bootstrap.HostAddress{{Interface: "eth1", Prefix: netip.MustParsePrefix("10.224.0.3/26")}}}
 	want := []string{"change security-group trove-management", "change security-group trove-management", "change security-group trove-management"}

@@ -230,9 +230,7 @@ func (f *fake) quota(w http.ResponseWriter, r *http.Request, path string) bool {
 		body = "quota"
 	}
 	if r.Method == http.MethodPut {
-		for name, limit := range read(r)[body].(object) {
-			f.quotas[service][name] = limit
-		}
+		maps.Copy(f.quotas[service], read(r)[body].(object))
 		answer(w, http.StatusOK, object{})
 		return true
 	}
@@ -292,7 +290,7 @@ func (f *fake) collection(w http.ResponseWriter, r *http.Request, path string) b
 }
 
 func matches(o object, r *http.Request, by string) bool {
-	for _, key := range strings.Fields(by) {
+	for key := range strings.FieldsSeq(by) {
 		if want := r.URL.Query().Get(key); want != "" && fmt.Sprint(o[key]) != want {
 			return false
 		}

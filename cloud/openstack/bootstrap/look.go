@@ -36,6 +36,9 @@ func (b *Bootstrap) Look(ctx context.Context, w Wanted) (Found, error) {
 		}
 	}
 	var err error
+	if f.Config, err = readConfig(w.ConfigFile); err != nil {
+		return Found{}, err
+	}
 	if f.Host, err = b.Host.Network(ctx); err != nil {
 		return Found{}, err
 	}

@@ -15,7 +15,7 @@ func Plan(w Wanted, f Found) ([]Step, error) {
 	}
 	p := &planner{w: w, f: f}
 	for _, part := range []func(){
-		p.project, p.user, p.role, p.network, p.subnet, p.groups, p.port, p.reach, p.flavors, p.quotas, p.images, p.endpoints,
+		p.project, p.user, p.role, p.network, p.subnet, p.groups, p.port, p.reach, p.flavors, p.quotas, p.images, p.endpoints, p.config,
 	} {
 		part()
 	}
@@ -162,10 +162,11 @@ func (p *planner) role() {
 }
 
 func (p *planner) endpoints() {
+	const kind = "database"
 	if len(p.w.Endpoints) == 0 {
+		p.add(PartEndpoint, kind, Yours, nil, "say with --public-url where clients reach the API, as https://db.example:8779")
 		return
 	}
-	const kind = "database"
 	if len(p.f.Services) > 1 {
 		p.add(PartEndpoint, kind, Refused, nil, "the catalogue has %d services of this type: remove those that are not used", len(p.f.Services))
 		return

@@ -24,10 +24,8 @@ func (p *planner) flavors() {
 			p.add(PartFlavor, want.Name, Change, AllowFlavor{Name: want.Name}, "the project %s may use it", p.w.Project)
 			continue
 		}
-		if have.RAM != want.RAM || have.VCPUs != want.VCPUs || have.Disk < want.Disk {
-			p.add(PartFlavor, want.Name, Yours, nil, "it has %d MiB, %d cores, %d GiB instead of %s: Nova changes no flavor, so name others with --flavor, or delete it and repeat this",
-				have.RAM, have.VCPUs, have.Disk, size)
-			continue
+		if have.RAM != want.RAM || have.VCPUs != want.VCPUs || have.Disk != want.Disk {
+			size = fmt.Sprintf("it stays as it is: %d MiB, %d cores, %d GiB for the root, and not %s", have.RAM, have.VCPUs, have.Disk, size)
 		}
 		p.add(PartFlavor, want.Name, There, nil, "%s", size)
 	}

@@ -331,9 +331,9 @@ func describeRule(r Rule) string {
 		return text
 	}
 	text += " " + r.Protocol
-	switch {
-	case r.PortMin == 0:
-	case r.PortMin == r.PortMax:
+	switch r.PortMin {
+	case 0:
+	case r.PortMax:
 		text += fmt.Sprintf(" %d", r.PortMin)
 	default:
 		text += fmt.Sprintf(" %d-%d", r.PortMin, r.PortMax)

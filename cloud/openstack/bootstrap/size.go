@@ -3,6 +3,7 @@ package bootstrap
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	trove "github.com/trove-dbaas/trove"
 )
@@ -91,12 +92,7 @@ func Pick(bits int, taken []netip.Prefix) (netip.Prefix, error) {
 }
 
 func overlapsAny(p netip.Prefix, taken []netip.Prefix) bool {
-	for _, t := range taken {
-		if p.Overlaps(t) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(taken, p.Overlaps)
 }
 
 func plus(a netip.Addr, n uint64) netip.Addr {
