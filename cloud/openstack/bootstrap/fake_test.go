@@ -382,3 +382,8 @@ func (h *host) Plug(_ context.Context, _, name string, _ bootstrap.Port, _ int, 
 	h.net.Addresses = append(h.net.Addresses, bootstrap.HostAddress{Interface: name, Prefix: address})
 	return nil
 }
+
+func (h *host) Guard(_ context.Context, bridge string) error {
+	h.net.Guarded = append(h.net.Guarded, bridge)
+	return nil
+}
