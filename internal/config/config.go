@@ -36,6 +36,9 @@ type Config struct {
 	Upgrade  Upgrade  `yaml:"upgrade"`
 	Recovery Recovery `yaml:"recovery"`
 	Identity Identity `yaml:"identity"`
+
+	Cloud     string    `yaml:"cloud" doc:"Where instances are made: local (sandboxes on this machine) or openstack (servers of an OpenStack)."`
+	OpenStack OpenStack `yaml:"openstack"`
 }
 
 // Bus configures the message bus.
@@ -154,6 +157,8 @@ func Default() Config {
 		Metrics:  Metrics{InstanceSeries: 60},
 		Recovery: Recovery{Interval: 24 * time.Hour, Keep: 14},
 		Identity: defaultIdentity(),
+
+		Cloud: CloudLocal, OpenStack: defaultOpenStack(),
 	}
 }
 
@@ -279,7 +284,7 @@ func (c Config) Check() error {
 	if c.Workers.Operations < 1 {
 		return fmt.Errorf("workers.operations: %d is less than 1", c.Workers.Operations)
 	}
-	for _, err := range []error{c.Recovery.check(), c.Identity.check()} {
+	for _, err := range []error{c.Recovery.check(), c.Identity.check(), c.checkCloud()} {
 		if err != nil {
 			return err
 		}

@@ -33,6 +33,9 @@ func TestFileThenEnvironment(t *testing.T) {
 // keystone is a configuration that a test makes wrong by a line below it.
 const keystone = "identity:\n  driver: keystone\n"
 
+// openstack is the same for the cloud.
+const openstack = "cloud: openstack\nopenstack:\n  auth_url: http://keystone:5000/v3\n"
+
 func TestErrorsNameTheKey(t *testing.T) {
 	for _, c := range []struct{ text, env, want string }{
 		{"api:\n  lisen: x\n", "", `did you mean "listen"?`},
@@ -52,6 +55,12 @@ func TestErrorsNameTheKey(t *testing.T) {
 		{"", "TROVE_OBJECTS_GUEST_RATE=0", "objects.guest_rate"},
 		{"local:\n  tenant_cidr: 10.0.0.0/30\n", "", "local.tenant_cidr"},
 		{"local:\n  overcommit: 0.5\n", "", "local.overcommit"},
+		{"cloud: azure\n", "", "cloud: "},
+		{"cloud: openstack\n", "", "openstack.auth_url"},
+		{openstack, "TROVE_OPENSTACK_INTERFACE=outer", "openstack.interface"},
+		{openstack, "TROVE_OPENSTACK_BOOT_TIMEOUT=1ms", "openstack.boot_timeout"},
+		{openstack, "TROVE_OPENSTACK_PROJECT=", "openstack.project"},
+		{openstack, "", "bus.address"},
 		{"local:\n  public_ports: 80-90\n", "", "local.public_ports"},
 		{"local:\n  public_ports: 20000\n", "", "local.public_ports"},
 		{"", "TROVE_LOCAL_PUBLIC_PORTS=8000-9000", "api.listen"},
