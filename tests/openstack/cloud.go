@@ -11,8 +11,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"time"
 
@@ -165,4 +167,43 @@ func (c *Cloud) do(ctx context.Context, method, url string, header http.Header, 
 		return nil, fmt.Errorf("%s %s: %w: %.300s", method, url, err, data)
 	}
 	return answer.Header, nil
+}
+
+// Server is what Nova says of a server.
+type Server struct {
+	ID, Name, Status string
+	TaskState        string `json:"OS-EXT-STS:task_state"`
+	Flavor           struct {
+		Name string `json:"original_name"`
+		RAM  int
+	}
+	Fault struct{ Message string }
+}
+
+// Servers returns the servers whose names begin so, which another project than the caller's may own.
+func (c *Cloud) Servers(ctx context.Context, prefix string) ([]Server, error) {
+	var answer struct{ Servers []Server }
+	err := c.get(ctx, "admin", "compute", "/servers/detail?all_tenants=1&name="+url.QueryEscape("^"+regexp.QuoteMeta(prefix)), &answer)
+	return answer.Servers, err
+}
+
+// Volume is what Cinder says of a volume.
+type Volume struct {
+	ID, Name, Status string
+	Size             int
+}
+
+// Volumes returns the volumes of that name.
+func (c *Cloud) Volumes(ctx context.Context, name string) ([]Volume, error) {
+	var answer struct{ Volumes []Volume }
+	err := c.get(ctx, "admin", "block-storage", "/volumes/detail?all_tenants=1&name="+url.QueryEscape(name), &answer)
+	return answer.Volumes, err
+}
+
+// Console returns the end of what a server has written on its console.
+func (c *Cloud) Console(ctx context.Context, server string) (string, error) {
+	var answer struct{ Output string }
+	request := map[string]any{"os-getConsoleOutput": map[string]any{"length": 200}}
+	err := c.ask(ctx, http.MethodPost, "admin", "compute", "/servers/"+server+"/action", request, &answer)
+	return answer.Output, err
 }
