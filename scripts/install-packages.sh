@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that are missing, and says which. Arguments: "run" (what the local cloud needs), "test" (that, and what the
-# tests need), "bench" (the benchmarks of engines), "vm" (what an emulated machine needs).
+# tests need), "bench" (the benchmarks of engines), "openstack" (guest images, and their clients), "vm" (what an emulated machine needs).
 source "$(dirname "$0")/lib.sh"
 
 run_packages=(runc mmdebstrap xfsprogs nftables mariadb-client)
@@ -9,6 +9,7 @@ test_packages=(openssl postgresql mariadb-server redis-server python3-troveclien
 packages=("${run_packages[@]}")
 [ "${1:-run}" = test ] && packages+=("${test_packages[@]}")
 [ "${1:-run}" = bench ] && packages+=(sysbench postgresql-contrib redis-tools jq)
+[ "${1:-run}" = openstack ] && packages+=(postgresql-client qemu-utils)
 [ "${1:-run}" = vm ] && packages=(mmdebstrap qemu-system-x86 e2fsprogs)
 
 missing=()
