@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -21,19 +22,34 @@ type Machine struct {
 	netns   string
 }
 
-// NewMachine makes one in that project on that network. Remove takes it away again.
-func (c *Cloud) NewMachine(ctx context.Context, project, network, name string) (*Machine, error) {
-	var networks struct{ Networks []struct{ ID string } }
-	if err := c.get(ctx, "admin", "network", "/v2.0/networks?name="+network, &networks); err != nil {
+// Place is where a machine is: a project's network, with the security groups of those names. None: the default one of the project.
+type Place struct {
+	Project, Network string
+	Groups           []string
+}
+
+// NewMachine makes a machine. Remove takes it away again.
+func (c *Cloud) NewMachine(ctx context.Context, at Place, name string) (*Machine, error) {
+	network, err := c.one(ctx, "networks", at.Network)
+	if err != nil {
 		return nil, err
 	}
-	if len(networks.Networks) != 1 {
-		return nil, fmt.Errorf("%d networks are called %s", len(networks.Networks), network)
+	port := map[string]any{
+		"name": name, "network_id": network.ID, "project_id": c.admin[at.Project].project, "binding:host_id": "lab1", "device_owner": "lab:" + name,
 	}
-	// Neutron's agent on this host connects the port as soon as an interface of the right name is there. Were the owner called compute:, it would leave that to Nova.
-	request := map[string]any{"port": map[string]any{
-		"name": name, "network_id": networks.Networks[0].ID, "project_id": c.admin[project].project, "binding:host_id": "lab1", "device_owner": "lab:" + name,
-	}}
+	var groups []string
+	for _, g := range at.Groups {
+		group, err := c.one(ctx, "security_groups", g)
+		if err != nil {
+			return nil, err
+		}
+		groups = append(groups, group.ID)
+	}
+	if len(groups) > 0 {
+		port["security_groups"] = groups
+	}
+	// Neutron's agent on this host connects the port as soon as an interface of the right name is there. Had it an owner that is called compute:, the agent
+	// would leave that to Nova.
 	var answer struct {
 		Port struct {
 			ID       string
@@ -44,7 +60,7 @@ func (c *Cloud) NewMachine(ctx context.Context, project, network, name string) (
 			} `json:"fixed_ips"`
 		}
 	}
-	if err := c.ask(ctx, "POST", "admin", "network", "/v2.0/ports", request, &answer); err != nil {
+	if err := c.ask(ctx, "POST", "admin", "network", "/v2.0/ports", map[string]any{"port": port}, &answer); err != nil {
 		return nil, err
 	}
 	p := answer.Port
@@ -60,19 +76,41 @@ func (c *Cloud) NewMachine(ctx context.Context, project, network, name string) (
 	}
 	_, bits, _ := strings.Cut(subnet.Subnet.CIDR, "/")
 	tap := "tap" + p.ID[:11]
-	for _, line := range []string{
+	lines := []string{
 		"netns add " + m.netns,
 		"link add " + tap + " type veth peer name eth0 netns " + m.netns,
-		"-n " + m.netns + " link set eth0 address " + p.Mac + " mtu 1450 up", // what VXLAN leaves of 1500
+		"-n " + m.netns + " link set eth0 address " + p.Mac + " mtu " + strconv.Itoa(network.MTU) + " up",
 		"-n " + m.netns + " addr add " + m.Address + "/" + bits + " dev eth0",
-		"-n " + m.netns + " route add default via " + subnet.Subnet.Gateway,
+		"-n " + m.netns + " link set lo up",
 		"link set " + tap + " up",
-	} {
+	}
+	if subnet.Subnet.Gateway != "" {
+		lines = append(lines, "-n "+m.netns+" route add default via "+subnet.Subnet.Gateway)
+	}
+	for _, line := range lines {
 		if err := ip(ctx, line); err != nil {
 			return nil, errors.Join(err, m.Remove(ctx))
 		}
 	}
 	return m, m.bound(ctx)
+}
+
+// resource is what the machines have to know of something of Neutron's.
+type resource struct {
+	ID  string
+	MTU int
+}
+
+// one finds the only network or security group of a name.
+func (c *Cloud) one(ctx context.Context, kind, name string) (resource, error) {
+	var answer map[string][]resource
+	if err := c.get(ctx, "admin", "network", "/v2.0/"+strings.ReplaceAll(kind, "_", "-")+"?name="+name, &answer); err != nil {
+		return resource{}, err
+	}
+	if found := answer[kind]; len(found) == 1 {
+		return found[0], nil
+	}
+	return resource{}, fmt.Errorf("%d %s are called %s", len(answer[kind]), kind, name)
 }
 
 // bound waits until Neutron says that the port is connected.
@@ -101,6 +139,15 @@ func (m *Machine) Command(ctx context.Context, program string, args ...string) *
 // Dial opens a connection from the machine.
 func (m *Machine) Dial(ctx context.Context, address string) (net.Conn, error) {
 	return outside.Machine{Netns: "/run/netns/" + m.netns}.Dial(ctx, address)
+}
+
+// Listen waits for connections on the machine.
+func (m *Machine) Listen(ctx context.Context, address string) (l net.Listener, err error) {
+	err = outside.Machine{Netns: "/run/netns/" + m.netns}.Do(func() error {
+		l, err = (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+		return err
+	})
+	return l, err
 }
 
 // Reaches says whether packets from the machine get to the address and back, be it that nobody listens there.

@@ -11,7 +11,12 @@ import (
 // tenantMachine is a client on the network of the project demo until the test ends.
 func tenantMachine(t *testing.T, c *openstack.Cloud) *openstack.Machine {
 	t.Helper()
-	m, err := c.NewMachine(t.Context(), "demo", "tenant", "client-"+unique)
+	return machine(t, c, openstack.Place{Project: "demo", Network: "tenant"}, "client")
+}
+
+func machine(t *testing.T, c *openstack.Cloud, at openstack.Place, name string) *openstack.Machine {
+	t.Helper()
+	m, err := c.NewMachine(t.Context(), at, name+"-"+unique)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,12 +22,17 @@ import (
 // controller is where guests and clients find the service: the lab's host on its management network.
 const controller = "10.77.0.1"
 
+// securityGroup is that of the guests' management ports. Others may try their own on the same lab.
+const securityGroup = "trove-story"
+
 // service is a deployment over the lab: the three processes as they are shipped, their state in a directory of its own.
 type service struct {
 	t      *testing.T
 	dir    string
 	listen string
 	runs   map[string]*process
+
+	guestPorts map[string]string // what guests talk to, by what it is
 }
 
 // process is one of them.
@@ -51,15 +56,16 @@ func newService(t *testing.T, images ...string) *service {
 	}
 	ports := freePorts(t, 4)
 	s.listen = net.JoinHostPort(controller, ports[0])
+	s.guestPorts = map[string]string{"bus": ports[1], "enrolment": ports[2], "object gateway": ports[3]}
 	config := fmt.Sprintf(`# What an operator writes; "trove openstack bootstrap" adds what it made.
 cloud: openstack
 bus: {address: %s, port: %s, enrol_port: %s}
 objects: {port: %s}
 api: {listen: "%s", rate_limit: 0}
 identity: {driver: keystone, auth_url: "http://%[1]s:5000/v3", service_roles: [admin]}
-openstack: {auth_url: "http://%[1]s:5000/v3", public_network: public, management_security_group: trove-story}
+openstack: {auth_url: "http://%[1]s:5000/v3", public_network: public, management_security_group: %[6]s}
 log: {level: debug}
-`, controller, ports[1], ports[2], ports[3], s.listen)
+`, controller, ports[1], ports[2], ports[3], s.listen, securityGroup)
 	s.write("trove.yaml", config)
 	s.servicePassword()
 	s.bootstrap(images...)

@@ -21,6 +21,7 @@ func TestStory(t *testing.T) {
 	long := os.Getenv("LONG") != ""
 	c := lab(t)
 	s := newService(t, images(t)...)
+	t.Run("isolation", func(t *testing.T) { isolation(t, c, s) })
 	tell(t, c, s, mariadb(), long)
 	if long {
 		tell(t, c, s, postgresql(), long)
