@@ -43,7 +43,7 @@ func openstackCommand() *cobra.Command {
 		Use: "openstack", Short: "Prepare an OpenStack for the service, and check that nothing is missing", Long: openstackHelp, Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	c.AddCommand(bootstrapCommand())
+	c.AddCommand(bootstrapCommand(), openstackCheckCommand())
 	return c
 }
 
@@ -225,7 +225,7 @@ type openstack struct {
 }
 
 // login reads flags and configuration and logs in as the administrator.
-func (o *openstackOptions) login(c *cobra.Command) (*openstack, error) {
+func (o *openstackOptions) login(ctx context.Context, c *cobra.Command) (*openstack, error) {
 	if o.format != "table" && o.format != "json" {
 		return nil, &cli.UsageError{Message: fmt.Sprintf("--format: %q is neither table nor json.", o.format)}
 	}
@@ -245,7 +245,7 @@ func (o *openstackOptions) login(c *cobra.Command) (*openstack, error) {
 		return nil, &cli.UsageError{Message: trove.MessageOf(err)} // before anybody is asked anything
 	}
 	admin.Log, admin.Timeout = slog.New(slog.DiscardHandler), cfg.OpenStack.RequestTimeout
-	session, err := osclient.New(c.Context(), admin)
+	session, err := osclient.New(ctx, admin)
 	if err != nil {
 		return nil, err
 	}
@@ -292,7 +292,7 @@ func bootstrapCommand() *cobra.Command {
 }
 
 func runBootstrap(ctx context.Context, c *cobra.Command, o *openstackOptions, dry bool) error {
-	s, err := o.login(c)
+	s, err := o.login(ctx, c)
 	if err != nil {
 		return err
 	}

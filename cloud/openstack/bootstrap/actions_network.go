@@ -220,3 +220,13 @@ func (a Plug) apply(ctx context.Context, b *Bootstrap, ids *ids) error {
 	}
 	return b.Host.Plug(ctx, a.Agent, a.Interface, port, ids.mtu, netip.PrefixFrom(port.Addresses[0].Address, a.Bits))
 }
+
+// Guard drops what comes into this host by the network's bridge.
+type Guard struct{}
+
+func (Guard) apply(ctx context.Context, b *Bootstrap, ids *ids) error {
+	if err := need(ids.network, PartNetwork); err != nil {
+		return err
+	}
+	return b.Host.Guard(ctx, bridgeName(ids.network))
+}

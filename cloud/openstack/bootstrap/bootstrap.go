@@ -325,6 +325,9 @@ type HostNet struct {
 	Addresses []HostAddress
 	// Routes are what else this host reaches directly or by routes of its own, the default route apart: a new range must not be part of it.
 	Routes []netip.Prefix
+	// Bridges says that Neutron's Linux bridge agent has bridges here, Guarded is which of them let nothing into this host.
+	Bridges bool
+	Guarded []string
 }
 
 // HostAddress is an address of this host.

@@ -212,7 +212,8 @@ func TestEachBrokenThingIsMended(t *testing.T) {
 		"somebody may come in":  {rule(object{"direction": "ingress", "ethertype": "IPv4", "protocol": "tcp", "port_range_min": 22, "port_range_max": 22}), []string{"change security-group trove-management"}},
 		"the port moved":        {set("network/v2.0/ports", "trove-controllers-lab1", "binding:host_id", "other"), []string{"change controller-port trove-controllers-lab1"}},
 		"the port is gone":      {drop("network/v2.0/ports", func(object) bool { return true }), []string{"make controller-port trove-controllers-lab1"}},
-		"the interface is gone": {func(_ *testing.T, f *fixture) { f.host.net = bootstrap.HostNet{} }, []string{"make interface trove-m0"}},
+		"the interface is gone": {func(_ *testing.T, f *fixture) { f.host.net.Addresses = nil }, []string{"make interface trove-m0"}},
+		"the bridge is open":    {func(_ *testing.T, f *fixture) { f.host.net.Guarded = nil }, []string{"change interface bridge of trove-management"}},
 		"a flavor is gone":      {drop("compute/v2.1/flavors", func(o object) bool { return o["name"] == "db.tiny" }), []string{"make flavor db.tiny"}},
 		"a quota is low":        {func(_ *testing.T, f *fixture) { f.quotas["compute"]["cores"] = 3 }, []string{"change quota compute of service"}},
 		"the image is gone": {

@@ -34,6 +34,7 @@ type fake struct {
 	quotas  map[string]object   // by service
 	data    map[string]string   // of images
 	changes []string            // calls that change something
+	console string              // what servers say
 	next    int
 	before  func(call string) (fail bool) // asked before each call that changes something; nil: none fails
 }
@@ -48,11 +49,13 @@ var collections = map[string]struct{ one, many, by string }{
 	"identity/v3/endpoints":             {"endpoint", "endpoints", "service_id"},
 	"network/v2.0/networks":             {"network", "networks", "name id"},
 	"network/v2.0/subnets":              {"subnet", "subnets", "network_id ip_version"},
-	"network/v2.0/ports":                {"port", "ports", "network_id device_owner"},
+	"network/v2.0/ports":                {"port", "ports", "name network_id device_owner"},
 	"network/v2.0/agents":               {"agent", "agents", "host"},
 	"network/v2.0/security-groups":      {"security_group", "security_groups", "name id project_id"},
 	"network/v2.0/security-group-rules": {"security_group_rule", "security_group_rules", ""},
 	"compute/v2.1/flavors":              {"flavor", "flavors", ""},
+	"compute/v2.1/servers":              {"server", "servers", "name"},
+	"volume/v3/p-admin/volumes":         {"volume", "volumes", "name"},
 	"image/v2/images":                   {"", "images", "trove_datastore trove_version os_hidden"},
 }
 
@@ -196,6 +199,8 @@ func (f *fake) special(w http.ResponseWriter, r *http.Request, path string) bool
 		answer(w, http.StatusOK, object{"flavors": f.all["compute/v2.1/flavors"]})
 	case last == "os-flavor-access":
 		answer(w, http.StatusOK, object{"flavor_access": f.all["access "+parts[3]]})
+	case last == "action" && parts[2] == "servers":
+		answer(w, http.StatusOK, object{"output": f.console})
 	case last == "action":
 		f.put("access "+parts[3], object{"tenant_id": read(r)["addTenantAccess"].(object)["tenant"]})
 		answer(w, http.StatusOK, object{})
@@ -283,6 +288,8 @@ func (f *fake) collection(w http.ResponseWriter, r *http.Request, path string) b
 			maps.Copy(f.all[path[:n]][at], read(r)[c.one].(object))
 		}
 		answer(w, http.StatusOK, object{})
+	case http.MethodGet:
+		answer(w, http.StatusOK, object{c.one: f.all[path[:n]][at]})
 	default:
 		return false
 	}
@@ -291,7 +298,7 @@ func (f *fake) collection(w http.ResponseWriter, r *http.Request, path string) b
 
 func matches(o object, r *http.Request, by string) bool {
 	for key := range strings.FieldsSeq(by) {
-		if want := r.URL.Query().Get(key); want != "" && fmt.Sprint(o[key]) != want {
+		if want := strings.Trim(r.URL.Query().Get(key), "^$"); want != "" && fmt.Sprint(o[key]) != want {
 			return false
 		}
 	}
@@ -337,6 +344,13 @@ func (f *fake) create(w http.ResponseWriter, r *http.Request, path, one string) 
 		}
 	case "network/v2.0/ports":
 		o["mac_address"], o["status"], o["binding:vif_type"] = "fa:16:3e:00:00:01", "DOWN", "bridge"
+		if o["fixed_ips"] == nil {
+			o["fixed_ips"] = []object{{"subnet_id": "any", "ip_address": "10.224.0.20"}}
+		}
+	case "compute/v2.1/servers":
+		o["status"] = "ACTIVE"
+	case "volume/v3/p-admin/volumes":
+		o["status"] = "available"
 	case "image/v2/images":
 		o["status"], o["os_hidden"] = "queued", false
 		f.put(path, o)
@@ -380,5 +394,10 @@ func (h *host) Network(context.Context) (bootstrap.HostNet, error) { return h.ne
 
 func (h *host) Plug(_ context.Context, _, name string, _ bootstrap.Port, _ int, address netip.Prefix) error {
 	h.net.Addresses = append(h.net.Addresses, bootstrap.HostAddress{Interface: name, Prefix: address})
+	return nil
+}
+
+func (h *host) Guard(_ context.Context, bridge string) error {
+	h.net.Guarded = append(h.net.Guarded, bridge)
 	return nil
 }

@@ -43,8 +43,12 @@ func (Machine) Network(context.Context) (HostNet, error) {
 			h.Routes = append(h.Routes, p.Masked())
 		}
 	}
-	return h, nil
+	h.Guarded, h.Bridges, err = guarded()
+	return h, err
 }
+
+// Guard drops what comes into this host by the bridge of a network.
+func (Machine) Guard(_ context.Context, bridge string) error { return guard(bridge) }
 
 func prefix(n *net.IPNet) (netip.Prefix, bool) {
 	if n == nil {

@@ -346,4 +346,6 @@ type Host interface {
 	Network(ctx context.Context) (HostNet, error)
 	// Plug makes an interface with the port's hardware address and address, connected to where the agent finds it.
 	Plug(ctx context.Context, agent, name string, p Port, mtu int, address netip.Prefix) error
+	// Guard drops what comes into this machine by the bridge of a network.
+	Guard(ctx context.Context, bridge string) error
 }

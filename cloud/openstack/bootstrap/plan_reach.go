@@ -74,6 +74,7 @@ func (p *planner) reach() {
 	if why != "" || err != nil {
 		return // it was said
 	}
+	p.guard(at)
 	for _, c := range at {
 		if n := slices.IndexFunc(p.f.Host.Addresses, func(a HostAddress) bool { return a.Prefix.Addr() == c }); n >= 0 {
 			p.reached(cidr, c, p.f.Host.Addresses[n])
@@ -92,6 +93,21 @@ func (p *planner) reach() {
 	p.add(PartInterface, name, Make, Plug{
 		Port: PortName(p.w.ControllerGroup, p.w.Host), Interface: name, Agent: p.f.agent(), Bits: cidr.Bits(),
 	}, "interface of this host with %s; it is gone after a restart of the machine, and made again by repeating this", at[0])
+}
+
+// guard is for hosts with bridges: guests of this host would reach all of its ports past their security group.
+func (p *planner) guard(at []netip.Addr) {
+	here := p.w.Interface != "" || slices.ContainsFunc(at, p.f.Host.has)
+	if !here || !p.f.Host.Bridges && p.f.agent() != AgentLinuxBridge {
+		return
+	}
+	if len(p.f.Networks) > 0 {
+		if name := bridgeName(p.f.Networks[0].ID); slices.Contains(p.f.Host.Guarded, name) {
+			p.add(PartInterface, name, There, nil, "nothing comes into this host by the bridge, past the security groups")
+			return
+		}
+	}
+	p.add(PartInterface, "bridge of "+p.w.Network, Change, Guard{}, "what guests of this host send to the bridge itself is dropped: it would pass no security group")
 }
 
 // reached looks whether an address of this host can be used between it and the guests.
