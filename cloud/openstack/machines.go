@@ -88,7 +88,9 @@ func (p *Provider) newServer(s cloud.MachineSpec, w wiring, previous string, dat
 		ports = append(ports, object{"port": port.ID})
 	}
 	metadata := p.metadata(s.Instance, s.Project)
-	metadata[keyPrevious] = s.PreviousImageID
+	if previous != "" {
+		metadata[keyPrevious], metadata[keyPreviousDisk] = s.PreviousImageID, previous
+	}
 	o := object{
 		"name": nameOf(s.Instance), "imageRef": s.ImageID, "flavorRef": s.Flavor.ID, "config_drive": true, "metadata": metadata,
 		"tags": p.tags(s.Instance, s.Project), "block_device_mapping_v2": disks, "networks": ports, "user_data": base64.StdEncoding.EncodeToString(data),
@@ -186,8 +188,11 @@ func (p *Provider) RebootMachine(ctx context.Context, instance string) error {
 	if err != nil {
 		return err
 	}
-	if err := p.dropPrevious(ctx, &sv, instance); err != nil {
-		return err
+	// Its volume stays until the server is stopped: it could not be taken from a guest that does not answer, and a reboot is for such a guest.
+	if sv.Metadata[keyPrevious] != "" {
+		if err := p.dropMetadata(ctx, sv.ID, keyPrevious); err != nil {
+			return err
+		}
 	}
 	return p.act(ctx, sv.ID, "reboot")
 }

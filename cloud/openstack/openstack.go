@@ -114,9 +114,12 @@ const (
 	keyInstance   = "trove_instance"
 	keyDeployment = "trove_deployment"
 	keyProject    = "trove_project"
-	keyResize     = "trove_resize" // the flavor that a server is to get
-	keyPrevious   = "trove_previous"
+	keyResize     = "trove_resize"   // the flavor that a server is to get
+	keyPrevious   = "trove_previous" // the image that the guest sees beside its own
 )
+
+// keyPreviousDisk is the volume with a previous image that a server has or had.
+const keyPreviousDisk = "trove_previous_volume"
 
 func (p *Provider) metadata(instance, project string) map[string]string {
 	return map[string]string{keyInstance: instance, keyDeployment: p.cfg.Deployment, keyProject: project}

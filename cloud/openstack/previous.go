@@ -19,7 +19,7 @@ func (p *Provider) previousVolume(ctx context.Context, instance, project, image 
 	}
 	v, err := p.named(ctx, previousName(instance))
 	if err == nil && v.Metadata[keyImage] != image {
-		return "", false, passing(p.cinder("volumes", v.ID).remove(ctx))
+		return "", false, p.dropOther(ctx, &v)
 	}
 	if trove.IsNotFound(err) {
 		return "", false, p.makePrevious(ctx, instance, project, image)
@@ -31,6 +31,15 @@ func (p *Provider) previousVolume(ctx context.Context, instance, project, image 
 		return "", false, trove.Permanent(trove.Errorf(trove.KindInternal, "The volume with the previous image failed: %s", p.whyVolume(ctx, &v)))
 	}
 	return v.ID, v.Status == "available" || v.Status == "in-use", nil
+}
+
+// dropOther removes a volume with another image, after it was taken from its server.
+func (p *Provider) dropOther(ctx context.Context, v *volume) error {
+	if v.Status == "in-use" && len(v.Attachments) > 0 {
+		return p.detach(ctx, v.Attachments[0].ServerID, v.ID)
+	}
+	_, err := p.removeOne(ctx, v)
+	return err
 }
 
 func (p *Provider) makePrevious(ctx context.Context, instance, project, image string) error {
@@ -49,10 +58,10 @@ func (p *Provider) makePrevious(ctx context.Context, instance, project, image st
 	return asBad(r.post(ctx))
 }
 
-// fitPrevious makes a server see the previous image or, with "", see none, and its metadata say so. It is ready when Nova and Cinder are.
+// fitPrevious makes a server that is stopped see the previous image or, with "", see none, and its metadata say so. It is ready when Nova and Cinder are.
 func (p *Provider) fitPrevious(ctx context.Context, sv *server, instance, project, image string) (ready bool, err error) {
 	if image == "" {
-		return true, p.dropPrevious(ctx, sv, instance)
+		return p.dropPrevious(ctx, sv, instance)
 	}
 	id, ready, err := p.previousVolume(ctx, instance, project, image)
 	if err != nil || !ready {
@@ -64,28 +73,36 @@ func (p *Provider) fitPrevious(ctx context.Context, sv *server, instance, projec
 	if sv.Metadata[keyPrevious] == image {
 		return true, nil
 	}
-	return true, p.setMetadata(ctx, sv.ID, keyPrevious, image)
+	return true, p.setMetadata(ctx, sv.ID, object{keyPrevious: image, keyPreviousDisk: id})
 }
 
-// dropPrevious takes the previous image away from a server that has one. The volume goes when Nova has let go of it: at the next call, or with the machine.
-func (p *Provider) dropPrevious(ctx context.Context, sv *server, instance string) error {
-	if sv.Metadata[keyPrevious] == "" {
-		return nil
+// dropPrevious takes the previous image away from a server, and removes its volume when Nova has let go of it. It is done when that is asked for.
+func (p *Provider) dropPrevious(ctx context.Context, sv *server, instance string) (done bool, err error) {
+	id := sv.Metadata[keyPreviousDisk]
+	if id == "" {
+		return true, nil
 	}
-	v, err := p.named(ctx, previousName(instance))
-	if gone(err) != nil {
-		return err
+	if sv.attached(id) {
+		return false, p.detach(ctx, sv.ID, id)
 	}
-	switch {
-	case err != nil:
-	case sv.attached(v.ID):
-		if err := p.detach(ctx, sv.ID, v.ID); err != nil {
-			return err
-		}
-	default:
-		if err := p.cinder("volumes", v.ID).remove(ctx); err != nil {
-			return passing(err)
-		}
+	if err := p.cinder("volumes", id).remove(ctx); err != nil {
+		return false, passing(err)
 	}
-	return p.setMetadata(ctx, sv.ID, keyPrevious, "")
+	if err := p.dropMetadata(ctx, sv.ID, keyPrevious); err != nil {
+		return false, err
+	}
+	return true, p.dropMetadata(ctx, sv.ID, keyPreviousDisk)
+}
+
+// DropPrevious is cloud.Rebuilder.DropPrevious.
+func (p *Provider) DropPrevious(ctx context.Context, instance string) (done bool, err error) {
+	if err := checkID(instance); err != nil {
+		return false, err
+	}
+	defer p.lock(instance)()
+	sv, err := p.server(ctx, instance)
+	if err != nil {
+		return true, gone(err)
+	}
+	return p.dropPrevious(ctx, &sv, instance)
 }

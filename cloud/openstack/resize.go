@@ -1,6 +1,7 @@
 package openstack
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 
@@ -34,7 +35,7 @@ func (p *Provider) ResizeMachine(ctx context.Context, instance string, f trove.F
 	if err := p.resizeFailed(ctx, &sv, f); err != nil {
 		return cloud.Machine{}, err
 	}
-	if err := p.setMetadata(ctx, sv.ID, keyResize, f.ID); err != nil {
+	if err := p.setMetadata(ctx, sv.ID, object{keyResize: f.ID}); err != nil {
 		return cloud.Machine{}, err
 	}
 	r := p.nova(sv.ID, "action")
@@ -56,21 +57,22 @@ func (p *Provider) resizeFailed(ctx context.Context, sv *server, f trove.Flavor)
 	if err != nil || len(all) == 0 || all[0].Action != "resize" || all[0].Message == nil {
 		return err
 	}
-	if err := p.setMetadata(ctx, sv.ID, keyResize, ""); err != nil {
+	if err := p.dropMetadata(ctx, sv.ID, keyResize); err != nil {
 		return err
 	}
 	return trove.Permanent(trove.Errorf(trove.KindInternal,
 		"Nova could not resize the server: no host has room for the flavor %s, or the move failed (request %s). It is as it was before.", f.Name, all[0].RequestID))
 }
 
-// setMetadata changes one entry of a server's metadata; "" removes it.
-func (p *Provider) setMetadata(ctx context.Context, server, key, value string) error {
-	if value == "" {
-		return p.nova(server, "metadata", key).remove(ctx)
-	}
+// setMetadata changes entries of a server's metadata.
+func (p *Provider) setMetadata(ctx context.Context, server string, entries object) error {
 	r := p.nova(server, "metadata")
-	r.body = object{"metadata": object{key: value}}
+	r.body = object{"metadata": entries}
 	return passing(r.post(ctx))
+}
+
+func (p *Provider) dropMetadata(ctx context.Context, server, key string) error {
+	return passing(p.nova(server, "metadata", key).remove(ctx))
 }
 
 // RebuildMachine is cloud.Rebuilder.RebuildMachine.
@@ -85,7 +87,7 @@ func (p *Provider) RebuildMachine(ctx context.Context, s cloud.MachineSpec) (clo
 	}
 	m, err := p.machine(ctx, s.Instance, &sv)
 	switch {
-	case err != nil || m.State == cloud.MachinePending:
+	case err != nil || m.State == cloud.MachinePending || m.State == cloud.MachineFailed:
 		return m, err
 	case sv.Image.ID == s.ImageID && m.State == cloud.MachineStopped:
 		return p.start(ctx, &sv, s, m)
@@ -97,23 +99,22 @@ func (p *Provider) RebuildMachine(ctx context.Context, s cloud.MachineSpec) (clo
 		return cloud.Machine{}, err
 	}
 	m.State, m.Reason = cloud.MachinePending, ""
-	if ready, err := p.fitPrevious(ctx, &sv, s.Instance, s.Project, s.PreviousImageID); err != nil || !ready {
+	previous, ready, err := p.previousVolume(ctx, s.Instance, s.Project, s.PreviousImageID)
+	if err != nil || !ready {
 		return m, err
 	}
-	previous := ""
-	if s.PreviousImageID != "" {
-		v, err := p.named(ctx, previousName(s.Instance))
-		if err != nil {
-			return cloud.Machine{}, err
-		}
-		previous = v.ID
+	if previous != "" && !sv.attached(previous) {
+		return m, p.attach(ctx, sv.ID, previous)
 	}
 	data, err := p.userData(w, s.BootData, previous)
 	if err != nil {
 		return cloud.Machine{}, err
 	}
 	metadata := p.metadata(s.Instance, s.Project)
-	if s.PreviousImageID != "" {
+	if disk := cmp.Or(previous, sv.Metadata[keyPreviousDisk]); disk != "" {
+		metadata[keyPreviousDisk] = disk
+	}
+	if previous != "" {
 		metadata[keyPrevious] = s.PreviousImageID
 	}
 	r := p.nova(sv.ID, "action")
