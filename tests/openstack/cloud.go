@@ -187,6 +187,17 @@ func (c *Cloud) Servers(ctx context.Context, prefix string) ([]Server, error) {
 	return answer.Servers, err
 }
 
+// UserData returns what a server was given at its last start from an image, in base64.
+func (c *Cloud) UserData(ctx context.Context, server string) (string, error) {
+	var answer struct {
+		Server struct {
+			Text string `json:"OS-EXT-SRV-ATTR:user_data"`
+		}
+	}
+	err := c.get(ctx, "admin", "compute", "/servers/"+server, &answer)
+	return answer.Server.Text, err
+}
+
 // Volume is what Cinder says of a volume.
 type Volume struct {
 	ID, Name, Status string

@@ -3,6 +3,7 @@ package openstack_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -33,6 +34,7 @@ type service struct {
 	runs   map[string]*process
 
 	guestPorts map[string]string // what guests talk to, by what it is
+	metrics    map[string]string // addresses by part
 }
 
 // process is one of them.
@@ -47,7 +49,10 @@ var parts = []string{"conductor", "api", "taskmanager"}
 // newService prepares the lab as an operator prepares his cloud, with the images given, and starts the processes. They end with the test.
 func newService(t *testing.T, images ...string) *service {
 	t.Helper()
-	s := &service{t: t, dir: filepath.Join(repository, "var", "openstack", "state"), runs: map[string]*process{}}
+	s := &service{t: t, dir: filepath.Join(repository, "var", "openstack", "state"), runs: map[string]*process{}, metrics: map[string]string{}}
+	for _, part := range parts {
+		s.metrics[part] = net.JoinHostPort("127.0.0.1", freePorts(t, 1)[0])
+	}
 	if err := os.RemoveAll(s.dir); err != nil {
 		t.Fatal(err)
 	}
@@ -64,8 +69,9 @@ objects: {port: %s}
 api: {listen: "%s", rate_limit: 0}
 identity: {driver: keystone, auth_url: "http://%[1]s:5000/v3", service_roles: [admin]}
 openstack: {auth_url: "http://%[1]s:5000/v3", public_network: public, management_security_group: %[6]s}
+metrics: {listen: "%[7]s"}
 log: {level: debug}
-`, controller, ports[1], ports[2], ports[3], s.listen, securityGroup)
+`, controller, ports[1], ports[2], ports[3], s.listen, securityGroup, s.metrics["api"])
 	s.write("trove.yaml", config)
 	s.servicePassword()
 	s.bootstrap(images...)
@@ -159,7 +165,7 @@ func (s *service) start(part string, env ...string) {
 	}
 	args := []string{"--state", s.dir}
 	if part != "api" {
-		args = append(args, "--metrics-listen", net.JoinHostPort("127.0.0.1", freePorts(s.t, 1)[0]))
+		args = append(args, "--metrics-listen", s.metrics[part])
 	}
 	p := &process{cmd: exec.Command(filepath.Join(repository, "bin", "trove-"+part), args...), done: make(chan struct{})}
 	p.cmd.Env = append([]string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "HOME=" + s.dir}, env...)
@@ -203,6 +209,37 @@ func (s *service) stop(part string, signal syscall.Signal) {
 		<-p.done
 	}
 	delete(s.runs, part)
+}
+
+// cloudChanges is what the service has asked the cloud to do so far, that is, all requests that do not only look, with the rights of whomever.
+func (s *service) cloudChanges() (lines []string) {
+	s.t.Helper()
+	for _, part := range parts {
+		for line := range strings.Lines(get(s.t, "http://"+s.metrics[part]+"/metrics")) {
+			if strings.HasPrefix(line, "trove_openstack_requests_total{") && !strings.Contains(line, `method="GET"`) && !strings.Contains(line, `service="identity"`) {
+				lines = append(lines, part+" "+strings.TrimSpace(line))
+			}
+		}
+	}
+	return lines
+}
+
+func get(t *testing.T, url string) string {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := (&http.Client{Timeout: 20 * time.Second}).Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = answer.Body.Close() }()
+	text, err := io.ReadAll(answer.Body)
+	if err != nil || answer.StatusCode != http.StatusOK {
+		t.Fatalf("GET %s: %s %v", url, answer.Status, err)
+	}
+	return string(text)
 }
 
 // logs are the ends of all.

@@ -38,6 +38,7 @@ func tell(t *testing.T, c *openstack.Cloud, s *service, e engine, long bool) {
 		st.ca = filepath.Join(s.dir, "ca.pem")
 		t.Cleanup(func() { st.whatGuestsSay() })
 		st.create()
+		st.stolenUserData()
 		st.fetchCA()
 		st.query(e.write, "")
 		st.query(e.read, "kept")
@@ -47,7 +48,7 @@ func tell(t *testing.T, c *openstack.Cloud, s *service, e engine, long bool) {
 		st.action("restart", "restart", st.name)
 		st.query(e.read, "kept")
 		if long {
-			st.action("resize to db.small", "resize", "flavor", st.name, st.flavor("db.small"))
+			st.action("resize to db.small", "resize", "flavor", st.name, flavor(t, st.demo, "db.small"))
 			if servers := st.servers(); servers[0].Flavor.RAM != 768 {
 				t.Errorf("the server has the flavor %s", servers[0].Flavor.Name)
 			}
@@ -65,14 +66,14 @@ func tell(t *testing.T, c *openstack.Cloud, s *service, e engine, long bool) {
 }
 
 // flavor is what the official client takes for a name that the service and Nova know.
-func (st *story) flavor(name string) string {
-	st.t.Helper()
-	for _, row := range st.demo.table(st.t, "database", "flavor", "list") {
+func flavor(t *testing.T, u user, name string) string {
+	t.Helper()
+	for _, row := range u.table(t, "database", "flavor", "list") {
 		if row["Name"] == name {
 			return fmt.Sprint(row["ID"])
 		}
 	}
-	st.t.Fatalf("the service has no flavor %s", name)
+	t.Fatalf("the service has no flavor %s", name)
 	return ""
 }
 
@@ -89,12 +90,9 @@ func (st *story) servers() []openstack.Server {
 func (st *story) create() {
 	st.t.Helper()
 	e := st.engine
-	args := []string{
-		"database", "instance", "create", st.name, "--flavor", st.flavor("db.tiny"), "--size", "1", "--datastore", e.datastore, "--datastore-version", e.version,
-		"--users", "anna:" + e.password, "--nic", "net-id=" + fmt.Sprint(st.demo.thing(st.t, "network", "show", "tenant")["id"]),
-	}
-	args = append(args, "--databases", "shop")
-	made := st.demo.thing(st.t, args...)
+	network := fmt.Sprint(st.demo.thing(st.t, "network", "show", "tenant")["id"])
+	made := st.demo.thing(st.t, "database", "instance", "create", st.name, "--flavor", flavor(st.t, st.demo, "db.tiny"), "--size", "1",
+		"--datastore", e.datastore, "--datastore-version", e.version, "--databases", "shop", "--users", "anna:"+e.password, "--nic", "net-id="+network)
 	st.id = fmt.Sprint(made["id"])
 	if made["status"] != "BUILD" || st.id == "" {
 		st.t.Fatalf("create: %v", made)

@@ -22,6 +22,7 @@ func TestStory(t *testing.T) {
 	c := lab(t)
 	s := newService(t, images(t)...)
 	t.Run("isolation", func(t *testing.T) { isolation(t, c, s) })
+	t.Run("foreigners", func(t *testing.T) { foreigners(t, c, s) })
 	tell(t, c, s, mariadb(), long)
 	if long {
 		tell(t, c, s, postgresql(), long)
