@@ -66,10 +66,9 @@ func newService(t *testing.T, images ...string) *service {
 cloud: openstack
 bus: {address: %s, port: %s, enrol_port: %s}
 objects: {port: %s}
-api: {listen: "%s", rate_limit: 0}
+api: {listen: "%s", rate_limit: 0, listeners: [{listen: "%[7]s"}]}
 identity: {driver: keystone, auth_url: "http://%[1]s:5000/v3", service_roles: [admin]}
 openstack: {auth_url: "http://%[1]s:5000/v3", public_network: public, management_security_group: %[6]s}
-metrics: {listen: "%[7]s"}
 log: {level: debug}
 `, controller, ports[1], ports[2], ports[3], s.listen, securityGroup, s.metrics["api"])
 	s.write("trove.yaml", config)
