@@ -61,8 +61,8 @@ func tell(t *testing.T, c *openstack.Cloud, s *service, e engine, long bool) {
 		}
 		st.delete()
 	})
+	st.table.print(t)
 	nothingLeft(t, c, before)
-	st.table.print()
 }
 
 // flavor is what the official client takes for a name that the service and Nova know.
@@ -99,10 +99,6 @@ func (st *story) create() {
 	}
 	watch := watchServer(st.t, st.cloud, "trove-"+st.id)
 	op := st.finish("instance.create")
-	shown := st.demo.thing(st.t, "database", "instance", "show", st.name)
-	if shown["status"] != "ACTIVE" || shown["operating_status"] != "HEALTHY" {
-		st.t.Fatalf("show: status %v, operating status %v", shown["status"], shown["operating_status"])
-	}
 	i, err := st.service.client("demo").Instance(st.t.Context(), st.id)
 	if err != nil || len(i.Addresses) == 0 {
 		st.t.Fatalf("addresses of %s: %v %v", st.id, i.Addresses, err)
@@ -115,7 +111,11 @@ func (st *story) create() {
 		}
 		return err == nil
 	})
-	st.table.create(op, watch())
+	st.table.create(op, time.Now(), watch())
+	shown := st.demo.thing(st.t, "database", "instance", "show", st.name)
+	if shown["status"] != "ACTIVE" || shown["operating_status"] != "HEALTHY" {
+		st.t.Fatalf("show: status %v, operating status %v", shown["status"], shown["operating_status"])
+	}
 }
 
 // grown asks Cinder for the size of the volume, and the service for what the guest sees of it.
@@ -138,7 +138,7 @@ func (st *story) fetchCA() {
 	if err != nil {
 		st.t.Fatal(err)
 	}
-	pem := st.service.troveAs(rc, "ssl", "ca")
+	pem := st.service.troveAs(rc, "ssl", "ca", st.name)
 	if err := os.WriteFile(st.ca, []byte(pem), 0o600); err != nil {
 		st.t.Fatal(err)
 	}
@@ -222,7 +222,14 @@ func (st *story) whatGuestsSay() {
 			st.t.Logf("server %s is %s %s %s; its console:\n%s", server.ID, server.Status, server.TaskState, server.Fault.Message, console)
 		}
 	}
-	if out, complaint, err := st.demo.try("database", "instance", "force", "delete", st.id); err != nil {
-		st.t.Logf("force delete: %v %s%s", err, out, complaint)
+	if out, complaint, err := st.demo.try("database", "instance", "delete", st.id); err != nil {
+		st.t.Logf("delete: %v %s%s", err, out, complaint)
+		return
 	}
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(time.Second) {
+		if _, _, err := st.demo.try("database", "instance", "show", st.id); err != nil {
+			return
+		}
+	}
+	st.t.Log("the instance is still there two minutes after its delete")
 }

@@ -48,11 +48,10 @@ func (tt *timetable) add(what string, op wire.Operation) {
 	tt.row(what, op.Updated.Sub(op.Created), strings.Join(parts, ", "))
 }
 
-// create splits the time from the request to the login, which is now: Nova's from the first sight of the server until it is ACTIVE, the guest's boot
+// create splits the time from the request to the login: Nova's from the first sight of the server until it is ACTIVE, the guest's boot
 // from there until its agent has called, ours all the rest: also what Neutron and Cinder take, which are asked before Nova is.
-func (tt *timetable) create(op wire.Operation, s sighting) {
+func (tt *timetable) create(op wire.Operation, login time.Time, s sighting) {
 	tt.t.Helper()
-	login := time.Now()
 	tt.add("create", op)
 	var called time.Time
 	for _, e := range op.Events {
@@ -65,27 +64,28 @@ func (tt *timetable) create(op wire.Operation, s sighting) {
 	}
 	nova, boot := s.active.Sub(s.seen), max(0, called.Sub(s.active))
 	ours := login.Sub(op.Created) - nova - boot
-	tt.row("create to login", login.Sub(op.Created), fmt.Sprintf("Nova's %.1f, the guest's boot %.1f, ours %.1f", nova.Seconds(), boot.Seconds(), ours.Seconds()))
+	tt.row("create to login", login.Sub(op.Created), fmt.Sprintf("Nova's %.1f, the guest's boot %.1f, ours %.1f: %.1f before the server, %.1f after the boot",
+		nova.Seconds(), boot.Seconds(), ours.Seconds(), s.seen.Sub(op.Created).Seconds(), login.Sub(called).Seconds()))
 	if ours > ourLimit {
 		tt.t.Errorf("ours took %s of %s from the request to the login, more than %s", ours, login.Sub(op.Created), ourLimit)
 	}
 }
 
 // print shows the table, and adds it to the file of the evidence if there is one.
-func (tt *timetable) print() {
-	tt.t.Helper()
-	tt.t.Log(tt.text.String())
+func (tt *timetable) print(t *testing.T) {
+	t.Helper()
+	t.Log(tt.text.String())
 	name := os.Getenv("STORY_EVIDENCE")
-	if name == "" || tt.t.Failed() {
+	if name == "" || t.Failed() {
 		return
 	}
 	f, err := os.OpenFile(name, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
 	if err != nil {
-		tt.t.Fatal(err)
+		t.Fatal(err)
 	}
 	defer f.Close()
 	if _, err := f.WriteString(tt.text.String()); err != nil {
-		tt.t.Fatal(err)
+		t.Fatal(err)
 	}
 }
 
