@@ -32,6 +32,7 @@ type service struct {
 	dir    string
 	listen string
 	runs   map[string]*process
+	crash  string // the program that dies where it is told to, "" for none: it is the taskmanager then
 
 	guestPorts map[string]string // what guests talk to, by what it is
 	metrics    map[string]string // addresses by part
@@ -166,7 +167,11 @@ func (s *service) start(part string, env ...string) {
 	if part != "api" {
 		args = append(args, "--metrics-listen", s.metrics[part])
 	}
-	p := &process{cmd: exec.Command(filepath.Join(repository, "bin", "trove-"+part), args...), done: make(chan struct{})}
+	program := filepath.Join(repository, "bin", "trove-"+part)
+	if part == "taskmanager" && s.crash != "" {
+		program, args = s.crash, append([]string{"serve", part}, args...)
+	}
+	p := &process{cmd: exec.Command(program, args...), done: make(chan struct{})}
 	p.cmd.Env = append([]string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "HOME=" + s.dir}, env...)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
