@@ -112,6 +112,8 @@ neutron_leftovers() {
 			if [[ $($f-save -t $x 2>/dev/null) = *neutron* ]]; then $f-save -t $x | grep -v neutron | $f-restore -T $x; fi
 		done
 	done
+	# What "trove openstack bootstrap" adds so that guests do not reach this host past their security groups: it names a bridge that is gone.
+	for f in inet arp; do nft delete table $f trove_openstack 2>/dev/null || true; done
 	for x in $(ipset list -n 2>/dev/null | grep '^N[46I]'); do ipset destroy "$x" 2>/dev/null || true; done
 	return 0
 }
