@@ -3,5 +3,5 @@
 # whose servers Debian 12 does not have are tested in their image roots alone (enginetest.sh).
 source "$(dirname "$0")/lib.sh"
 mkdir -p var
-mapfile -t packages < <(go list ./... | grep -v -e '/tests/e2e' -e '/tests/attacks$' -e '/tests/crashwalk$' -e '/tests/messages$' -e '/tests/faults$' -e '/tests/compat$' -e '/tests/oracles$' -e '/engine/mysql$' -e '/engine/valkey$')
+mapfile -t packages < <(go list ./... | grep -v -e '/tests/e2e' -e '/tests/attacks$' -e '/tests/crashwalk$' -e '/tests/messages$' -e '/tests/faults$' -e '/tests/compat$' -e '/tests/openstack$' -e '/tests/oracles$' -e '/engine/mysql$' -e '/engine/valkey$')
 scripts/gotest.sh unit -race -timeout 20m "${packages[@]}"
