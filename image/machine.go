@@ -68,7 +68,10 @@ func (d *disk) addMachine() error {
 	d.recipe.DiskMiB += machineMiB
 	own := d.locked
 	d.locked = own.with(l)
-	d.relock = func(now []pkg) lock { return l.learn(own, now) }
+	d.relock = func(now []pkg) (written, whole lock) {
+		written = l.learn(own, now)
+		return written, own.with(written)
+	}
 	d.needs = append(slices.Clone(tools), diskTools...)
 	return nil
 }
