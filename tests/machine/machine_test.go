@@ -150,7 +150,7 @@ func open(t *testing.T, port, user, database string) *sql.DB {
 func execute(t *testing.T, port, user, database string, statements ...string) {
 	t.Helper()
 	db := open(t, port, user, database)
-	defer db.Close()
+	defer func() { _ = db.Close() }()
 	for _, s := range statements {
 		if _, err := db.ExecContext(t.Context(), s); err != nil {
 			t.Fatalf("%s: %v", s, err)
@@ -162,7 +162,7 @@ func execute(t *testing.T, port, user, database string, statements ...string) {
 func sum(t *testing.T, port string) (n int) {
 	t.Helper()
 	db := open(t, port, "anna", "shop")
-	defer db.Close()
+	defer func() { _ = db.Close() }()
 	_ = db.QueryRowContext(t.Context(), "SELECT SUM(n) FROM t").Scan(&n) // it is asked again
 	return n
 }
@@ -188,7 +188,7 @@ func (c *control) wantIsolated(v *vm, port string) {
 		}
 	}()
 	defer func() {
-		listener.Close()
+		_ = listener.Close() // it ends the loop
 		<-done
 	}()
 	_, there, err := net.SplitHostPort(listener.Addr().String())
@@ -228,12 +228,12 @@ func wantSilent(t *testing.T, port string) {
 func replicaError(t *testing.T, port string) string {
 	t.Helper()
 	db := open(t, port, "root", "")
-	defer db.Close()
+	defer func() { _ = db.Close() }()
 	rows, err := db.QueryContext(t.Context(), "SHOW SLAVE STATUS")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer rows.Close()
+	defer func() { _ = rows.Close() }()
 	names, err := rows.Columns()
 	if err != nil {
 		t.Fatal(err)
