@@ -17,4 +17,5 @@ build var/machine/again.qcow2 --refresh
 	die "two builds differ: $(sum var/machine/mariadb.qcow2) and $(sum var/machine/again.qcow2)"
 rm -f var/machine/again.qcow2*
 say "booting it"
-TROVE_TEST_DISK=$PWD/var/machine/mariadb.qcow2 exec go test -count=1 -v -timeout 20m ./tests/machine
+export TROVE_TEST_DISK=$PWD/var/machine/mariadb.qcow2
+exec scripts/gotest.sh machine -timeout 20m -count=1 ./tests/machine
