@@ -27,6 +27,7 @@ import (
 	"github.com/trove-dbaas/trove/bus/natsbus/server"
 	"github.com/trove-dbaas/trove/cloud"
 	"github.com/trove-dbaas/trove/cloud/local/hostnet"
+	"github.com/trove-dbaas/trove/cloud/openstack/osclient"
 	"github.com/trove-dbaas/trove/conductor"
 	"github.com/trove-dbaas/trove/gateway/grant"
 	"github.com/trove-dbaas/trove/guestapi"
@@ -47,7 +48,8 @@ import (
 type controllers struct {
 	cfg     config.Config
 	runs    Components
-	outer   OpenCloud // nil: the local cloud
+	outer   OpenCloud         // nil: the local cloud
+	session *osclient.Session // of OpenStack, when something has needed it
 	state   StateDir
 	log     *slog.Logger
 	clock   clock.Clock
@@ -100,10 +102,13 @@ func RunOn(ctx context.Context, outer OpenCloud, cfg config.Config, runs Compone
 	c := &controllers{
 		cfg: cfg, runs: runs, outer: outer, state: StateDir(cfg.State), clock: clock.System{}, metrics: prometheus.NewRegistry(), draining: make(chan struct{}),
 	}
+	if outer == nil && cfg.Cloud == config.CloudOpenStack {
+		c.outer = c.openStack
+	}
 	if c.log, err = logger(cfg.Log); err != nil {
 		return err
 	}
-	if os.Geteuid() != 0 { // before anything is made
+	if os.Geteuid() != 0 && cfg.Cloud != config.CloudOpenStack { // before anything is made
 		return needsRoot(runs)
 	}
 	defer func() { err = errors.Join(err, c.close()) }()
@@ -306,7 +311,7 @@ func (c *controllers) openTaskmanager(ctx context.Context) (err error) {
 		Agents:    agents{Releases(c.cfg), c.grants}, Clock: c.clock, Log: c.log, Metrics: c.metrics, Workers: c.cfg.Workers.Operations,
 		Hold:           func() bool { return recovery.Held(c.cfg.State) },
 		CredentialLife: c.cfg.Bus.CredentialLife, KeepUpgraded: c.cfg.Upgrade.Keep, Pause: c.clocks.Stopped,
-		Alone: c.cfg.Store.URL == "", // the lock on the state directory says so; a server's database may have other taskmanagers elsewhere
+		Reconcile: c.lookAgain(), Alone: c.cfg.Store.URL == "", // the lock on the state directory says so; a server's database may have other taskmanagers elsewhere
 	}); err != nil {
 		return err
 	}

@@ -34,7 +34,7 @@ func TestFileThenEnvironment(t *testing.T) {
 const keystone = "identity:\n  driver: keystone\n"
 
 // openstack is the same for the cloud.
-const openstack = "cloud: openstack\nopenstack:\n  auth_url: http://keystone:5000/v3\n"
+const openstack = keystone + "  auth_url: http://keystone:5000/v3\ncloud: openstack\nopenstack:\n  auth_url: http://keystone:5000/v3\n"
 
 func TestErrorsNameTheKey(t *testing.T) {
 	for _, c := range []struct{ text, env, want string }{
@@ -56,11 +56,11 @@ func TestErrorsNameTheKey(t *testing.T) {
 		{"local:\n  tenant_cidr: 10.0.0.0/30\n", "", "local.tenant_cidr"},
 		{"local:\n  overcommit: 0.5\n", "", "local.overcommit"},
 		{"cloud: azure\n", "", "cloud: "},
-		{"cloud: openstack\n", "", "openstack.auth_url"},
+		{"cloud: openstack\n", "", "identity.driver"},
+		{openstack, "TROVE_OPENSTACK_AUTH_URL=keystone", "openstack.auth_url"},
 		{openstack, "TROVE_OPENSTACK_INTERFACE=outer", "openstack.interface"},
 		{openstack, "TROVE_OPENSTACK_BOOT_TIMEOUT=1ms", "openstack.boot_timeout"},
 		{openstack, "TROVE_OPENSTACK_PROJECT=", "openstack.project"},
-		{openstack, "", "bus.address"},
 		{"local:\n  public_ports: 80-90\n", "", "local.public_ports"},
 		{"local:\n  public_ports: 20000\n", "", "local.public_ports"},
 		{"", "TROVE_LOCAL_PUBLIC_PORTS=8000-9000", "api.listen"},
