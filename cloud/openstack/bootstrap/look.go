@@ -246,7 +246,7 @@ func (b *Bootstrap) lookPorts(ctx context.Context, w Wanted, f *Found) error {
 const page = 500
 
 func (b *Bootstrap) lookFlavors(ctx context.Context, w Wanted, f *Found) error {
-	if len(w.Flavors) == 0 || !w.has(PartFlavor) {
+	if len(w.Flavors) == 0 || !w.Has(PartFlavor) {
 		return nil
 	}
 	c, err := open(b.Services.Compute)
