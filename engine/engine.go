@@ -78,7 +78,14 @@ type LogSource interface {
 	SetLog(ctx context.Context, l Layout, name string, on bool) error
 }
 
-// Log is a text file that the server appends lines to.
+// LogKeeper is a LogSource whose server keeps a log in its memory alone: somebody has to fetch it. It is optional.
+type LogKeeper interface {
+	// KeepLogs appends what is new in the server's memory to the files of those logs that are switched on. It is to be called now and then, and before
+	// such a log is read. What the server has forgotten in between is lost, and the file says so. Unavailable while the server is down.
+	KeepLogs(ctx context.Context, l Layout) error
+}
+
+// Log is a text file that the server, or KeepLogs, appends lines to.
 type Log struct {
 	Name    string
 	System  bool // always on: it cannot be switched

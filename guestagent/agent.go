@@ -149,6 +149,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	parts.Go(func() { a.runQueue(ctx) })
 	parts.Go(func() { a.live(ctx) })
 	parts.Go(func() { a.watchDrift(ctx) })
+	parts.Go(func() { a.watchLogs(ctx) })
 	parts.Go(func() {
 		select {
 		case <-a.replaced:

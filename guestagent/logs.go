@@ -41,6 +41,7 @@ func (a *Agent) findLog(ctx context.Context, name string) (engine.Log, error) {
 	if err != nil {
 		return engine.Log{}, err
 	}
+	a.keepLogs(ctx)
 	all, err := s.Logs(ctx, a.cfg.Layout)
 	if err != nil {
 		return engine.Log{}, fmt.Errorf("list the logs: %w", err)
@@ -59,6 +60,7 @@ func listLogs(ctx context.Context, a *Agent, _ guestapi.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	a.keepLogs(ctx)
 	all, err := s.Logs(ctx, a.cfg.Layout)
 	if err != nil {
 		return nil, fmt.Errorf("list the logs: %w", err)

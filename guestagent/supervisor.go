@@ -34,6 +34,7 @@ type Timings struct {
 	ResendMin      time.Duration // before the end of a command is sent again for the first time; 5 s
 	ResendMax      time.Duration // between later ones; 5 min
 	Drift          time.Duration // between looks for parameters that somebody changed; 5 min
+	KeepLogs       time.Duration // between fetches of logs that the engine keeps in its memory; 10 s
 	GrowTimeout    time.Duration // how long grow waits for the file system to be as large as asked for; 60 s
 }
 
@@ -58,6 +59,7 @@ func (t Timings) withDefaults() Timings {
 	set(&t.ResendMax, 5*time.Minute)
 	set(&t.GrowTimeout, 60*time.Second)
 	set(&t.Drift, 5*time.Minute)
+	set(&t.KeepLogs, 10*time.Second)
 	return t
 }
 

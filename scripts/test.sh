@@ -9,8 +9,9 @@ rm -f var/test-*.json
 part "check" scripts/check.sh
 part "every engine, every version" scripts/enginetest.sh
 part "crash walk, every call" scripts/gotest.sh crash -timeout 10m -count=1 -run Crash ./taskmanager
-part "fuzzing, 5 s each" scripts/fuzz.sh 5s
-part "every message lost once" scripts/gotest.sh messages -timeout 10m -count=1 ./tests/messages
+beside "every message lost once" scripts/gotest.sh messages -timeout 15m -count=1 ./tests/messages # it waits most of the time
+part "fuzzing, 3 s each" scripts/fuzz.sh 3s
+join_beside
 part "faults under load" scripts/gotest.sh faults -timeout 10m -count=1 ./tests/faults
 part "real Keystone and policy" scripts/gotest.sh oracles -timeout 10m -count=1 ./tests/oracles
 part "the real clients" scripts/compat.sh -v

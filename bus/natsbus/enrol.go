@@ -144,6 +144,7 @@ func newCaller(bundle string, known time.Time) (*caller, error) {
 		return nil, err
 	}
 	transport := &http.Transport{
+		DialContext:         Dialer().DialContext,
 		TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13, Time: func() time.Time { return certificateTime(known) }},
 		TLSHandshakeTimeout: 10 * time.Second,
 	}

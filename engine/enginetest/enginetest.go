@@ -34,10 +34,12 @@ type Setup struct {
 	StaticValue string
 	// Refused are values, by parameter, that Configure accepts and the server does not.
 	Refused map[string]string
-	// Set changes a parameter of the running server as somebody with the superuser's password would; nil: nobody can.
+	// Set changes a parameter of the running server past the agent, as somebody with the superuser's password would, or whoever else can; nil: nobody can.
 	Set func(ctx context.Context, l engine.Layout, password trove.Secret, name, value string) error
-	// Changed is another value of Override, as the server shows it.
-	Changed string
+	// Changed is another value of Override, as the server shows it, and ChangedShown what Drift says of it, when that is more.
+	Changed, ChangedShown string
+	// SetStays says that such a change outlives a restart.
+	SetStays bool
 	// LogsWritten says that a log that is on has a file as soon as the server is up.
 	LogsWritten bool
 	// BadOverrides are names or values that Configure must refuse.

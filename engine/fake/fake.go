@@ -56,6 +56,7 @@ type Engine struct {
 
 	version  string
 	findings []engine.Finding
+	lines    []string // of the log general, not written yet
 }
 
 var _ engine.Engine = (*Engine)(nil)

@@ -2,8 +2,12 @@ package fake
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/engine"
@@ -13,13 +17,17 @@ import (
 const (
 	OpLogs   Op = "logs"
 	OpSetLog Op = "set-log"
+	OpKeep   Op = "keep-logs"
 )
 
 const generalLog = "general"
 
-var _ engine.LogSource = (*Engine)(nil)
+var (
+	_ engine.LogSource = (*Engine)(nil)
+	_ engine.LogKeeper = (*Engine)(nil)
+)
 
-// Logs implements engine.LogSource: the server's errors, and a log that can be switched and that nobody writes to.
+// Logs implements engine.LogSource: the server's errors, and a log that can be switched and that KeepLogs writes to.
 func (e *Engine) Logs(_ context.Context, l engine.Layout) ([]engine.Log, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -32,7 +40,7 @@ func (e *Engine) Logs(_ context.Context, l engine.Layout) ([]engine.Log, error) 
 	}
 	return []engine.Log{
 		{Name: "error", System: true, Enabled: true, Path: LogFile(l)},
-		{Name: generalLog, Enabled: slices.Contains(s.Logs, generalLog), Path: filepath.Join(dataDir(l), "general.log")},
+		{Name: generalLog, Enabled: slices.Contains(s.Logs, generalLog), Path: generalFile(l)},
 	}, nil
 }
 
@@ -59,4 +67,36 @@ func (e *Engine) SetLog(_ context.Context, l engine.Layout, name string, on bool
 		s.Logs = []string{name}
 	}
 	return write(l, s)
+}
+
+func generalFile(l engine.Layout) string { return filepath.Join(dataDir(l), "general.log") }
+
+// Remember gives the log general a line that the server has in its memory.
+func (e *Engine) Remember(line string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.lines = append(e.lines, line)
+}
+
+// KeepLogs implements engine.LogKeeper.
+func (e *Engine) KeepLogs(_ context.Context, l engine.Layout) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err := e.begin(OpKeep); err != nil {
+		return err
+	}
+	s, err := read(l)
+	if err != nil || !slices.Contains(s.Logs, generalLog) || len(e.lines) == 0 {
+		return err
+	}
+	f, err := os.OpenFile(generalFile(l), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return fmt.Errorf("keep the log %s: %w", generalLog, err)
+	}
+	_, err = f.WriteString(strings.Join(e.lines, "\n") + "\n")
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("keep the log %s: %w", generalLog, err)
+	}
+	e.lines = nil
+	return nil
 }

@@ -181,6 +181,23 @@ var valueEscaper = strings.NewReplacer(`\`, `\\`, `'`, `''`)
 
 // render writes postgresql.conf, with the logs of these names switched on. Values are quoted: a # or a space in one is part of it.
 func (p place) render(s engine.Settings, logs ...string) ([]byte, error) {
+	lines, err := p.options(s, logs...)
+	if err != nil {
+		return nil, err
+	}
+	return append([]byte("# Written at each start of the server; changes here are lost.\n"), text(lines)...), nil
+}
+
+func text(options []option) []byte {
+	var b bytes.Buffer
+	for _, o := range options {
+		fmt.Fprintf(&b, "%s = '%s'\n", o.name, valueEscaper.Replace(o.value))
+	}
+	return b.Bytes()
+}
+
+// options are all lines, a parameter once.
+func (p place) options(s engine.Settings, logs ...string) ([]option, error) {
 	overrides, err := overridden(s.Overrides)
 	if err != nil {
 		return nil, err
@@ -196,10 +213,5 @@ func (p place) render(s engine.Settings, logs ...string) ([]byte, error) {
 			lines = append(lines, o)
 		}
 	}
-	var b bytes.Buffer
-	b.WriteString("# Written at each start of the server; changes here are lost.\n")
-	for _, o := range lines {
-		fmt.Fprintf(&b, "%s = '%s'\n", o.name, valueEscaper.Replace(o.value))
-	}
-	return b.Bytes(), nil
+	return lines, nil
 }

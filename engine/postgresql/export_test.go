@@ -31,3 +31,6 @@ func SystemOf(dir string) (string, error) {
 
 // CheckUser is nil for names that users may have.
 func CheckUser(name string) error { return checkUser(name, "") }
+
+// Same compares two values of a parameter of a type with a unit.
+func Same(kind, unit, a, b string) bool { return elsewhere{value: a, kind: kind, unit: unit}.same(b) }

@@ -58,6 +58,7 @@ type Engine struct {
 var (
 	_ engine.Engine          = (*Engine)(nil)
 	_ engine.Configurable    = (*Engine)(nil)
+	_ engine.DriftSource     = (*Engine)(nil)
 	_ engine.LogSource       = (*Engine)(nil)
 	_ engine.TLSSource       = (*Engine)(nil)
 	_ engine.Certified       = (*Engine)(nil)

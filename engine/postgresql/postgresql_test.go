@@ -189,6 +189,15 @@ func setup(t testing.TB) enginetest.Setup {
 		Shown:    shown,
 		Override: "default_statistics_target", Value: "123", Static: "max_locks_per_transaction", StaticValue: "100", LogsWritten: true,
 		LiveTLS: true, RightsNeedDatabases: true,
+		Set: func(ctx context.Context, l engine.Layout, password trove.Secret, name, value string) error {
+			c, err := connect(ctx, l, "postgres", password, "", believing)
+			if err != nil {
+				return err
+			}
+			err = c.Exec(ctx, "ALTER ROLE postgres SET "+name+" = "+value).Close()
+			return errors.Join(err, c.Close(ctx))
+		},
+		Changed: "77", ChangedShown: "77 for the user postgres", SetStays: true,
 		Refused: map[string]string{
 			"work_mem": "1", "timezone": `"Nowhere/Land"`, "max_connections": "0", "wal_level": `"nonsense"`, "no_such_parameter": "1", "autovacuum": "17",
 			"shared_buffers": `"400GB"`, "superuser_reserved_connection": "3", "max_wal_senders": "100000", "datestyle": `"klingon"`,

@@ -95,7 +95,7 @@ func (p place) writeConfig(k kept) error {
 	if err != nil {
 		return err
 	}
-	return guestfiles.Write(p.config(), append(config, k.TLS.lines(p)...), 0o400, p.UID, p.GID)
+	return guestfiles.Write(p.config(), append(config, text(k.TLS.options(p))...), 0o400, p.UID, p.GID)
 }
 
 func (p place) ensureDirs() error {

@@ -21,16 +21,16 @@ func (t tlsKept) mode() engine.TLSMode {
 	return t.Mode
 }
 
-// lines are the options that follow from it. Each of them is taken up by the running server.
-func (t tlsKept) lines(p place) []byte {
+// options are what follows from it. Each of them is taken up by the running server.
+func (t tlsKept) options(p place) []option {
 	if t.Off {
-		return []byte("ssl = off\n")
+		return []option{{"ssl", "off"}}
 	}
-	text := "ssl = on\n"
+	all := []option{{"ssl", "on"}}
 	if len(t.CA) > 0 {
-		text += "ssl_ca_file = '" + valueEscaper.Replace(p.clientCA()) + "'\n"
+		all = append(all, option{"ssl_ca_file", p.clientCA()})
 	}
-	return []byte(text)
+	return all
 }
 
 // TLS implements engine.TLSSource.

@@ -42,7 +42,7 @@ func oldRoot(t *testing.T, root string, major int) string {
 	bin := filepath.Join(dir, home, "bin")
 	must(t, os.MkdirAll(bin, 0o755))
 	must(t, os.Symlink(filepath.Join(root, home, "lib"), filepath.Join(dir, home, "lib")))
-	must(t, os.Symlink(filepath.Join(root, "usr/share"), filepath.Join(dir, "usr/share")))
+	linkShare(t, root, dir, fmt.Sprintf("usr/share/postgresql/%d", major))
 	loaders, err := filepath.Glob(filepath.Join(root, "usr/lib/*-linux-gnu*/ld-linux*.so.*"))
 	if err != nil || len(loaders) == 0 {
 		t.Fatalf("the old root has no loader: %v", err)
@@ -55,6 +55,34 @@ func oldRoot(t *testing.T, root string, major int) string {
 		must(t, os.WriteFile(filepath.Join(bin, p.Name()), []byte(script), 0o755))
 	}
 	return dir
+}
+
+// linkShare links what lies beside the old programs. Extensions' files may be links that begin at the old root: they are followed there.
+func linkShare(t *testing.T, root, dir, share string) {
+	t.Helper()
+	must(t, os.MkdirAll(filepath.Join(dir, share, "extension"), 0o755))
+	for _, folder := range []string{share, share + "/extension"} {
+		entries, err := os.ReadDir(filepath.Join(root, folder))
+		must(t, err)
+		for _, e := range entries {
+			if e.IsDir() && e.Name() == "extension" {
+				continue
+			}
+			from := filepath.Join(root, folder, e.Name())
+			for range 8 {
+				to, err := os.Readlink(from)
+				if err != nil {
+					break
+				}
+				if filepath.IsAbs(to) {
+					from = filepath.Join(root, to)
+				} else {
+					from = filepath.Join(filepath.Dir(from), to)
+				}
+			}
+			must(t, os.Symlink(from, filepath.Join(dir, folder, e.Name())))
+		}
+	}
 }
 
 // content is what must be the same before and after.
@@ -84,6 +112,10 @@ func upgradeFrom(t *testing.T, from int, root string) {
 	wantAnswer(t, alice, "SELECT lo_create(0) > 0", "t")
 	before, err := ask(t, alice, content)
 	must(t, err)
+	withPostGIS := available(t, alice, "postgis")
+	if withPostGIS {
+		wantAnswer(t, alice, "CREATE EXTENSION postgis; CREATE TABLE places AS SELECT ST_MakePoint(1, 2) AS g; CREATE INDEX ON places USING gist (g)", "")
+	}
 	wantAnswer(t, alice, "CREATE TABLE blocker (r regproc)", "")
 	findings, err := e.CheckUpgrade(ctx, old.Layout, strconv.Itoa(to))
 	must(t, err)
@@ -143,6 +175,9 @@ func upgradeFrom(t *testing.T, from int, root string) {
 	alice = client(t, next.Layout, "alice", "pw-a", "shop")
 	wantAnswer(t, alice, "SELECT current_user || current_setting('server_version_num')::int / 10000", "owner_of_shop"+strconv.Itoa(to))
 	wantAnswer(t, alice, content, before)
+	if withPostGIS {
+		wantAnswer(t, alice, "SELECT ST_AsText(g), postgis_lib_version() = extversion FROM places, pg_extension WHERE extname = 'postgis'", "POINT(1 2)|t")
+	}
 	wantAnswer(t, alice, "INSERT INTO t SELECT a, 'x' FROM generate_series(1, 5000) a; DELETE FROM t WHERE b <> 'x'; SELECT count(*) FROM t", "5000")
 	must(t, e.CreateUser(ctx, next.Layout, trove.User{Name: "new", Password: "pw-n", Databases: []string{"shop"}}))
 	if _, data, err = e.Versions(ctx, next.Layout); err != nil || !strings.HasPrefix(data, strconv.Itoa(to)+".") {

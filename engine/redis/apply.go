@@ -41,11 +41,11 @@ func (e *Engine) Apply(ctx context.Context, l engine.Layout, overrides map[strin
 		return nil, err
 	}
 	var static map[string]bool
+	var want map[string]string
 	err = p.with(ctx, func(c conn) (err error) {
 		if static, err = c.statics(ctx, names(changed, started, overrides)); err != nil {
 			return err
 		}
-		var want map[string]string
 		if len(changed) > 0 {
 			dynamic := slices.DeleteFunc(slices.Clone(changed), func(name string) bool { return static[name] })
 			err = p.try(ctx, next, func(t conn) (err error) {
@@ -59,6 +59,11 @@ func (e *Engine) Apply(ctx context.Context, l engine.Layout, overrides map[strin
 		k.Settings = next
 		return c.setAll(ctx, want, func() error { return p.writeKept(k) })
 	})
+	if err == nil && len(want) > 0 {
+		if err := p.noteChange(want); err != nil {
+			e.log.Warn("what the server was given was not noted: it will be taken for somebody else's change", "err", err)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -69,13 +69,16 @@ type Engine struct {
 	log     *slog.Logger
 	clk     clock.Clock
 
-	mu sync.Mutex // one change at a time: looking and acting are two commands
+	slow sync.Mutex // the log of slow commands; taken before mu
+	mu   sync.Mutex // one change at a time: looking and acting are two commands
 }
 
 var (
 	_ engine.Engine          = (*Engine)(nil)
 	_ engine.Configurable    = (*Engine)(nil)
+	_ engine.DriftSource     = (*Engine)(nil)
 	_ engine.LogSource       = (*Engine)(nil)
+	_ engine.LogKeeper       = (*Engine)(nil)
 	_ engine.TLSSource       = (*Engine)(nil)
 	_ engine.Certified       = (*Engine)(nil)
 	_ engine.MetricSource    = (*Engine)(nil)
@@ -127,6 +130,7 @@ func (p place) settingsFile() string { return filepath.Join(p.stateDir(), "setti
 func (p place) runtime() string  { return filepath.Join(p.Runtime, p.product.manager) }
 func (p place) config() string   { return filepath.Join(p.runtime(), "server.conf") }
 func (p place) started() string  { return filepath.Join(p.runtime(), "started.json") } // the overrides that the server was started with
+func (p place) given() string    { return filepath.Join(p.runtime(), "given.json") }   // how the server wrote what it was given
 func (p place) cert() string     { return filepath.Join(p.runtime(), "tls.crt") }
 func (p place) key() string      { return filepath.Join(p.runtime(), "tls.key") }
 func (p place) clientCA() string { return filepath.Join(p.runtime(), "clients-ca.crt") }

@@ -17,6 +17,7 @@ import (
 type kept struct {
 	InstanceID string          `json:"instance_id"`
 	Settings   engine.Settings `json:"settings"`
+	Logs       []string        `json:"logs,omitempty"`       // those that were switched on
 	Admin      string          `json:"admin"`                // the password of the agent's own account
 	Version    string          `json:"version,omitempty"`    // of the programs that last had the data
 	GivenCert  []byte          `json:"given_cert,omitempty"` // the last one of the service
@@ -68,7 +69,7 @@ func (e *Engine) Command(l engine.Layout) (engine.Command, error) {
 	if err != nil {
 		return engine.Command{}, err
 	}
-	if err := p.writeStarted(k.Settings.Overrides); err != nil {
+	if err := errors.Join(p.writeStarted(k.Settings.Overrides), p.forgetGiven()); err != nil {
 		return engine.Command{}, err
 	}
 	if err := guestfiles.Write(p.config(), config, 0o400, l.UID, l.GID); err != nil {
@@ -98,21 +99,27 @@ func (p place) ensureDirs() error {
 	return guestfiles.EnsureDir(p.runDir(), 0o700, p.UID, p.GID)
 }
 
-// Ready logs in and notes the version that has the data now.
+// Ready logs in and notes the version that has the data now, and how the server writes what it was given.
 func (e *Engine) Ready(ctx context.Context, l engine.Layout) error {
 	p := e.at(l)
-	var version string
-	err := p.with(ctx, func(c conn) error {
-		fields, err := c.info(ctx, "server")
-		version = fields[e.product.number]
-		return err
-	})
-	if err != nil {
-		return err
-	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	k, err := p.readKept()
+	if errors.Is(err, fs.ErrNotExist) {
+		return p.unavailable(err)
+	}
+	if err != nil {
+		return err
+	}
+	var version string
+	err = p.with(ctx, func(c conn) error {
+		fields, err := c.info(ctx, "server")
+		if err != nil {
+			return err
+		}
+		version = fields[e.product.number]
+		return p.noteStart(ctx, c, k.Settings)
+	})
 	if err != nil || k.Version == version {
 		return err
 	}

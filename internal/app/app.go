@@ -22,7 +22,7 @@ import (
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/api"
-	"github.com/trove-dbaas/trove/backupstore/file"
+	"github.com/trove-dbaas/trove/backupstore"
 	"github.com/trove-dbaas/trove/bus"
 	"github.com/trove-dbaas/trove/bus/natsbus/server"
 	"github.com/trove-dbaas/trove/cloud"
@@ -39,7 +39,7 @@ import (
 	"github.com/trove-dbaas/trove/internal/recovery"
 	"github.com/trove-dbaas/trove/internal/sealedkeys"
 	"github.com/trove-dbaas/trove/internal/telemetry"
-	secretsfile "github.com/trove-dbaas/trove/secrets/file"
+	"github.com/trove-dbaas/trove/secrets/keyring"
 	"github.com/trove-dbaas/trove/store/sqlstore"
 	"github.com/trove-dbaas/trove/taskmanager"
 )
@@ -56,7 +56,7 @@ type controllers struct {
 	metrics *prometheus.Registry
 
 	store    *sqlstore.Store
-	sealer   *secretsfile.Sealer
+	sealer   keyring.Master
 	keys     *sealedkeys.Keys // of the deployment
 	clocks   *clockwatch.Watch
 	brokers  *brokers
@@ -68,7 +68,7 @@ type controllers struct {
 	requests bus.Conn // of the API and the taskmanager
 	reports  bus.Conn // of the conductor
 
-	objects   *file.Store // of the API and the taskmanager, as the grants
+	objects   backupstore.Store // of the API and the taskmanager, as the grants
 	grantKeys *grant.Keyring
 	grants    *grant.Issuer
 
@@ -373,8 +373,12 @@ func (c *controllers) openAPI(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	vault, err := c.openVault(ctx)
+	if err != nil {
+		return err
+	}
 	handler, err := api.New(api.Config{
-		Store: c.store, Auth: id, Policy: rules, Guests: guestapi.NewClient(c.requests), Catalog: c.catalog, Sealer: c.sealer, Clock: c.clock, Log: c.log,
+		Store: c.store, Auth: id, Policy: rules, Guests: guestapi.NewClient(c.requests), Catalog: c.catalog, Sealer: c.sealer, Vault: vault, Clock: c.clock, Log: c.log,
 		Metrics: c.metrics, Wake: c.wake, Objects: c.objects, Grants: c.grants, Engines: engines(),
 		Region: c.cfg.Region, DefaultDatastore: datastore, PublicEndpoint: c.cfg.API.PublicURL, FollowRequest: true,
 		MaxVolumeSize: c.cfg.API.MaxVolumeSize, Rates: c.cfg.API.Rates(), MaxBody: int64(c.cfg.API.MaxBody),

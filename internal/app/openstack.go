@@ -42,8 +42,14 @@ func (c *controllers) openStack(ctx context.Context) (cloud.Provider, func() err
 		return nil, nil, fmt.Errorf("name the deployment: %w", err)
 	}
 	o := c.cfg.OpenStack
+	var names cloud.Names // nil: instances have none
+	if o.DNSZone != "" {
+		if names, err = openstack.NewNames(s, o.DNSZone); err != nil {
+			return nil, nil, err
+		}
+	}
 	p, err := openstack.New(openstack.Config{
-		Session: s, Deployment: string(id), Log: c.log,
+		Names: names, Session: s, Deployment: string(id), Log: c.log,
 		ManagementNetwork: o.ManagementNetwork, ManagementSecurityGroup: o.ManagementSecurityGroup, IsolateManagement: o.ManagementIsolation,
 		PublicNetwork: o.PublicNetwork, DefaultNetwork: o.DefaultNetwork, Zone: o.AvailabilityZone, VolumeType: o.VolumeType,
 		BootTimeout: o.BootTimeout, VolumeTimeout: o.VolumeTimeout, PortTimeout: o.PortTimeout, ResizeTimeout: o.ResizeTimeout,

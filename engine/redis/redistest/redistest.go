@@ -34,7 +34,7 @@ func Run(t *testing.T, newEngine New) {
 		"FullVolume": fullVolume, "FullVolumeStopsAndStarts": fullVolumeStops, "UsersMay": usersMay, "RootMay": rootMay, "NobodyWithoutAPassword": nobodyWithoutPassword,
 		"RulesAreThoseOfTheServer": rulesOfTheServer, "EveryParameterCanBeSetAndTakenBack": everyParameter, "MemoryIsThatOfTheFlavor": memoryOfTheFlavor,
 		"EnforcedEndsPlainConnections": enforced, "MutualWantsACertificate": mutual, "CertificateIsRenewedInTheRunningServer": renewed,
-		"WeakKeyIsRefused": weakKey, "Metrics": metrics, "Statements": statements, "Versions": versions, "UpgradeChecks": upgradeChecks,
+		"WeakKeyIsRefused": weakKey, "DriftOfWrittenValues": driftOfWrittenValues, "SlowCommands": slowCommands, "Metrics": metrics, "Statements": statements, "Versions": versions, "UpgradeChecks": upgradeChecks,
 	} {
 		t.Run(name, func(t *testing.T) { part(t, setup(t, newEngine)) })
 	}

@@ -133,7 +133,16 @@ func setup(t testing.TB, newEngine New) enginetest.Setup {
 			defer func() { _ = c.Close() }()
 			return c.(*tls.Conn).ConnectionState().PeerCertificates[0].Raw, nil
 		},
-		Override: "timeout", Value: "77",
+		Override: "timeout", Value: "77", Changed: "78",
+		Set: func(ctx context.Context, l engine.Layout, _ trove.Secret, name, value string) error {
+			c, err := admin(ctx, e, l) // no tenant may
+			if err != nil {
+				return err
+			}
+			defer func() { _ = c.Close() }()
+			_, err = c.Do("CONFIG", "SET", name, value)
+			return err
+		},
 		Static: "databases", StaticValue: "33",
 		Refused: map[string]string{
 			"maxmemory-policy": `"forget-all"`, "hz": `"often"`, "no-such-parameter": "1", "appendfsync": `"never"`, "save": `"1 2 3"`,
