@@ -5,8 +5,8 @@
 source "$(dirname "$0")/lib.sh"
 
 run_packages=(runc mmdebstrap xfsprogs nftables mariadb-client)
-test_packages=(openssl postgresql mariadb-server redis-server python3-troveclient python3-openstackclient python3-keystone python3-oslo.policy wrk hyperfine curl jq systemd)
-disk_packages=(mmdebstrap xfsprogs squashfs-tools grub-common grub-pc-bin qemu-utils qemu-system-x86 genisoimage nftables)
+test_packages=(openssl cpio postgresql mariadb-server redis-server python3-troveclient python3-openstackclient python3-keystone python3-oslo.policy wrk hyperfine curl jq systemd)
+disk_packages=(mmdebstrap xfsprogs squashfs-tools grub-common grub-pc-bin qemu-utils qemu-system-x86 genisoimage e2fsprogs)
 
 packages=("${run_packages[@]}")
 [ "${1:-run}" = test ] && packages+=("${test_packages[@]}")

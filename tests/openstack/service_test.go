@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -220,12 +221,30 @@ func (s *service) cloudChanges() (lines []string) {
 	s.t.Helper()
 	for _, part := range parts {
 		for line := range strings.Lines(get(s.t, "http://"+s.metrics[part]+"/metrics")) {
-			if strings.HasPrefix(line, "trove_openstack_requests_total{") && !strings.Contains(line, `method="GET"`) && !strings.Contains(line, `service="identity"`) {
+			if strings.HasPrefix(line, "trove_openstack_requests_total{") && !strings.Contains(line, `method="GET"`) && !strings.Contains(line, `service="Keystone"`) {
 				lines = append(lines, part+" "+strings.TrimSpace(line))
 			}
 		}
 	}
 	return lines
+}
+
+// asked is how long the taskmanager has waited for answers of Neutron and Cinder so far.
+func (s *service) asked() time.Duration {
+	s.t.Helper()
+	var sum float64
+	for line := range strings.Lines(get(s.t, "http://"+s.metrics["taskmanager"]+"/metrics")) {
+		for _, service := range []string{"Neutron", "Cinder"} {
+			if value, ok := strings.CutPrefix(line, `trove_openstack_request_seconds_sum{service="`+service+`"} `); ok {
+				seconds, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
+				if err != nil {
+					s.t.Fatal(err)
+				}
+				sum += seconds
+			}
+		}
+	}
+	return time.Duration(sum * float64(time.Second))
 }
 
 func get(t *testing.T, url string) string {

@@ -91,6 +91,7 @@ func (st *story) create() {
 	st.t.Helper()
 	e := st.engine
 	network := fmt.Sprint(st.demo.thing(st.t, "network", "show", "tenant")["id"])
+	asked := st.service.asked()
 	made := st.demo.thing(st.t, "database", "instance", "create", st.name, "--flavor", flavor(st.t, st.demo, "db.tiny"), "--size", "1",
 		"--datastore", e.datastore, "--datastore-version", e.version, "--databases", "shop", "--users", "anna:"+e.password, "--nic", "net-id="+network)
 	st.id = fmt.Sprint(made["id"])
@@ -98,6 +99,8 @@ func (st *story) create() {
 		st.t.Fatalf("create: %v", made)
 	}
 	watch := watchServer(st.t, st.cloud, "trove-"+st.id)
+	st.reached("machine")
+	asked = st.service.asked() - asked
 	op := st.finish("instance.create")
 	i, err := st.service.client("demo").Instance(st.t.Context(), st.id)
 	if err != nil || len(i.Addresses) == 0 {
@@ -111,7 +114,7 @@ func (st *story) create() {
 		}
 		return err == nil
 	})
-	st.table.create(op, time.Now(), watch())
+	st.table.create(op, time.Now(), watch(), asked)
 	shown := st.demo.thing(st.t, "database", "instance", "show", st.name)
 	if shown["status"] != "ACTIVE" || shown["operating_status"] != "HEALTHY" {
 		st.t.Fatalf("show: status %v, operating status %v", shown["status"], shown["operating_status"])
@@ -165,6 +168,15 @@ func (st *story) action(what string, args ...string) {
 	if shown := st.demo.thing(st.t, "database", "instance", "show", st.name); shown["status"] != "ACTIVE" {
 		st.t.Fatalf("%s: status %v", what, shown["status"])
 	}
+}
+
+// reached waits until the newest operation is at a step, or over.
+func (st *story) reached(step string) {
+	st.t.Helper()
+	eventually(st.t, 2*time.Minute, "the operation to be at the step "+step, func() bool {
+		ops, err := st.service.client("demo").Operations(st.t.Context(), st.id)
+		return err == nil && len(ops) > 0 && (ops[0].Step == step || ops[0].State != "open")
+	})
 }
 
 // finish waits for the newest operation, of that kind if one is given.

@@ -54,6 +54,8 @@ type Cloud struct {
 	requests []Request
 	faults   []*Fault
 	knobs    Knobs
+	boot     func(instance string, userData []byte)
+	halt     func(instance string)
 }
 
 // Knobs are what the cloud does otherwise than well.
@@ -134,6 +136,13 @@ func (c *Cloud) Set(change func(*Knobs)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	change(&c.knobs)
+}
+
+// OnPower has boot called when a server starts, with its user data, and halt when it stops. Neither may call the cloud.
+func (c *Cloud) OnPower(boot func(instance string, userData []byte), halt func(instance string)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.boot, c.halt = boot, halt
 }
 
 // Break has requests answered by a fault; the returned function ends it.

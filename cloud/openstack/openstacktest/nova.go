@@ -1,6 +1,7 @@
 package openstacktest
 
 import (
+	"encoding/base64"
 	"fmt"
 	"net/http"
 	"slices"
@@ -136,8 +137,25 @@ func (k *call) makeServer() {
 			k.attach(s, v)
 		}
 		run(s)
+		k.on(s)
 	})
 	k.answer(http.StatusAccepted, Object{"server": Object{"id": id}})
+}
+
+// on starts the guest of a server, off ends it. The caller holds the lock.
+func (c *Cloud) on(s Object) {
+	instance, _ := s["metadata"].(Object)["trove_instance"].(string)
+	text, _ := s["user_data"].(string)
+	data, err := base64.StdEncoding.DecodeString(text)
+	if c.boot != nil && err == nil {
+		c.boot(instance, data)
+	}
+}
+
+func (c *Cloud) off(s Object) {
+	if instance, _ := s["metadata"].(Object)["trove_instance"].(string); c.halt != nil {
+		c.halt(instance)
+	}
 }
 
 func run(s Object) {
@@ -163,6 +181,7 @@ func (k *call) removeServer() {
 	}
 	id := s["id"].(string)
 	s["OS-EXT-STS:task_state"] = "deleting"
+	k.off(s)
 	k.later(id, s, func(s Object) {
 		for _, v := range slices.Clone(s[volumesAttached].([]Object)) {
 			k.letGo(s, v["id"].(string))
@@ -205,21 +224,28 @@ func (k *call) act() {
 		k.later(id, s, then)
 		k.answer(http.StatusAccepted, nil)
 	}
+	restart := func(s Object) {
+		run(s)
+		k.on(s)
+	}
 	switch {
 	case action == "os-stop" && was == "ACTIVE":
+		k.off(s)
 		begin("powering-off", "stop", stop)
 	case action == "os-start" && was == "SHUTOFF":
-		begin("powering-on", "start", run)
+		begin("powering-on", "start", restart)
 	case action == "reboot":
-		begin("rebooting", "reboot", run)
+		k.off(s)
+		begin("rebooting", "reboot", restart)
 	case action == "rebuild":
+		k.off(s)
 		begin("rebuilding", "rebuild", func(s Object) {
 			s["image"], s["metadata"], s["user_data"] = Object{"id": args["imageRef"]}, args["metadata"], args["user_data"]
 			if was == "SHUTOFF" {
 				stop(s)
 				return
 			}
-			run(s)
+			restart(s)
 		})
 	case action == "resize" && (was == "ACTIVE" || was == "SHUTOFF"):
 		k.resize(was, args, begin)
@@ -246,6 +272,9 @@ func (k *call) resize(was string, args Object, begin func(task, did string, then
 		return
 	}
 	noHost := k.knobs.NoResize
+	if was == "ACTIVE" && !noHost {
+		k.off(k.all["servers"][k.r.PathValue("id")])
+	}
 	begin("resize_prep", "resize", func(s Object) {
 		if noHost {
 			all := k.actions[s["id"].(string)]
@@ -255,5 +284,8 @@ func (k *call) resize(was string, args Object, begin func(task, did string, then
 		}
 		s["old_flavor"], s["old_status"], s["flavor"] = s["flavor"], was, Object{"id": args["flavorRef"]}
 		s["status"], s["OS-EXT-STS:task_state"] = "VERIFY_RESIZE", nil
+		if was == "ACTIVE" {
+			k.on(s)
+		}
 	})
 }
