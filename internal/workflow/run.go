@@ -339,7 +339,7 @@ func (r *run) failed(ctx context.Context, row store.OperationRow, err error) (bo
 	if row.Undoing {
 		doing = "undoing: " + doing
 	}
-	row.Sentence = fmt.Sprintf("%s: %s; trying again in %s", doing, message, delay)
+	row.Sentence = fmt.Sprintf("%s: %s; trying again in %s", doing, strings.TrimSuffix(message, "."), delay)
 	var events []trove.OperationEvent
 	// Each of the first and then ever fewer, because an undo may fail for days.
 	if row.Attempt < 10 || row.Attempt&(row.Attempt-1) == 0 {

@@ -197,7 +197,7 @@ func TestWaits(t *testing.T) {
 	}{
 		{0, "waiting for the copy", 33, 1},
 		{3 * time.Second, "waiting for the report", 33, 2},
-		{workflow.LookAgain, "b: The cloud is busy.; trying again in 200ms", 66, 1},
+		{workflow.LookAgain, "b: The cloud is busy; trying again in 200ms", 66, 1},
 		{200 * time.Millisecond, "done", 100, 1},
 	} {
 		if step.wait > 0 {
@@ -325,7 +325,7 @@ func TestUndoIsRetriedForEver(t *testing.T) {
 		t.Error(d)
 	}
 	op := b.op(id)
-	if op.State != trove.OperationOpen || !op.Undoing || op.Error != "there is no such flavor" || op.Sentence != "undoing: a: The volume is attached.; trying again in 10s" {
+	if op.State != trove.OperationOpen || !op.Undoing || op.Error != "there is no such flavor" || op.Sentence != "undoing: a: The volume is attached; trying again in 10s" {
 		t.Errorf("got %+v", op)
 	}
 	if n := len(b.log(id)); n > 30 {

@@ -51,7 +51,7 @@ const (
 )
 
 // TestFaultsOutages takes services away, one at a time, in the middle of operations: each waits, says for whom, and goes on when the service is back. With LAB_ALONE
-// the services' daemons are stopped; on a lab that is shared, our processes cannot reach them.
+// or LAB_STOPS the services' daemons are stopped; on a lab that is shared, our processes cannot reach them.
 func TestFaultsOutages(t *testing.T) {
 	w, long := newWorld(t, ""), os.Getenv("LONG") != ""
 	table := newEvidence(t, "## A service of the cloud goes away\n\n| service | operation | away, seconds | what the operation said | seconds from its return to the end | left over |\n| --- | --- | --- | --- | --- | --- |")
@@ -149,8 +149,8 @@ func (w *world) away(service string) {
 	if service == "Keystone" {
 		w.proxies["taskmanager"].endTokens()
 	}
-	if w.alone {
-		w.labDo("stop", daemons[service])
+	if w.stops {
+		w.daemon("stop", daemons[service])
 		return
 	}
 	for _, p := range w.proxies {
@@ -161,16 +161,16 @@ func (w *world) away(service string) {
 // back gives it back.
 func (w *world) back(service string) {
 	w.proxies["taskmanager"].on(nil, nil)
-	if w.alone {
-		w.labDo("start", daemons[service])
+	if w.stops {
+		w.daemon("start", daemons[service])
 	}
 	for _, p := range w.proxies {
 		p.takeAway(service, false)
 	}
 }
 
-// labDo stops or starts a daemon of the lab.
-func (w *world) labDo(what, daemon string) {
+// daemon stops or starts a daemon of the lab.
+func (w *world) daemon(what, daemon string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(w.t.Context()), 2*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, filepath.Join(repository, "tests", "openstack", "lab", "lab"), what, daemon)

@@ -1,6 +1,7 @@
 package openstack_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,6 +35,7 @@ type world struct {
 	crash   string // what TROVE_CRASH_FILE names
 	network string // the tenant's
 	alone   bool   // nobody else uses the lab: its whole inventory is compared
+	stops   bool   // services are taken away by an end of their daemons
 	things  things
 
 	mu     sync.Mutex
@@ -74,7 +76,7 @@ func (w *world) lab() *openstack.Cloud {
 // newWorld starts one, with more lines of the configuration's section openstack.
 func newWorld(t *testing.T, more string) *world {
 	t.Helper()
-	w := &world{t: t, proxies: map[string]*proxy{}, alone: os.Getenv("LAB_ALONE") != "", ids: map[string]bool{}}
+	w := &world{t: t, proxies: map[string]*proxy{}, alone: os.Getenv("LAB_ALONE") != "", stops: os.Getenv("LAB_ALONE")+os.Getenv("LAB_STOPS") != "", ids: map[string]bool{}}
 	if err := os.MkdirAll(filepath.Join(repository, "var", "openstack"), 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -114,8 +116,10 @@ openstack:
   username: trove
   password_file: keys/openstack-password
   public_network: public
+  management_network: %[9]s
+  management_security_group: %[9]s
   %[7]s
-`, controller, ports[1], ports[2], ports[3], s.listen, s.metrics["api"], more, unique))
+`, controller, ports[1], ports[2], ports[3], s.listen, s.metrics["api"], more, unique, cmp.Or(os.Getenv("LAB_MANAGEMENT"), "trove-management")))
 	s.servicePassword()
 	w.datastore(s)
 	w.startAll(s)
