@@ -49,9 +49,9 @@ func (p *Provider) ResizeMachine(ctx context.Context, instance string, f trove.F
 	return m, nil
 }
 
-// underWay takes no offence at an order that was given before: Nova shows the old state until it is done.
+// underWay takes no offence at an order that was given before: Nova shows the old state until it is done, and says that there is nothing to confirm.
 func underWay(err error) error {
-	if osclient.Is(err, http.StatusConflict) {
+	if osclient.Is(err, http.StatusConflict, http.StatusBadRequest) {
 		return nil
 	}
 	return err
