@@ -17,6 +17,7 @@ part "real Keystone and policy" scripts/gotest.sh oracles -timeout 10m -count=1 
 part "the real clients" scripts/compat.sh -v
 part "crash walk, real" scripts/gotest.sh crashwalk -timeout 20m -count=1 ./tests/crashwalk
 part "end to end" scripts/gotest.sh e2e -p 1 -timeout 40m -count=1 ./tests/e2e/... # one at a time: each looks for what is left on the machine
+part "a machine of its own" scripts/machinetest.sh
 part "attacks" scripts/gotest.sh attacks -timeout 10m -count=1 ./tests/attacks
 parts_summary
 count() { cat var/test-*.json | grep '"Test":' | grep -c "\"Action\":\"$1\"" || true; }
