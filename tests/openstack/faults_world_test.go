@@ -106,7 +106,7 @@ func (w *world) newService(more string) *service {
 	s.guestPorts = map[string]string{"bus": ports[1], "enrolment": ports[2], "object gateway": ports[3]}
 	s.write("trove.yaml", fmt.Sprintf(`cloud: openstack
 bus: {address: %[1]s, port: %[2]s, enrol_port: %[3]s}
-objects: {port: %[4]s, store: swift, swift_accounts: service, swift_prefix: faults-%[8]s-}
+objects: {port: %[4]s, store: file}
 api: {listen: "%[5]s", rate_limit: 0, listeners: [{listen: "%[6]s"}]}
 identity: {driver: keystone, auth_url: "http://%[1]s:5000/v3", username: trove, password_file: keys/openstack-password, project: service, service_roles: [admin]}
 quota: {instances: 100, volumes: 400}

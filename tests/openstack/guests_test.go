@@ -181,7 +181,7 @@ func (g *guests) boot(instance, server, data string) {
 	s.cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"}
 	s.cmd.Stdout, s.cmd.Stderr = log, log
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	if err := s.cmd.Start(); err != nil {
+	if err := onLastingThread(s.cmd.Start); err != nil {
 		g.t.Errorf("guest of %s: %v", instance, err)
 		return
 	}

@@ -244,7 +244,7 @@ swift_proxy() {
 			[filter:authtoken]
 			paste.filter_factory = keystonemiddleware.auth_token:filter_factory
 			delay_auth_decision = true
-			include_service_catalog = false
+			include_service_catalog = true
 			www_authenticate_uri = $KEYSTONE
 			memcached_servers = $INSIDE:11211
 			$(account swift)
