@@ -10,7 +10,7 @@ LINT := $(BIN)/golangci-lint
 
 export TROVE_DEMO_STATE = $(STATE)
 
-.PHONY: help demo demo-vm stop destroy build clean tools format check lint unit enginetest generate fresh test compat test-long bench bench-provision bench-agent bench-api bench-fleet fuzz
+.PHONY: help demo demo-vm stop destroy build clean tools format check lint unit enginetest generate fresh test compat openstack-lab e2e-openstack test-long bench bench-provision bench-agent bench-api bench-fleet fuzz
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
@@ -46,6 +46,10 @@ enginetest: ## every engine driver in every version's own root; ENGINE=name VERS
 	@scripts/enginetest.sh $(if $(ENGINE),-engine $(ENGINE)) $(if $(filter-out devel,$(VERSION)),-version $(VERSION))
 compat: ## the real OpenStack clients over every command they have; the table goes to docs/evidence (root)
 	@scripts/compat.sh
+openstack-lab: ## an OpenStack of Debian 12's packages on this machine, in /tmp/lab; `tests/openstack/lab/lab down -x` takes it away (root)
+	@tests/openstack/lab/lab up
+e2e-openstack: ## the lab, our binaries, an image, the story of an instance through the official client; LONG=1 for all of it (root)
+	@scripts/openstack.sh
 test-long: ## what is too long for CI; the results go to docs/evidence (root)
 	@scripts/test-long.sh
 bench: tools ## benchmarks of the packages

@@ -39,7 +39,10 @@ require (
 	pgregory.net/rapid v1.3.0
 )
 
-require github.com/gomodule/redigo v1.9.3
+require (
+	github.com/gomodule/redigo v1.9.3
+	software.sslmate.com/src/go-pkcs12 v0.7.4
+)
 
 require (
 	filippo.io/edwards25519 v1.2.0 // indirect

@@ -75,6 +75,7 @@ type Config struct {
 	Guests  Guests
 	Catalog cloud.Catalog
 	Sealer  secrets.Sealer
+	Vault   secrets.Vault // of secrets that callers name; nil: there is none
 	Clock   clock.Clock
 	Log     *slog.Logger
 	Metrics prometheus.Registerer // nil: no metrics

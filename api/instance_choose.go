@@ -203,7 +203,7 @@ func (s *server) checkPublic(ctx context.Context, a trove.Access) error {
 // chooseNICs checks that the project may attach to the networks.
 func (s *server) chooseNICs(ctx context.Context, c *call, want []object) ([]trove.NIC, error) {
 	if len(want) == 0 {
-		return nil, nil
+		return s.defaultNICs(ctx, c)
 	}
 	networks, err := s.cfg.Catalog.TenantNetworks(ctx, c.rights())
 	if err != nil {
@@ -221,6 +221,19 @@ func (s *server) chooseNICs(ctx context.Context, c *call, want []object) ([]trov
 		out = append(out, nic)
 	}
 	return out, nil
+}
+
+// defaultNICs is what a request gets that names no network: where the cloud has no network for all, the caller's own.
+func (s *server) defaultNICs(ctx context.Context, c *call) ([]trove.NIC, error) {
+	d, ok := s.cfg.Catalog.(cloud.NetworkOf)
+	if !ok {
+		return nil, nil
+	}
+	id, err := d.NetworkOf(ctx, c.rights())
+	if err != nil {
+		return nil, fmt.Errorf("find the network of the project: %w", err)
+	}
+	return []trove.NIC{{NetworkID: id}}, nil
 }
 
 func checkNIC(nic *trove.NIC, networks []cloud.TenantNetwork) error {

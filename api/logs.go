@@ -35,6 +35,11 @@ const (
 	nothing       = "None" // what Trove says for no container
 )
 
+// asCaller is the context for what is done with objects: where a project has rights of its own on them, with the caller's.
+func asCaller(ctx context.Context, c *call) context.Context {
+	return backupstore.WithCaller(ctx, c.caller.Token, c.caller.ProjectID)
+}
+
 // logsOf checks that the instance's logs can be asked for.
 func (s *server) logsOf(ctx context.Context, c *call) (manager string, err error) {
 	if s.cfg.Objects == nil || s.cfg.Grants == nil {
@@ -63,6 +68,7 @@ func (s *server) publishedOf(ctx context.Context, c *call, manager, log string) 
 }
 
 func (s *server) listLogs(ctx context.Context, c *call) (any, error) {
+	ctx = asCaller(ctx, c)
 	manager, err := s.logsOf(ctx, c)
 	if err != nil {
 		return nil, err
@@ -133,6 +139,7 @@ func (o object) wanted(key string) bool {
 }
 
 func (s *server) actOnLog(ctx context.Context, c *call) (any, error) {
+	ctx = asCaller(ctx, c)
 	enable, disable, publish, discard := c.body.wanted("enable"), c.body.wanted("disable"), c.body.wanted("publish"), c.body.wanted("discard")
 	if enable && disable {
 		return nil, bad("Cannot enable and disable log.")
@@ -187,6 +194,11 @@ func (l *logCall) find(ctx context.Context, name string) error {
 func (l *logCall) publish(ctx context.Context, p *published) error {
 	s, now := l.server, l.server.cfg.Clock.Now()
 	prefix := p.prefix() + "log-" + now.Format("2006-01-02T15:04:05.000000Z") + "-" + trove.NewID()[:8] + "/"
+	if store, ok := p.store.(backupstore.Preparer); ok {
+		if err := store.Prepare(ctx, p.container); err != nil {
+			return err
+		}
+	}
 	g, err := s.cfg.Grants.Issue(ctx, grant.Spec{
 		Instance: l.instance.ID, Container: p.container, Method: http.MethodPut, Prefix: prefix, MaxBytes: publishAtOnce, Life: publishLife,
 	})
@@ -269,6 +281,7 @@ func (s *server) ofPath(ctx context.Context, c *call) (*published, error) {
 }
 
 func (s *server) listLogObjects(ctx context.Context, c *call) (any, error) {
+	ctx = asCaller(ctx, c)
 	p, err := s.ofPath(ctx, c)
 	if err != nil {
 		return nil, err
@@ -285,11 +298,12 @@ func (s *server) listLogObjects(ctx context.Context, c *call) (any, error) {
 const maxLines = 100_000
 
 func (s *server) readLog(ctx context.Context, c *call) (any, error) {
+	ctx = asCaller(ctx, c)
 	p, err := s.ofPath(ctx, c)
 	if err != nil {
 		return nil, err
 	}
-	t := &logText{server: s, published: p, instance: c.instance.ID}
+	t := &logText{server: s, published: p, call: c}
 	for _, r := range p.records {
 		t.segments = append(t.segments, r.Segments...)
 	}
@@ -308,7 +322,7 @@ func (s *server) readLog(ctx context.Context, c *call) (any, error) {
 type logText struct {
 	server    *server
 	published *published
-	instance  string
+	call      *call
 	segments  []guestapi.LogSegment
 	skip      int64 // bytes of the first segment that are left out
 }
@@ -349,6 +363,7 @@ const pieceTimeout = 30 * time.Second
 
 // write implements stream. What breaks off is shorter than was announced, so that the client knows.
 func (t *logText) write(ctx context.Context, w http.ResponseWriter) {
+	ctx = asCaller(ctx, t.call)
 	total := -t.skip
 	for _, s := range t.segments {
 		total += s.Size
@@ -360,7 +375,7 @@ func (t *logText) write(ctx context.Context, w http.ResponseWriter) {
 	skip := t.skip
 	for _, segment := range t.segments {
 		if err := t.copy(ctx, w, segment.Name, skip); err != nil {
-			t.server.cfg.Log.WarnContext(ctx, "published log was not sent whole", "instance", t.instance, "err", err)
+			t.server.cfg.Log.WarnContext(ctx, "published log was not sent whole", "instance", t.call.instance.ID, "err", err)
 			return
 		}
 		skip = 0

@@ -35,7 +35,7 @@ type fakeLog struct {
 
 // fakeLogs are the logs of guests, with the store that they publish to.
 type fakeLogs struct {
-	objects *mem.Store
+	objects backupstore.Store
 
 	mu     sync.Mutex
 	of     map[string][]*fakeLog

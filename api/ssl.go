@@ -125,9 +125,6 @@ func sslChange(want object) (change guestapi.SetTLSArgs, rollback bool, err erro
 	switch {
 	case asked != 1:
 		return change, rollback, bad("Exactly one of enable, disable and rollback is expected.")
-	case want.str("container_ref") != "" || want.str("password_ref") != "":
-		return change, rollback, trove.Errorf(trove.KindNotImplemented,
-			"There is no key manager that container_ref and password_ref could point into. Leave them out for a new certificate, or send certificate and private_key.")
 	case !enable && given:
 		return change, rollback, bad("Mode and certificates are for enable only.")
 	case enable && change.Mode == "":
@@ -144,6 +141,10 @@ func (s *server) changeSSL(ctx context.Context, c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	refs, err := refsOf(c.body.obj("ssl"), change)
+	if err != nil {
+		return nil, err
+	}
 	if c.instance.ReplicaOf != "" && !rollback {
 		return nil, bad("Instance %s is a replica: change its source, and the replicas follow.", c.instance.ID)
 	}
@@ -151,6 +152,9 @@ func (s *server) changeSSL(ctx context.Context, c *call) (any, error) {
 		return nil, err
 	}
 	if err := s.checkRequiredTLS(ctx, c, change, rollback); err != nil {
+		return nil, err
+	}
+	if err := s.readRefs(ctx, c, refs, &change); err != nil {
 		return nil, err
 	}
 	var done guestapi.TLSChanged

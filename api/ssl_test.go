@@ -121,11 +121,12 @@ func TestSSLRefuses(t *testing.T) {
 		`{"ssl":{}}`:                             {http.StatusBadRequest, "Exactly one of"},
 		`{"ssl":{"enable":true,"disable":true}}`: {http.StatusBadRequest, "Exactly one of"},
 		`{"ssl":{"enable":"yes"}}`:               {http.StatusBadRequest, "is not of type 'boolean'"},
-		`{"ssl":{"enable":true,"mode":"verify"}}`:                                   {http.StatusBadRequest, "Invalid SSL mode 'verify'"},
-		`{"ssl":{"disable":true,"mode":"basic"}}`:                                   {http.StatusBadRequest, "for enable only"},
-		`{"ssl":{"enable":true,"container_ref":"https://keys.example/v1/secrets"}}`: {http.StatusNotImplemented, "no key manager"},
-		`{"ssl":{"enable":true,"password_ref":"https://keys.example/v1/secrets"}}`:  {http.StatusNotImplemented, "no key manager"},
-		`{"ssl":{"rollback":true}}`:                                                 {http.StatusBadRequest, "nothing to roll back"},
+		`{"ssl":{"enable":true,"mode":"verify"}}`:                                    {http.StatusBadRequest, "Invalid SSL mode 'verify'"},
+		`{"ssl":{"disable":true,"mode":"basic"}}`:                                    {http.StatusBadRequest, "for enable only"},
+		`{"ssl":{"enable":true,"container_ref":"https://keys.example/v1/secrets"}}`:  {http.StatusNotImplemented, "no key manager"},
+		`{"ssl":{"enable":true,"password_ref":"https://keys.example/v1/secrets"}}`:   {http.StatusBadRequest, "container_ref"},
+		`{"ssl":{"disable":true,"container_ref":"https://keys.example/v1/secrets"}}`: {http.StatusBadRequest, "for enable only"},
+		`{"ssl":{"rollback":true}}`:                                                  {http.StatusBadRequest, "nothing to roll back"},
 	} {
 		rec := w.ask(t, "member", http.MethodPost, path, body)
 		if rec.Code != want.status || !strings.Contains(message(t, rec), want.text) {

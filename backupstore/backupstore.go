@@ -6,7 +6,7 @@
 // kind NotFound; a name that CheckName or Container.Check refuses is BadRequest in each driver. All methods may be repeated, and may be called from several goroutines
 // and several processes at once.
 //
-// Drivers: file (a directory), mem (for tests, with knobs). backupstoretest is the suite that each must pass.
+// Drivers: file (a directory), swift, mem (for tests, with knobs). backupstoretest is the suite that each must pass.
 package backupstore
 
 import (
@@ -38,12 +38,42 @@ type Store interface {
 	// behind the end is BadRequest; one that ends behind it is cut.
 	Get(ctx context.Context, c Container, name string, r Range) (io.ReadCloser, Object, error)
 	Stat(ctx context.Context, c Container, name string) (Object, error)
-	// List returns objects ordered by the bytes of their names; none if the container is not there.
+	// List returns objects ordered by the bytes of their names; none if the container is not there. Their metadata is left out where it costs a call for each:
+	// Stat has it.
 	List(ctx context.Context, c Container, o ListOptions) ([]Object, error)
 	// Remove removes an object. Gone is fine.
 	Remove(ctx context.Context, c Container, name string) error
 	// RemoveAll removes all objects whose names begin with a prefix that is not empty, and returns how many there were.
 	RemoveAll(ctx context.Context, c Container, prefix string) (int, error)
+}
+
+// Preparer is what a store has besides that keeps objects where the project they are of has rights of its own.
+type Preparer interface {
+	// Prepare makes the container, with the rights of the caller whom the context names, and lets the service write there from now on without him. It may be called
+	// any number of times. Forbidden: the caller may not give that right.
+	Prepare(ctx context.Context, c Container) error
+}
+
+type callerKey struct{}
+
+// caller is who asks for what is done.
+type caller struct {
+	token   trove.Secret
+	project string
+}
+
+// WithCaller returns a context for what is done on behalf of a caller: stores that keep objects where projects have rights of their own use his, and not those of the
+// service, for containers of his project.
+func WithCaller(ctx context.Context, token trove.Secret, project string) context.Context {
+	return context.WithValue(ctx, callerKey{}, caller{token, project})
+}
+
+// Caller returns the token of the caller whom the context names if he is of the project, else "".
+func Caller(ctx context.Context, project string) trove.Secret {
+	if c, ok := ctx.Value(callerKey{}).(caller); ok && c.project == project && project != "" {
+		return c.token
+	}
+	return ""
 }
 
 // Container names a container. Project "" is the deployment itself.
@@ -86,7 +116,7 @@ type Object struct {
 const (
 	MaxName    = 512 // bytes of a name
 	MaxSegment = 80  // bytes between two slashes of it
-	MaxMeta    = 4096
+	MaxMeta    = 1024
 )
 
 var containerPart = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)

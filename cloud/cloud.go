@@ -4,7 +4,8 @@
 // Every outside thing has a name derived from the instance id and is found again by it, so every method may be called any number
 // of times, also by another process after a crash at any point. Ensure makes a thing be there as specified and returns it; Find looks and
 // returns a NotFound error (trove.IsNotFound) when it is not there; Remove makes it be gone and succeeds when it is. What takes
-// long is started by Ensure, which then returns the thing in a pending state: callers look again, nobody waits inside the port.
+// long is started by Ensure, which then returns the thing in a pending state: callers look again, by Ensure (or ResizeMachine) where they have called it, which
+// carries on what takes several steps. Nobody waits inside the port, but Remove for a moment.
 // Errors that trying again cannot mend are permanent (trove.IsPermanent): a full pool is OverLimit, a wrong specification BadRequest.
 // All methods may be called from several goroutines, for one instance too.
 //

@@ -3,6 +3,7 @@ package guestagent
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"time"
 
@@ -157,7 +158,11 @@ func grow(ctx context.Context, r *run) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.times.GrowTimeout)
 	defer cancel()
+	var grown error // the last attempt of our own; the volume may be seen to have grown a moment later
 	for {
+		if r.cfg.Grow != nil {
+			grown = r.cfg.Grow()
+		}
 		usage, err := volumeUsage(r.cfg.Layout.Data)
 		if err != nil {
 			return err
@@ -167,7 +172,7 @@ func grow(ctx context.Context, r *run) error {
 		}
 		r.progressed(fmt.Sprintf("waiting for the file system to have %d GiB, it has %.1f", args.SizeGiB, float64(usage.Total)/(1<<30)), 20)
 		if err := clock.Sleep(ctx, min(growPoll, r.times.GrowTimeout)); err != nil {
-			return trove.Wrap(trove.KindInternal, err, "The file system has %.1f GiB, less than the %d GiB asked for, after %s.",
+			return trove.Wrap(trove.KindInternal, errors.Join(err, grown), "The file system has %.1f GiB, less than the %d GiB asked for, after %s.",
 				float64(usage.Total)/(1<<30), args.SizeGiB, r.times.GrowTimeout)
 		}
 	}

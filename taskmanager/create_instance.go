@@ -1,6 +1,7 @@
 package taskmanager
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -26,10 +27,10 @@ func (m *Manager) createInstance() *workflow.Definition {
 		Deadline: usage,
 		Steps: []workflow.Step{
 			{Name: "token", Says: "preparing the enrolment", Do: m.makeToken, Undo: blame(nil)},
-			{Name: "network", Says: "making the network and the volume", Do: m.createNetwork, Undo: blame(m.undoNetwork), Deadline: 2 * time.Minute},
-			{Name: "volume", Says: "attaching the volume", Do: m.createVolume, Undo: blame(m.undoVolume), Deadline: usage / 2},
-			{Name: "machine", Says: "starting the machine", Do: m.createMachine, Undo: blame(m.undoMachine), Deadline: usage / 2, Weight: 2},
-			{Name: "guest", Says: "waiting for the guest to enrol", Do: m.awaitGuest, Undo: blame(nil), Deadline: usage / 2, Weight: 3},
+			{Name: "network", Says: "making the network and the volume", Do: m.createNetwork, Undo: blame(m.undoNetwork), Deadline: cmp.Or(m.patience.Network, 2*time.Minute)},
+			{Name: "volume", Says: "attaching the volume", Do: m.createVolume, Undo: blame(m.undoVolume), Deadline: cmp.Or(m.patience.Volume, usage/2)},
+			{Name: "machine", Says: "starting the machine", Do: m.createMachine, Undo: blame(m.undoMachine), Deadline: cmp.Or(m.patience.Boot, usage/2), Weight: 2},
+			{Name: "guest", Says: "waiting for the guest to enrol", Do: m.awaitGuest, Undo: blame(nil), Deadline: cmp.Or(m.patience.Boot, usage/2), Late: neverReported, Weight: 3},
 			{Name: "prepare", Says: "preparing the database", Do: m.guestStep(m.prepare), Undo: blame(nil), Deadline: usage, Weight: 8},
 			{Name: "names", Says: "making the host name", Do: m.createNames, Undo: blame(m.undoNames), Deadline: 2 * time.Minute},
 			{Name: "ready", Says: "finishing", Do: m.ready, Undo: blame(nil)},
@@ -37,6 +38,9 @@ func (m *Manager) createInstance() *workflow.Definition {
 		Closed: m.createClosed,
 	}
 }
+
+// neverReported is what it means that a guest has not enrolled in time.
+const neverReported = "The machine runs and its guest has not reported: its image does not boot, or the guest cannot reach the controllers. Its console says more."
 
 // makeToken makes the enrolment token. Its hash and its sealed text are stored in one transaction, so that a machine that is found after a crash
 // has the token that the store knows, whoever made it.
@@ -79,7 +83,7 @@ func (m *Manager) createNetwork(ctx context.Context, op *workflow.Op) (workflow.
 		return workflow.Outcome{}, fmt.Errorf("make the network: %w", err)
 	}
 	if !n.Ready {
-		return workflow.Again(pause(op), "waiting for the network"), nil
+		return workflow.Again(m.pause(op), "waiting for the network"), nil
 	}
 	return workflow.Done(), op.SetNote(noteAddresses, n.Addresses)
 }
@@ -110,7 +114,7 @@ func (m *Manager) volumeReady(ctx context.Context, op *workflow.Op, w specs.Wish
 		e := trove.Errorf(trove.KindInternal, "The volume failed: %s", v.Failed)
 		return cloud.Volume{}, workflow.Outcome{}, trove.Permanent(e)
 	case !v.Ready:
-		return cloud.Volume{}, workflow.Again(pause(op), "waiting for the volume"), nil
+		return cloud.Volume{}, workflow.Again(m.pause(op), "waiting for the volume"), nil
 	}
 	return v, workflow.Outcome{}, nil
 }
@@ -133,7 +137,7 @@ func (m *Manager) createMachine(ctx context.Context, op *workflow.Op) (workflow.
 	if err != nil {
 		return workflow.Outcome{}, fmt.Errorf("start the machine: %w", err)
 	}
-	out, err := machineRunning(op, mc)
+	out, err := m.machineRunning(op, mc)
 	if err != nil || mc.State != cloud.MachineRunning {
 		return out, err
 	}
@@ -154,7 +158,7 @@ func (m *Manager) bootData(ctx context.Context, op *workflow.Op, w specs.Wish) (
 }
 
 // machineRunning says what a step does while a machine is not running.
-func machineRunning(op *workflow.Op, mc cloud.Machine) (workflow.Outcome, error) {
+func (m *Manager) machineRunning(op *workflow.Op, mc cloud.Machine) (workflow.Outcome, error) {
 	switch mc.State {
 	case cloud.MachineRunning:
 		return workflow.Done(), nil
@@ -164,12 +168,13 @@ func machineRunning(op *workflow.Op, mc cloud.Machine) (workflow.Outcome, error)
 	case cloud.MachineStopped:
 		return workflow.Outcome{}, fmt.Errorf("the machine stopped: %s", mc.Reason)
 	}
-	return workflow.Again(pause(op), "waiting for the machine to start"), nil
+	return workflow.Again(m.pause(op), "waiting for the machine to start"), nil
 }
 
 // pause is how long a step lets pass before it looks at the cloud again: short at first, because the local cloud is quick.
-func pause(op *workflow.Op) time.Duration {
-	const first, most = 5 * time.Millisecond, 2 * time.Second
+func (m *Manager) pause(op *workflow.Op) time.Duration {
+	const most = 2 * time.Second
+	first := cmp.Or(m.patience.Look, 5*time.Millisecond)
 	if n := op.Attempt(); n < 10 {
 		return min(first<<n, most)
 	}

@@ -56,5 +56,5 @@ func (m *Manager) moveMachine(ctx context.Context, op *workflow.Op) (workflow.Ou
 	if err != nil {
 		return workflow.Outcome{}, fmt.Errorf("find the machine: %w", err)
 	}
-	return machineRunning(op, mc)
+	return m.machineRunning(op, mc)
 }

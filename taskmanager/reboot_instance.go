@@ -18,7 +18,7 @@ func (m *Manager) rebootInstance() *workflow.Definition {
 		Deadline: 45 * time.Minute,
 		Steps: []workflow.Step{
 			{Name: "engine", Says: "stopping the database", Do: m.stopForRest, Undo: blame(m.engineBack), Deadline: 12 * time.Minute, Weight: 4},
-			{Name: "machine", Says: "restarting the machine", Do: m.rebootMachine, Undo: blame(m.bringBack), Deadline: 5 * time.Minute, Weight: 2},
+			{Name: "machine", Says: "restarting the machine", Do: m.rebootMachine, Undo: blame(m.bringBack), Deadline: max(5*time.Minute, m.patience.Boot), Weight: 2},
 			{Name: "start", Says: "starting the database", Do: m.guestStep(m.startEngine), Undo: blame(nil), Deadline: 20 * time.Minute, Weight: 4},
 			{Name: "ready", Says: "finishing", Do: m.ready, Undo: blame(nil)},
 		},
@@ -45,7 +45,7 @@ func (m *Manager) rebootMachine(ctx context.Context, op *workflow.Op) (workflow.
 		return workflow.Again(0, "restarting the machine"), op.SetNote(noteBoot, mc.BootID)
 	}
 	if mc.BootID != before {
-		return machineRunning(op, mc)
+		return m.machineRunning(op, mc)
 	}
 	if err := m.cloud.RebootMachine(ctx, op.Target()); err != nil {
 		return workflow.Outcome{}, fmt.Errorf("restart the machine: %w", err)
@@ -53,7 +53,7 @@ func (m *Manager) rebootMachine(ctx context.Context, op *workflow.Op) (workflow.
 	if mc, err = m.cloud.FindMachine(ctx, op.Target()); err != nil {
 		return workflow.Outcome{}, fmt.Errorf("find the machine: %w", err)
 	}
-	return machineRunning(op, mc)
+	return m.machineRunning(op, mc)
 }
 
 // broughtUpAgain ends an operation that has taken the machine down and brought it up. A service status that nobody has overwritten since is settled.

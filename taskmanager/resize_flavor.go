@@ -21,14 +21,14 @@ func (m *Manager) resizeFlavor() *workflow.Definition {
 	grow := m.onlyIf(func(in trove.ResizeFlavorInput) bool { return in.New.RAM >= in.Old.RAM })
 	return &workflow.Definition{
 		Kind:     trove.OpResizeFlavor,
-		Deadline: 30 * time.Minute,
+		Deadline: max(30*time.Minute, 20*time.Minute+m.patience.Resize),
 		Steps: []workflow.Step{
 			{
 				Name: "shrink", Says: "fitting the database to less memory", Deadline: 10 * time.Minute, Weight: 4,
 				Do:   shrink(m.ifRunning(m.guestStep(m.configure(newFlavor)))),
 				Undo: blame(shrink(m.ifRunning(m.guestUndo(m.configure(oldFlavor))))),
 			},
-			{Name: "machine", Says: "resizing the machine", Do: m.resizeMachine, Undo: blame(m.resizeMachineBack), Deadline: 15 * time.Minute, Weight: 2},
+			{Name: "machine", Says: "resizing the machine", Do: m.resizeMachine, Undo: blame(m.resizeMachineBack), Deadline: max(15*time.Minute, m.patience.Resize), Weight: 2},
 			{
 				Name: "grow", Says: "fitting the database to more memory", Deadline: 10 * time.Minute, Weight: 4,
 				Do:   grow(m.ifRunning(m.guestStep(m.configure(newFlavor)))),
@@ -109,7 +109,7 @@ func (m *Manager) resizeMachine(ctx context.Context, op *workflow.Op) (workflow.
 			return workflow.Done(), nil
 		}
 	}
-	return machineRunning(op, mc)
+	return m.machineRunning(op, mc)
 }
 
 // changeMachine gives the machine a flavor, and looks again at one that is pending: it may be starting for another reason.
@@ -138,7 +138,7 @@ func (m *Manager) resizeMachineBack(ctx context.Context, op *workflow.Op) (workf
 	case err != nil:
 		return workflow.Outcome{}, fmt.Errorf("give the machine its old flavor: %w", err)
 	case mc.State == cloud.MachinePending:
-		return workflow.Again(pause(op), "waiting for the machine to have its old flavor"), nil
+		return workflow.Again(m.pause(op), "waiting for the machine to have its old flavor"), nil
 	}
 	return workflow.Done(), nil // a machine that does not run is the reconciler's, once this operation is closed
 }

@@ -17,9 +17,9 @@ import (
 func (m *Manager) resizeVolume() *workflow.Definition {
 	return &workflow.Definition{
 		Kind:     trove.OpResizeVolume,
-		Deadline: 30 * time.Minute,
+		Deadline: max(30*time.Minute, 20*time.Minute+m.patience.Volume),
 		Steps: []workflow.Step{
-			{Name: "volume", Says: "growing the volume", Do: m.growVolume, Undo: blame(m.measureVolume), Deadline: 10 * time.Minute, Weight: 2},
+			{Name: "volume", Says: "growing the volume", Do: m.growVolume, Undo: blame(m.measureVolume), Deadline: max(10*time.Minute, m.patience.Volume), Weight: 2},
 			{Name: "grow", Says: "growing the file system", Do: m.ifRunning(m.guestStep(growFileSystem)), Undo: blame(nil), Deadline: 10 * time.Minute, Weight: 2},
 			{Name: "ready", Says: "finishing", Do: m.ready, Undo: blame(nil)},
 		},
@@ -58,7 +58,7 @@ func (m *Manager) measureVolume(ctx context.Context, op *workflow.Op) (workflow.
 	case err != nil:
 		return workflow.Outcome{}, fmt.Errorf("find the volume: %w", err)
 	case !v.Ready && v.Failed == "":
-		return workflow.Again(pause(op), "waiting for the volume"), nil
+		return workflow.Again(m.pause(op), "waiting for the volume"), nil
 	}
 	return workflow.Done(), op.SetNote(noteSize, v.SizeGiB)
 }

@@ -21,8 +21,8 @@ func (m *Manager) rollbackUpgrade() *workflow.Definition {
 		Steps: []workflow.Step{
 			{Name: "check", Says: "looking for the kept data and its image", Do: m.checkRollback, Undo: blame(nil), Deadline: 2 * time.Minute},
 			{Name: "engine", Says: "stopping the database", Do: m.stopForRest, Undo: blame(m.startUnlessLost), Deadline: 12 * time.Minute, Weight: 2},
-			{Name: "remove", Says: "removing the machine", Do: m.removeForRebuild, Undo: blame(m.unlessRestored(m.machineBack)), Deadline: 5 * time.Minute},
-			{Name: "machine", Says: "making the machine of the old version", Do: m.keptMachine, Undo: blame(m.unlessRestored(m.removeForRebuild)), Deadline: 10 * time.Minute, Weight: 2},
+			{Name: "remove", Says: "removing the machine", Do: m.removeForRollback, Undo: blame(m.unlessRestored(m.machineBack)), Deadline: 5 * time.Minute},
+			{Name: "machine", Says: "making the machine of the old version", Do: m.keptMachine, Undo: blame(m.unlessRestored(m.removeKeptMachine)), Deadline: max(10*time.Minute, m.patience.Boot), Weight: 2},
 			{Name: "restore", Says: "putting the kept data back", Do: m.restoreForRollback, Undo: blame(m.lookWhetherRestored), Deadline: 2 * time.Hour, Weight: 4},
 			{Name: "start", Says: "starting the database", Do: m.guestStep(m.startEngine), Undo: blame(nil), Deadline: 30 * time.Minute, Weight: 4},
 			{Name: "ready", Says: "finishing", Do: m.ready, Undo: blame(nil)},
@@ -58,6 +58,24 @@ func (m *Manager) checkRollback(ctx context.Context, op *workflow.Op) (workflow.
 		return workflow.Outcome{}, fmt.Errorf("find the machine: %w", err)
 	}
 	return workflow.Done(), errors.Join(op.SetNote(noteKept, k), op.SetNote(noteImage, mc.ImageID))
+}
+
+// removeForRollback makes room for the machine that the kept data was used with.
+func (m *Manager) removeForRollback(ctx context.Context, op *workflow.Op) (workflow.Outcome, error) {
+	var k trove.KeptData
+	if err := note(op, noteKept, &k); err != nil {
+		return workflow.Outcome{}, err
+	}
+	return m.makeRoom(ctx, op, k.ImageID)
+}
+
+// removeKeptMachine is its undo: it makes room for the machine of the new version.
+func (m *Manager) removeKeptMachine(ctx context.Context, op *workflow.Op) (workflow.Outcome, error) {
+	image := ""
+	if err := note(op, noteImage, &image); err != nil {
+		return workflow.Outcome{}, err
+	}
+	return m.makeRoom(ctx, op, image)
 }
 
 // keptMachine makes the machine that the kept data was used with.

@@ -21,9 +21,9 @@ func (m *Manager) startInstance() *workflow.Definition {
 		Kind:     trove.OpStart,
 		Deadline: 45 * time.Minute,
 		Steps: []workflow.Step{
-			{Name: "network", Says: "attaching the network", Do: m.startNetwork, Undo: blame(nil), Deadline: 2 * time.Minute},
-			{Name: "volume", Says: "attaching the volume", Do: m.startVolume, Undo: blame(nil), Deadline: 5 * time.Minute},
-			{Name: "machine", Says: "starting the machine", Do: m.startMachine, Undo: blame(m.stopMachine), Deadline: 5 * time.Minute, Weight: 2},
+			{Name: "network", Says: "attaching the network", Do: m.startNetwork, Undo: blame(nil), Deadline: max(2*time.Minute, m.patience.Network)},
+			{Name: "volume", Says: "attaching the volume", Do: m.startVolume, Undo: blame(nil), Deadline: max(5*time.Minute, m.patience.Volume)},
+			{Name: "machine", Says: "starting the machine", Do: m.startMachine, Undo: blame(m.stopMachine), Deadline: max(5*time.Minute, m.patience.Boot), Weight: 2},
 			{Name: "engine", Says: "starting the database", Do: m.guestStep(m.startEngine), Undo: blame(nil), Deadline: 30 * time.Minute, Weight: 6},
 			{Name: "ready", Says: "finishing", Do: m.ready, Undo: blame(nil)},
 		},
@@ -42,7 +42,7 @@ func (m *Manager) startNetwork(ctx context.Context, op *workflow.Op) (workflow.O
 		return workflow.Outcome{}, fmt.Errorf("attach the network: %w", err)
 	}
 	if !n.Ready {
-		return workflow.Again(pause(op), "waiting for the network"), nil
+		return workflow.Again(m.pause(op), "waiting for the network"), nil
 	}
 	return workflow.Done(), op.SetNote(noteAddresses, n.Addresses)
 }
@@ -86,7 +86,7 @@ func (m *Manager) startMachine(ctx context.Context, op *workflow.Op) (workflow.O
 	if err != nil {
 		return workflow.Outcome{}, fmt.Errorf("start the machine: %w", err)
 	}
-	return machineRunning(op, mc)
+	return m.machineRunning(op, mc)
 }
 
 // bootAgain makes the boot data. A machine that is there has read its own; one that is made anew gets a token, with which its guest enrols if
@@ -99,14 +99,23 @@ func (m *Manager) bootAgain(ctx context.Context, w specs.Wish) ([]byte, error) {
 	if !trove.IsNotFound(err) {
 		return nil, fmt.Errorf("find the machine: %w", err)
 	}
-	token := specs.NewToken()
-	err = m.store.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
-		return tx.PutEnrolmentToken(ctx, w.Instance.ID, bus.HashToken(token), m.clock.Now().Add(m.usageTimeout))
-	})
+	token, err := m.newToken(ctx, w.Instance.ID)
 	if err != nil {
-		return nil, fmt.Errorf("store an enrolment token for %s: %w", w.Instance.ID, err)
+		return nil, err
 	}
 	return w.BootData(m.enrolment, token) //nolint:wrapcheck // says what
+}
+
+// newToken makes an enrolment token for a machine that is made anew, or from another image.
+func (m *Manager) newToken(ctx context.Context, instance string) (trove.Secret, error) {
+	token := specs.NewToken()
+	err := m.store.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
+		return tx.PutEnrolmentToken(ctx, instance, bus.HashToken(token), m.clock.Now().Add(m.usageTimeout))
+	})
+	if err != nil {
+		return "", fmt.Errorf("store an enrolment token for %s: %w", instance, err)
+	}
+	return token, nil
 }
 
 // flavorOf returns the instance's flavor. The catalogue may have lost it while the instance was stopped; then it is what is held of the quota.

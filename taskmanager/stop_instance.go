@@ -67,6 +67,15 @@ func (m *Manager) stopMachine(ctx context.Context, op *workflow.Op) (workflow.Ou
 	if err := m.cloud.StopMachine(ctx, op.Target()); err != nil && !trove.IsNotFound(err) {
 		return workflow.Outcome{}, fmt.Errorf("stop the machine: %w", err)
 	}
+	mc, err := m.cloud.FindMachine(ctx, op.Target())
+	switch {
+	case trove.IsNotFound(err):
+		return workflow.Done(), nil
+	case err != nil:
+		return workflow.Outcome{}, fmt.Errorf("find the machine: %w", err)
+	case mc.State == cloud.MachineRunning || mc.State == cloud.MachinePending:
+		return workflow.Again(m.pause(op), "waiting for the machine to stop"), nil
+	}
 	return workflow.Done(), nil
 }
 

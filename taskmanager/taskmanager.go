@@ -81,6 +81,7 @@ type Manager struct {
 	log       *slog.Logger
 
 	usageTimeout time.Duration
+	patience     cloud.Patience // of the cloud
 	engine       *workflow.Engine
 	deletes      *reconcilers.Queue
 	reconciler   *reconcilers.Loop
@@ -99,6 +100,11 @@ func New(c Config) (*Manager, error) {
 		usageTimeout: cmp.Or(c.UsageTimeout, 30*time.Minute),
 		deletes:      reconcilers.NewQueue(),
 	}
+	if p, ok := c.Cloud.(cloud.Patient); ok {
+		m.patience = p.Patience()
+	}
+	// A create may take as long as its parts, where the cloud is slow.
+	m.usageTimeout = max(m.usageTimeout, m.patience.Network+m.patience.Volume+2*m.patience.Boot)
 	var err error
 	m.engine, err = workflow.New(workflow.Config{
 		Store: c.Store, Definitions: m.Definitions(), Clock: c.Clock, Log: c.Log, Metrics: c.Metrics, Workers: c.Workers,

@@ -17,7 +17,7 @@ func (m *Manager) updateAccess() *workflow.Definition {
 		Kind:     trove.OpUpdateAccess,
 		Deadline: 10 * time.Minute,
 		Steps: []workflow.Step{
-			{Name: "network", Says: "changing the access rules", Do: m.setAccess(newAccess), Undo: blame(m.setAccessBack), Deadline: 5 * time.Minute, Weight: 2},
+			{Name: "network", Says: "changing the access rules", Do: m.setAccess(newAccess), Undo: blame(m.setAccessBack), Deadline: max(5*time.Minute, m.patience.Network), Weight: 2},
 			{Name: "ready", Says: "finishing", Do: m.ready, Undo: blame(nil)},
 		},
 		Closed: m.closed(closing{what: "The access rules could not be changed", failed: trove.TaskNone, change: accessUpdated}),
@@ -42,7 +42,7 @@ func (m *Manager) setAccess(which func(trove.UpdateAccessInput) trove.Access) wo
 			return workflow.Outcome{}, fmt.Errorf("change the access rules: %w", err)
 		}
 		if !n.Ready {
-			return workflow.Again(pause(op), "waiting for the network"), nil
+			return workflow.Again(m.pause(op), "waiting for the network"), nil
 		}
 		return workflow.Done(), op.SetNote(noteAddresses, n.Addresses)
 	}

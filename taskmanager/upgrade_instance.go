@@ -8,6 +8,7 @@ import (
 	"time"
 
 	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/cloud"
 	"github.com/trove-dbaas/trove/guestapi"
 	"github.com/trove-dbaas/trove/internal/workflow"
 	"github.com/trove-dbaas/trove/store"
@@ -33,10 +34,10 @@ func (m *Manager) upgradeInstance() *workflow.Definition {
 			{Name: "check", Says: "asking the database what would fail", Do: m.checkUpgrade, Undo: blame(nil), Deadline: 5 * time.Minute},
 			{Name: "engine", Says: "stopping the database", Do: m.guestStep(stopOnly), Undo: blame(m.startUnlessLost), Deadline: 12 * time.Minute, Weight: 2},
 			{Name: "keep", Says: "keeping the data aside", Do: m.guestStep(plain(guestapi.CmdKeepData, "keeping the data aside")), Undo: blame(m.restoreKept), Deadline: 4 * time.Hour, Weight: 4},
-			{Name: "remove", Says: "removing the machine", Do: m.removeForRebuild, Undo: blame(m.oldMachine), Deadline: 5 * time.Minute},
-			{Name: "machine", Says: "making the machine of the new version", Do: m.newMachine, Undo: blame(m.removeNewMachine), Deadline: 10 * time.Minute, Weight: 2},
+			{Name: "remove", Says: "removing the machine", Do: m.removeForUpgrade, Undo: blame(m.oldMachine), Deadline: 5 * time.Minute},
+			{Name: "machine", Says: "making the machine of the new version", Do: m.newMachine, Undo: blame(m.removeNewMachine), Deadline: max(10*time.Minute, m.patience.Volume+m.patience.Boot), Weight: 2},
 			{Name: "upgrade", Says: "upgrading the data", Do: m.guestStep(m.giveUpgrade), Undo: blame(nil), Deadline: 12 * time.Hour, Weight: 12},
-			{Name: "ready", Says: "finishing", Do: m.ready, Undo: blame(nil)},
+			{Name: "ready", Says: "finishing", Do: m.dropPrevious, Undo: blame(nil)},
 		},
 		Closed: m.upgradeClosed,
 	}
@@ -190,21 +191,17 @@ func (m *Manager) machineOf(ctx context.Context, op *workflow.Op, v *trove.Datas
 	if err != nil {
 		return workflow.Outcome{}, err
 	}
-	boot, err := m.bootAgain(ctx, w)
-	if err != nil {
-		return workflow.Outcome{}, err
-	}
-	spec := w.Machine(f, boot)
+	spec := w.Machine(f, nil)
 	if previous {
 		if err := note(op, noteImage, &spec.PreviousImageID); err != nil {
 			return workflow.Outcome{}, err
 		}
 	}
-	mc, err := m.cloud.EnsureMachine(ctx, spec)
+	mc, err := m.putMachine(ctx, w, spec)
 	if err != nil {
 		return workflow.Outcome{}, fmt.Errorf("make the machine: %w", err)
 	}
-	out, err := machineRunning(op, mc)
+	out, err := m.machineRunning(op, mc)
 	if err != nil || !out.IsDone() {
 		return out, err
 	}
@@ -228,7 +225,43 @@ func (m *Manager) removeNewMachine(ctx context.Context, op *workflow.Op) (workfl
 	case err != nil:
 		return workflow.Outcome{}, fmt.Errorf("find the machine: %w", err)
 	}
-	return m.removeForRebuild(ctx, op)
+	return m.makeRoom(ctx, op, image)
+}
+
+// removeForUpgrade makes room for the machine of the new version.
+func (m *Manager) removeForUpgrade(ctx context.Context, op *workflow.Op) (workflow.Outcome, error) {
+	_, after, err := m.versions(ctx, op)
+	if err != nil {
+		return workflow.Outcome{}, err
+	}
+	return m.makeRoom(ctx, op, after.ImageID)
+}
+
+// dropPatience is how long an upgrade that is over waits for the cloud to take the previous image away.
+const dropPatience = time.Minute
+
+// dropPrevious takes away what only the upgrade has needed. What cannot be taken away now goes when the machine is stopped or removed.
+func (m *Manager) dropPrevious(ctx context.Context, op *workflow.Op) (workflow.Outcome, error) {
+	r, ok := m.cloud.(cloud.Rebuilder)
+	if !ok {
+		return workflow.Done(), nil
+	}
+	waited, err := m.waited(op)
+	if err != nil {
+		return workflow.Outcome{}, err
+	}
+	done, err := r.DropPrevious(ctx, op.Target())
+	if done && err == nil {
+		return workflow.Done(), nil
+	}
+	if ctx.Err() == nil && (trove.IsPermanent(err) || waited > dropPatience) {
+		m.log.WarnContext(ctx, "previous image was not taken away from the machine", "instance", op.Target(), "op", op.ID(), "err", err)
+		return workflow.Done(), nil
+	}
+	if err != nil {
+		return workflow.Outcome{}, fmt.Errorf("take the previous image away: %w", err)
+	}
+	return workflow.Again(m.pause(op), "taking the previous image away"), nil
 }
 
 // giveUpgrade is the command that takes the data over and starts the new version on it.

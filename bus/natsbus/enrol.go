@@ -52,8 +52,8 @@ const (
 
 // Enrol gets the guest its identity: it makes a key in dir if there is none, and a credential for it with the token. It does nothing if
 // the guest of this instance has enrolled. While no endpoint can be reached it tries again, with growing pauses, until ctx ends. A token that
-// was used, is unknown or has expired is an error that trove.IsPermanent knows.
-func Enrol(ctx context.Context, boot bus.BootData, dir string) error {
+// was used, is unknown or has expired is an error that trove.IsPermanent knows. Tried hears of each attempt that failed and is made again.
+func Enrol(ctx context.Context, boot bus.BootData, dir string, tried ...func(error)) error {
 	id, done, err := beginEnrolment(dir, boot)
 	if err != nil || done {
 		return err
@@ -83,6 +83,9 @@ func Enrol(ctx context.Context, boot bus.BootData, dir string) error {
 		}
 		if trove.IsPermanent(err) {
 			return fmt.Errorf("enrol: %w", err)
+		}
+		for _, tell := range tried {
+			tell(err)
 		}
 		if clock.Sleep(ctx, pause/2+rand.N(pause)) != nil { //nolint:gosec // a pause is no secret
 			return fmt.Errorf("enrol: gave up waiting for an enrolment endpoint: %w", err)
@@ -141,6 +144,7 @@ func newCaller(bundle string, known time.Time) (*caller, error) {
 		return nil, err
 	}
 	transport := &http.Transport{
+		DialContext:         Dialer().DialContext,
 		TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13, Time: func() time.Time { return certificateTime(known) }},
 		TLSHandshakeTimeout: 10 * time.Second,
 	}

@@ -124,6 +124,7 @@ func (g *GuestConn) options(c bus.Credential, connected nats.ConnHandler) []nats
 			o.RootCAsCB = func() (*x509.CertPool, error) { return g.roots.Load(), nil }
 			return nil
 		},
+		nats.SetCustomDialer(Dialer()),
 		nats.MaxReconnects(-1),
 		nats.RetryOnFailedConnect(true),
 		nats.IgnoreAuthErrorAbort(),

@@ -5,6 +5,7 @@
 package cloudtest
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"testing"
@@ -30,8 +31,12 @@ type Setup struct {
 	Rules func(t *testing.T, instance string) (trove.Access, []int)
 	// Leftovers returns a sorted list of what exists, in any form; may be nil.
 	Leftovers func(t *testing.T) []string
+	// Project is a project with a network for its instances; "": any will do.
+	Project string
 	// Wait is how long a thing may be pending; 0: 30 s.
 	Wait time.Duration
+	// Look is how long passes between two looks at something pending; 0: 5 ms.
+	Look time.Duration
 }
 
 // Run runs the suite; newSetup is called for each test.
@@ -65,9 +70,8 @@ func Run(t *testing.T, newSetup func(t *testing.T) Setup) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := &suite{T: t, Setup: newSetup(t)}
-			if s.Wait == 0 {
-				s.Wait = 30 * time.Second
-			}
+			s.Wait, s.Look = cmp.Or(s.Wait, 30*time.Second), cmp.Or(s.Look, 5*time.Millisecond)
+			s.Project = cmp.Or(s.Project, project)
 			test.run(s)
 		})
 	}
@@ -134,18 +138,18 @@ func (s *suite) eventually(what string, done func() bool) {
 	ctx, cancel := context.WithTimeout(s.Context(), s.Wait)
 	defer cancel()
 	for !done() {
-		if clock.Sleep(ctx, 5*time.Millisecond) != nil {
+		if clock.Sleep(ctx, s.Look) != nil {
 			s.Fatalf("%s did not happen within %v", what, s.Wait)
 		}
 	}
 }
 
 func (s *suite) volumeSpec(id string, gib int) cloud.VolumeSpec {
-	return cloud.VolumeSpec{Instance: id, Project: project, SizeGiB: gib, ImageID: s.ImageID}
+	return cloud.VolumeSpec{Instance: id, Project: s.Project, SizeGiB: gib, ImageID: s.ImageID}
 }
 
 func (s *suite) networkSpec(id string) cloud.NetworkSpec {
-	return cloud.NetworkSpec{Instance: id, Project: project, TCPPorts: []int{port}}
+	return cloud.NetworkSpec{Instance: id, Project: s.Project, TCPPorts: []int{port}}
 }
 
 func (s *suite) machineSpec(id string) cloud.MachineSpec {
@@ -154,7 +158,7 @@ func (s *suite) machineSpec(id string) cloud.MachineSpec {
 		data = s.BootData(id)
 	}
 	return cloud.MachineSpec{
-		Instance: id, Project: project, Name: "suite", ImageID: s.ImageID, Flavor: s.flavors()[0], BootData: data,
+		Instance: id, Project: s.Project, Name: "suite", ImageID: s.ImageID, Flavor: s.flavors()[0], BootData: data,
 	}
 }
 
@@ -202,21 +206,31 @@ func (s *suite) machine(id string) cloud.Machine {
 	s.Helper()
 	s.volume(id, 1)
 	s.network(s.networkSpec(id))
-	m, err := s.Provider.EnsureMachine(s.Context(), s.machineSpec(id))
-	s.must(err, "EnsureMachine")
-	return s.running(id, m)
+	return s.ensured(s.machineSpec(id))
+}
+
+// ensured makes a machine and returns it when it runs.
+func (s *suite) ensured(spec cloud.MachineSpec) cloud.Machine {
+	s.Helper()
+	return s.until("EnsureMachine", func() (cloud.Machine, error) { return s.Provider.EnsureMachine(s.Context(), spec) })
 }
 
 // running waits until the machine runs.
-func (s *suite) running(id string, m cloud.Machine) cloud.Machine {
+func (s *suite) running(id string) cloud.Machine {
+	s.Helper()
+	return s.until("FindMachine", func() (cloud.Machine, error) { return s.Provider.FindMachine(s.Context(), id) })
+}
+
+// until calls a method of the provider until the machine that it returns runs.
+func (s *suite) until(what string, call func() (cloud.Machine, error)) (m cloud.Machine) {
 	s.Helper()
 	s.eventually("a running machine", func() bool {
 		var err error
+		m, err = call()
+		s.must(err, what)
 		if m.State == cloud.MachineFailed || m.State == cloud.MachineStopped {
 			s.Fatalf("the machine is %s: %s", m.State, m.Reason)
 		}
-		m, err = s.Provider.FindMachine(s.Context(), id)
-		s.must(err, "FindMachine")
 		return m.State == cloud.MachineRunning
 	})
 	return m

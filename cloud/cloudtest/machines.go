@@ -43,27 +43,32 @@ func (s *suite) machineStartStop() {
 	first := s.machine(id)
 	for range 2 {
 		s.must(s.Provider.StopMachine(ctx, id), "StopMachine")
-		s.eventually("a stopped machine", func() bool {
-			m, err := s.Provider.FindMachine(ctx, id)
-			s.must(err, "FindMachine")
-			return m.State == cloud.MachineStopped
-		})
+		s.stopped(id)
 	}
 	_, err := s.Provider.FindVolume(ctx, id)
 	s.ok(err, "FindVolume while the machine is stopped")
 
-	m, err := s.Provider.EnsureMachine(ctx, s.machineSpec(id))
-	s.must(err, "EnsureMachine of a stopped one")
-	started := s.running(id, m)
+	started := s.ensured(s.machineSpec(id))
 	s.sameMachineOtherBoot(first, started)
 
 	s.must(s.Provider.RebootMachine(ctx, id), "RebootMachine")
-	rebooted := s.running(id, cloud.Machine{State: cloud.MachinePending})
+	rebooted := s.running(id)
 	s.sameMachineOtherBoot(started, rebooted)
 
 	s.must(s.Provider.StopMachine(ctx, id), "StopMachine")
+	s.stopped(id)
 	s.must(s.Provider.RebootMachine(ctx, id), "RebootMachine of a stopped one")
-	s.sameMachineOtherBoot(rebooted, s.running(id, cloud.Machine{State: cloud.MachinePending}))
+	s.sameMachineOtherBoot(rebooted, s.running(id))
+}
+
+// stopped waits until the machine has stopped.
+func (s *suite) stopped(id string) {
+	s.Helper()
+	s.eventually("a stopped machine", func() bool {
+		m, err := s.Provider.FindMachine(s.Context(), id)
+		s.must(err, "FindMachine")
+		return m.State == cloud.MachineStopped
+	})
 }
 
 func (s *suite) sameMachineOtherBoot(before, after cloud.Machine) {
@@ -82,9 +87,8 @@ func (s *suite) machineResize() {
 	s.machine(id)
 	small, large := s.machineSpec(id), s.flavors()[1]
 	for range 2 {
-		m, err := s.Provider.ResizeMachine(ctx, id, large)
-		s.must(err, "ResizeMachine")
-		if m = s.running(id, m); m.FlavorID != large.ID {
+		resized := func() (cloud.Machine, error) { return s.Provider.ResizeMachine(ctx, id, large) }
+		if m := s.until("ResizeMachine", resized); m.FlavorID != large.ID {
 			s.Errorf("flavor %s after the resize, want %s", m.FlavorID, large.ID)
 		}
 	}
@@ -94,7 +98,7 @@ func (s *suite) machineResize() {
 		s.Errorf("EnsureMachine changed the flavor to %s; only ResizeMachine may", m.FlavorID)
 	}
 	s.must(s.Provider.RebootMachine(ctx, id), "RebootMachine")
-	if m := s.running(id, cloud.Machine{State: cloud.MachinePending}); m.FlavorID != large.ID {
+	if m := s.running(id); m.FlavorID != large.ID {
 		s.Errorf("flavor %s after a reboot, want %s", m.FlavorID, large.ID)
 	}
 	_, err = s.Provider.ResizeMachine(ctx, id, trove.Flavor{ID: "0"})

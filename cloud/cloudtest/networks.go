@@ -107,7 +107,7 @@ func (s *suite) badNetworks() {
 // nic asks for an address in the tenant's first network.
 func (s *suite) nic(address string) []trove.NIC {
 	s.Helper()
-	all, err := s.Provider.TenantNetworks(s.Context(), cloud.Rights{Project: project})
+	all, err := s.Provider.TenantNetworks(s.Context(), cloud.Rights{Project: s.Project})
 	s.must(err, "TenantNetworks")
 	if len(all) == 0 {
 		s.Fatal("TenantNetworks: none, want at least one")

@@ -35,14 +35,14 @@ func (s *suite) placement() {
 		s.Errorf("a machine that was to stay was started afresh: %+v, %v", now, err)
 	}
 	s.must(m.MigrateMachine(ctx, id, ""), "MigrateMachine")
-	after := s.running(id, cloud.Machine{State: cloud.MachinePending})
+	after := s.running(id)
 	moved, err := p.MachineHost(ctx, id)
 	s.must(err, "MachineHost after the move")
 	if moved == host || moved == "" || after.ID != before.ID || before.BootID != "" && after.BootID == before.BootID {
 		s.Errorf("after the move from %s it is on %s: %+v, before %+v", host, moved, after, before)
 	}
 	s.must(m.MigrateMachine(ctx, id, host), "MigrateMachine back")
-	s.running(id, cloud.Machine{State: cloud.MachinePending})
+	s.running(id)
 	if back, err := p.MachineHost(ctx, id); err != nil || back != host {
 		s.Errorf("it is on %s and not on %s: %v", back, host, err)
 	}

@@ -38,7 +38,7 @@ func (s *suite) catalog() {
 			s.Errorf("volume type %+v: want id and name", v)
 		}
 	}
-	networks, err := s.Provider.TenantNetworks(ctx, cloud.Rights{Project: project})
+	networks, err := s.Provider.TenantNetworks(ctx, cloud.Rights{Project: s.Project})
 	s.must(err, "TenantNetworks")
 	for _, n := range networks {
 		if n.ID == "" || len(n.Subnets) == 0 {
@@ -220,7 +220,7 @@ func (s *suite) concurrent() {
 			s.Errorf("two things by calls at once (-first +another):\n%s", diff)
 		}
 	}
-	s.running(id, cloud.Machine{State: cloud.MachinePending})
+	s.running(id)
 	s.listed([]string{id})
 }
 

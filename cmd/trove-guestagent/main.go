@@ -1,5 +1,6 @@
-// Command trove-guestagent is the one program inside a guest: `init` is the first process of a sandbox, `agent` runs the database and speaks with the
-// controllers, `initialise` makes an empty data directory when an image is built.
+// Command trove-guestagent is the one program inside a guest: `machine` makes a virtual machine ready at its start, `init` is the first process of a
+// sandbox and the service in a virtual machine, `agent` runs the database and speaks with the controllers, `initialise` makes an empty data directory when
+// an image is built.
 package main
 
 import (
@@ -28,6 +29,7 @@ var version = "devel"
 
 const usage = `usage: trove-guestagent COMMAND [OPTIONS]
 
+  machine     make a virtual machine ready: config drive, network, data volume
   init        be the first process of a sandbox: run the agent, reap, stop the engine in the end
   agent       run the database and speak with the controllers
   initialise  make an empty data directory
@@ -63,6 +65,8 @@ func run(args []string, stdout, stderr io.Writer) error {
 	log := telemetry.NewLogger(stderr, "json", slog.LevelInfo)
 	command, args := args[0], args[1:]
 	switch command {
+	case "machine":
+		return runMachine(args, stderr)
 	case "init":
 		return runInit(args, log, stderr)
 	case "agent":
@@ -130,6 +134,8 @@ func runAgent(args []string, log *slog.Logger, stderr io.Writer) error {
 	flags.StringVar(&o.Boot, "boot", imagelayout.BootFile, "boot data")
 	flags.StringVar(&o.Releases, "releases", imagelayout.ReleasesDir, "directory of the agent's releases; used if the first process can switch between them")
 	flags.StringVar(&o.ReleaseKeys, "release-keys", imagelayout.AgentKeys, "public keys of those who sign releases")
+	flags.BoolVar(&o.GrowVolume, "grow-volume", false, "the file system of the data volume is the guest's to grow, as in a virtual machine")
+	flags.StringVar(&o.Console, "console", "", "device where the agent says in plain text what it does until it is on the bus")
 	if err := parse(flags, args, false, stderr); err != nil {
 		return err
 	}

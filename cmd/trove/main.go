@@ -61,7 +61,7 @@ func rootCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.AddGroup(&cobra.Group{ID: "service", Title: "The service on this machine:"})
-	for _, c := range []*cobra.Command{devCommand(), serveCommand(), serviceCommand(), imageCommand(), manageCommand(), configCommand()} {
+	for _, c := range []*cobra.Command{devCommand(), serveCommand(), serviceCommand(), imageCommand(), manageCommand(), openstackCommand(), configCommand()} {
 		c.GroupID = "service"
 		root.AddCommand(c)
 	}

@@ -33,7 +33,7 @@ func manageCommand() *cobra.Command {
 	ca := &cobra.Command{Use: "ca", Short: "The certificate authority that guests believe", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
 	ca.AddCommand(caStatusCommand(&o), caRollCommand(&o))
 	key := &cobra.Command{Use: "key", Short: "The master key that seals secrets in the store", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
-	key.AddCommand(keyStatusCommand(&o), keyRotateCommand(&o), keyResealCommand(&o), keyPruneCommand(&o), keyPrepareCommand(&o), keyRenewBusCommand(&o))
+	key.AddCommand(keyStatusCommand(&o), keyRotateCommand(&o), keyResealCommand(&o), keyPruneCommand(&o), keyPrepareCommand(&o), keyRenewBusCommand(&o), keyCopyCommand(&o))
 	ca.PersistentFlags().StringVar(&o.master, "master-key", "", "file of the master key, where systemd hands it over to the service")
 	key.PersistentFlags().StringVar(&o.master, "master-key", "", "file of the master key, where systemd hands it over to the service")
 	guest := &cobra.Command{Use: "guest", Short: "Guests that the service does not trust any more", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}

@@ -34,7 +34,7 @@ func keyPrepareCommand(o *manageOptions) *cobra.Command {
 			"hands it over). Then `trove manage key rotate` puts it to use, and the file is copied once more. Without this step a host would seal what others cannot open.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return o.withKeys(cmd.Context(), func(k *app.Keys) error {
-				id, err := k.PrepareMasterKey()
+				id, err := k.PrepareMasterKey(cmd.Context())
 				if err != nil {
 					return err
 				}

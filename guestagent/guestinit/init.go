@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -42,7 +43,8 @@ type Config struct {
 	Agent   string   // the agent's program
 	Args    []string // its arguments
 	Runtime string   // the guest's runtime directory
-	// Subreaper makes orphans children of a process that is not the first one.
+	// Subreaper makes orphans children of a process that is not the first one, as in a virtual machine, where systemd is. The agent then ends with this
+	// process, since nothing else would end it: two agents would be one too many. The engine does not.
 	Subreaper bool
 	Log       *slog.Logger
 
@@ -86,6 +88,9 @@ func Run(ctx context.Context, cfg Config) error {
 		if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 			return fmt.Errorf("become the parent of orphans: %w", err)
 		}
+		// The agent's end is bound to the thread that starts it, not to the process.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
 	}
 	r := newReaper(cfg)
 	signal.Notify(r.signals, unix.SIGCHLD, unix.SIGTERM, unix.SIGINT)
@@ -149,7 +154,7 @@ func (r *reaper) startAgent(ctx context.Context) {
 	}
 	args := append([]string{r.cfg.Agent}, r.cfg.Args...)
 	pid, err := syscall.ForkExec(p.path, args, &syscall.ProcAttr{ //nolint:gosec // it is the image's program, or one that was verified just now
-		Env: r.environment(), Files: []uintptr{0, 1, 2}, Sys: &syscall.SysProcAttr{Setsid: true},
+		Env: r.environment(), Files: []uintptr{0, 1, 2}, Sys: r.attributes(),
 	})
 	if err != nil {
 		r.log.ErrorContext(ctx, "agent could not be started", "version", p.version, "err", err)
@@ -160,6 +165,14 @@ func (r *reaper) startAgent(ctx context.Context) {
 	r.agent, r.started = pid, monotonic()
 	r.log.InfoContext(ctx, "agent was started", "pid", pid, "version", p.version)
 	r.beginTrial()
+}
+
+func (r *reaper) attributes() *syscall.SysProcAttr {
+	attr := &syscall.SysProcAttr{Setsid: true}
+	if r.cfg.Subreaper {
+		attr.Pdeathsig = unix.SIGTERM
+	}
+	return attr
 }
 
 func (r *reaper) environment() []string {

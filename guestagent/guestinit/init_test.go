@@ -244,6 +244,24 @@ func TestEngineIsStoppedBeforeTheAgent(t *testing.T) {
 }
 
 // TestEngineIsStoppedByItsOwnSignal: SIGTERM would make PostgreSQL wait for its clients. A shell's background process ignores SIGINT unless it is told otherwise.
+// In a virtual machine the service may be killed while the machine goes on: the next one starts an agent, and there must not be two.
+func TestAgentEndsWithInitAndTheEngineDoesNot(t *testing.T) {
+	s := start(t, engineAgent("exit 0"), false)
+	s.until("the engine", func() bool { return s.file("up") != "" && s.file("engine.stop-timeout") != "" })
+	ref, err := process.ReadFile(filepath.Join(s.dir, "engine.pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Kill(ref.PID, unix.SIGKILL) })
+	if err := unix.Kill(s.pid(), unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	s.until("the end of the agent", func() bool { return s.file("order") == "agent stopped\n" })
+	if !ref.Alive() {
+		t.Error("the engine ended with init")
+	}
+}
+
 func TestEngineIsStoppedByItsOwnSignal(t *testing.T) {
 	agent := strings.Replace(engineAgent(`echo by SIGTERM >>\"$RUN/order\"; exit 0`), `" TERM; echo up`, `" TERM; trap "echo by SIGINT >>\"$RUN/order\"; exit 0" INT; echo up`, 1)
 	agent = strings.Replace(agent, "setsid sh", "env --default-signal=INT setsid sh", 1)

@@ -22,11 +22,12 @@ import (
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/api"
-	"github.com/trove-dbaas/trove/backupstore/file"
+	"github.com/trove-dbaas/trove/backupstore"
 	"github.com/trove-dbaas/trove/bus"
 	"github.com/trove-dbaas/trove/bus/natsbus/server"
 	"github.com/trove-dbaas/trove/cloud"
 	"github.com/trove-dbaas/trove/cloud/local/hostnet"
+	"github.com/trove-dbaas/trove/cloud/openstack/osclient"
 	"github.com/trove-dbaas/trove/conductor"
 	"github.com/trove-dbaas/trove/gateway/grant"
 	"github.com/trove-dbaas/trove/guestapi"
@@ -38,7 +39,7 @@ import (
 	"github.com/trove-dbaas/trove/internal/recovery"
 	"github.com/trove-dbaas/trove/internal/sealedkeys"
 	"github.com/trove-dbaas/trove/internal/telemetry"
-	secretsfile "github.com/trove-dbaas/trove/secrets/file"
+	"github.com/trove-dbaas/trove/secrets/keyring"
 	"github.com/trove-dbaas/trove/store/sqlstore"
 	"github.com/trove-dbaas/trove/taskmanager"
 )
@@ -47,14 +48,15 @@ import (
 type controllers struct {
 	cfg     config.Config
 	runs    Components
-	outer   OpenCloud // nil: the local cloud
+	outer   OpenCloud         // nil: the local cloud
+	session *osclient.Session // of OpenStack, when something has needed it
 	state   StateDir
 	log     *slog.Logger
 	clock   clock.Clock
 	metrics *prometheus.Registry
 
 	store    *sqlstore.Store
-	sealer   *secretsfile.Sealer
+	sealer   keyring.Master
 	keys     *sealedkeys.Keys // of the deployment
 	clocks   *clockwatch.Watch
 	brokers  *brokers
@@ -66,7 +68,7 @@ type controllers struct {
 	requests bus.Conn // of the API and the taskmanager
 	reports  bus.Conn // of the conductor
 
-	objects   *file.Store // of the API and the taskmanager, as the grants
+	objects   backupstore.Store // of the API and the taskmanager, as the grants
 	grantKeys *grant.Keyring
 	grants    *grant.Issuer
 
@@ -100,10 +102,13 @@ func RunOn(ctx context.Context, outer OpenCloud, cfg config.Config, runs Compone
 	c := &controllers{
 		cfg: cfg, runs: runs, outer: outer, state: StateDir(cfg.State), clock: clock.System{}, metrics: prometheus.NewRegistry(), draining: make(chan struct{}),
 	}
+	if outer == nil && cfg.Cloud == config.CloudOpenStack {
+		c.outer = c.openStack
+	}
 	if c.log, err = logger(cfg.Log); err != nil {
 		return err
 	}
-	if os.Geteuid() != 0 { // before anything is made
+	if os.Geteuid() != 0 && cfg.Cloud != config.CloudOpenStack { // before anything is made
 		return needsRoot(runs)
 	}
 	defer func() { err = errors.Join(err, c.close()) }()
@@ -306,7 +311,7 @@ func (c *controllers) openTaskmanager(ctx context.Context) (err error) {
 		Agents:    agents{Releases(c.cfg), c.grants}, Clock: c.clock, Log: c.log, Metrics: c.metrics, Workers: c.cfg.Workers.Operations,
 		Hold:           func() bool { return recovery.Held(c.cfg.State) },
 		CredentialLife: c.cfg.Bus.CredentialLife, KeepUpgraded: c.cfg.Upgrade.Keep, Pause: c.clocks.Stopped,
-		Alone: c.cfg.Store.URL == "", // the lock on the state directory says so; a server's database may have other taskmanagers elsewhere
+		Reconcile: c.lookAgain(), Alone: c.cfg.Store.URL == "", // the lock on the state directory says so; a server's database may have other taskmanagers elsewhere
 	}); err != nil {
 		return err
 	}
@@ -368,8 +373,12 @@ func (c *controllers) openAPI(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	vault, err := c.openVault(ctx)
+	if err != nil {
+		return err
+	}
 	handler, err := api.New(api.Config{
-		Store: c.store, Auth: id, Policy: rules, Guests: guestapi.NewClient(c.requests), Catalog: c.catalog, Sealer: c.sealer, Clock: c.clock, Log: c.log,
+		Store: c.store, Auth: id, Policy: rules, Guests: guestapi.NewClient(c.requests), Catalog: c.catalog, Sealer: c.sealer, Vault: vault, Clock: c.clock, Log: c.log,
 		Metrics: c.metrics, Wake: c.wake, Objects: c.objects, Grants: c.grants, Engines: engines(),
 		Region: c.cfg.Region, DefaultDatastore: datastore, PublicEndpoint: c.cfg.API.PublicURL, FollowRequest: true,
 		MaxVolumeSize: c.cfg.API.MaxVolumeSize, Rates: c.cfg.API.Rates(), MaxBody: int64(c.cfg.API.MaxBody),

@@ -223,6 +223,9 @@ func Instances(ctx context.Context, cfg config.Config) ([]trove.Instance, error)
 // Destroy removes from this machine everything that the deployment made outside its state directory, and the data of its instances. The service
 // must not run. It may be repeated.
 func Destroy(ctx context.Context, cfg config.Config) error {
+	if cfg.Cloud == config.CloudOpenStack {
+		return trove.Errorf(trove.KindBadRequest, "The databases of this deployment are in an OpenStack: delete them through the API, and then the state directory.")
+	}
 	// The ranges are those that the deployment has: a destroy must not fail because a configured one has become impossible.
 	cfg.Local.ManagementCIDR, cfg.Local.TenantCIDR = "", ""
 	cfg.Local.PublicPorts, cfg.Local.PublicAddresses, cfg.Local.PublicCIDRs = "", nil, nil

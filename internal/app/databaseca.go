@@ -12,7 +12,6 @@ import (
 	"github.com/trove-dbaas/trove/internal/clock"
 	"github.com/trove-dbaas/trove/internal/engineca"
 	"github.com/trove-dbaas/trove/secrets"
-	secretsfile "github.com/trove-dbaas/trove/secrets/file"
 	"github.com/trove-dbaas/trove/store"
 )
 
@@ -53,10 +52,7 @@ func (k *Keys) DatabaseCAs(ctx context.Context) ([]DatabaseCA, error) {
 
 // RollDatabaseCA makes a new authority; see engineca.CA.Roll. All databases get certificates of it within minutes.
 func (k *Keys) RollDatabaseCA(ctx context.Context, distrust bool) (id string, err error) {
-	if _, err := k.masterKeys(); err != nil {
-		return "", err
-	}
-	sealer, err := secretsfile.Open(k.master)
+	sealer, err := k.open(ctx)
 	if err != nil {
 		return "", err
 	}

@@ -138,12 +138,20 @@ func (s StateDir) contents(ctx context.Context, cfg config.Config, m *recovery.M
 	}
 	m.LeftOut = leftOut
 	all := append([]recovery.Content{first}, files...)
-	return s.withMasterKey(all, done)
+	return s.withMasterKey(ctx, cfg, all, done)
 }
 
 // withMasterKey adds the master key where it does not lie in the state directory. An export without it would restore no secret.
-func (s StateDir) withMasterKey(all []recovery.Content, done func()) ([]recovery.Content, func(), error) {
+func (s StateDir) withMasterKey(ctx context.Context, cfg config.Config, all []recovery.Content, done func()) ([]recovery.Content, func(), error) {
 	const name = recovery.RootState + "/keys/master.key"
+	if in := cfg.Secrets.BarbicanName(); in != "" {
+		lines, err := barbicanLines(ctx, cfg, in)
+		if err != nil {
+			return nil, done, err
+		}
+		all = slices.DeleteFunc(all, func(c recovery.Content) bool { return c.Name == name }) // of a time before
+		return append(all, recovery.Bytes(name, 0o600, lines)), done, nil
+	}
 	if slices.ContainsFunc(all, func(c recovery.Content) bool { return c.Name == name }) {
 		return all, done, nil
 	}
@@ -154,6 +162,19 @@ func (s StateDir) withMasterKey(all []recovery.Content, done func()) ([]recovery
 			s.Keys(), filepath.Base(s.MasterKey()))
 	}
 	return append(all, recovery.Bytes(name, 0o600, data)), done, nil
+}
+
+// barbicanLines reads master keys from Barbican, for an export that may outlive it.
+func barbicanLines(ctx context.Context, cfg config.Config, name string) (lines []byte, err error) {
+	k := &Keys{cfg: cfg, clock: clock.System{}}
+	m, err := k.barbican(ctx, name)
+	if err == nil {
+		lines, err = m.Lines(ctx)
+	}
+	if k.session != nil {
+		err = errors.Join(err, k.session.Close())
+	}
+	return lines, err
 }
 
 // describe counts what the snapshot holds. It reads a copy, because to open a store changes it.

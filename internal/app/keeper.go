@@ -12,7 +12,9 @@ import (
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/internal/atomicfile"
 	"github.com/trove-dbaas/trove/internal/sealedkeys"
+	"github.com/trove-dbaas/trove/secrets/barbican"
 	secretsfile "github.com/trove-dbaas/trove/secrets/file"
+	"github.com/trove-dbaas/trove/secrets/keyring"
 	"github.com/trove-dbaas/trove/store/sqlstore"
 )
 
@@ -24,7 +26,7 @@ var (
 )
 
 // openSealer opens the master key, which is made with the first start of the deployment, not of a host.
-func (s StateDir) openSealer(ctx context.Context, st *sqlstore.Store, file string) (*secretsfile.Sealer, error) {
+func (s StateDir) openSealer(ctx context.Context, st *sqlstore.Store, file string) (keyring.Master, error) {
 	if !exists(file) {
 		kept, err := st.KeyMaterial(ctx)
 		if err != nil {
@@ -38,23 +40,54 @@ func (s StateDir) openSealer(ctx context.Context, st *sqlstore.Store, file strin
 	return secretsfile.Open(file)
 }
 
+// inBarbican says why it matters that OpenStack cannot be asked.
+func inBarbican(err error) error {
+	return trove.Wrap(trove.KindOf(err), err, "The master key is in Barbican, and nothing can be opened without it: %s", trove.MessageOf(err))
+}
+
+// openMaster opens the master key, wherever it is.
+func (c *controllers) openMaster(ctx context.Context) (keyring.Master, error) {
+	name := c.cfg.Secrets.BarbicanName()
+	if name == "" {
+		return c.state.openSealer(ctx, c.store, c.state.MasterKey())
+	}
+	session, err := c.openStackSession(ctx)
+	if err != nil {
+		return nil, inBarbican(err)
+	}
+	cfg := barbican.Config{Session: session, Name: name, Clock: c.clock}
+	m, err := barbican.Open(ctx, cfg)
+	if !trove.IsNotFound(err) {
+		return m, err
+	}
+	kept, kerr := c.store.KeyMaterial(ctx)
+	if kerr != nil {
+		return nil, kerr
+	}
+	if len(kept) > 0 {
+		return nil, trove.Wrap(trove.KindNotFound, err,
+			"There is no master key named %s in Barbican, and the keys of this deployment are sealed under one. Where it is in a file, copy it with: trove manage key copy barbican:%s", name, name)
+	}
+	return barbican.Make(ctx, cfg)
+}
+
 // openKeeper reads the keys of the deployment.
-func openKeeper(ctx context.Context, st *sqlstore.Store, sealer *secretsfile.Sealer, master string, log *slog.Logger) (*sealedkeys.Keys, error) {
+func openKeeper(ctx context.Context, st *sqlstore.Store, sealer keyring.Master, log *slog.Logger) (*sealedkeys.Keys, error) {
 	k, err := sealedkeys.Open(ctx, st, sealer, log)
 	if trove.IsPermanent(err) {
 		return nil, trove.Wrap(trove.KindForbidden, err,
 			"The master key %s does not open the keys of this deployment: it is another deployment's, or an old copy (%v). Copy the file from a host where the service runs.",
-			master, err)
+			sealer.Where(), err)
 	}
 	return k, err
 }
 
 // openKeys opens the master key and the keys of the deployment, and takes over the files of an earlier release.
 func (c *controllers) openKeys(ctx context.Context) (err error) {
-	if c.sealer, err = c.state.openSealer(ctx, c.store, c.state.MasterKey()); err != nil {
+	if c.sealer, err = c.openMaster(ctx); err != nil {
 		return err
 	}
-	if c.keys, err = openKeeper(ctx, c.store, c.sealer, c.state.MasterKey(), c.log); err != nil {
+	if c.keys, err = openKeeper(ctx, c.store, c.sealer, c.log); err != nil {
 		return err
 	}
 	for names, wins := range map[*[]string]bool{&keyFiles: false, &passwordFiles: true} {

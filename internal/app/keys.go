@@ -9,13 +9,18 @@ import (
 	"slices"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/bus"
 	"github.com/trove-dbaas/trove/bus/natsbus/server"
+	"github.com/trove-dbaas/trove/cloud/openstack/osclient"
 	"github.com/trove-dbaas/trove/internal/clock"
 	"github.com/trove-dbaas/trove/internal/config"
 	"github.com/trove-dbaas/trove/internal/sealedkeys"
+	"github.com/trove-dbaas/trove/secrets/barbican"
 	secretsfile "github.com/trove-dbaas/trove/secrets/file"
+	"github.com/trove-dbaas/trove/secrets/keyring"
 	"github.com/trove-dbaas/trove/store/sqlstore"
 )
 
@@ -26,6 +31,8 @@ type Keys struct {
 	clock  clock.Clock
 	master string // file
 	copied bool   // the service has a copy of it, made when it started
+
+	session *osclient.Session // where the master key is in Barbican; nil: not asked yet
 }
 
 // OpenKeys opens the keys and the store of a state directory. A service that runs from it goes on. Master is the file of the master key where
@@ -43,18 +50,70 @@ func OpenKeys(ctx context.Context, cfg config.Config, master string) (*Keys, err
 }
 
 // Close closes the store.
-func (k *Keys) Close() error { return k.store.Close() }
+func (k *Keys) Close() error {
+	if k.session != nil {
+		return errors.Join(k.session.Close(), k.store.Close())
+	}
+	return k.store.Close()
+}
 
-// deployment returns the keys that all controllers share.
-func (k *Keys) deployment(ctx context.Context) (*sealedkeys.Keys, error) {
-	if _, err := k.masterKeys(); err != nil {
+// open opens the master key. One that is not there is not made: it would seal what nobody else can open.
+func (k *Keys) open(ctx context.Context) (keyring.Master, error) {
+	if name := k.cfg.Secrets.BarbicanName(); name != "" {
+		return k.barbican(ctx, name)
+	}
+	if _, err := secretsfile.Keys(k.master); errors.Is(err, fs.ErrNotExist) {
+		return nil, trove.Wrap(trove.KindNotFound, err, "There is no master key at %s: name its file with --master-key.", k.master)
+	} else if err != nil {
 		return nil, err
 	}
-	sealer, err := secretsfile.Open(k.master)
+	return secretsfile.Open(k.master)
+}
+
+func (k *Keys) barbican(ctx context.Context, name string) (*barbican.Master, error) {
+	cfg, err := k.barbicanConfig(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	kept, err := openKeeper(ctx, k.store, sealer, k.master, slog.New(slog.DiscardHandler))
+	return barbican.Open(ctx, cfg)
+}
+
+func (k *Keys) barbicanConfig(ctx context.Context, name string) (barbican.Config, error) {
+	if k.session == nil {
+		s, err := osclient.New(ctx, (&controllers{cfg: k.cfg, log: slog.New(slog.DiscardHandler), metrics: prometheus.NewRegistry()}).openStackConfig())
+		if err != nil {
+			return barbican.Config{}, inBarbican(err)
+		}
+		k.session = s
+	}
+	return barbican.Config{Session: k.session, Name: name, Clock: k.clock}, nil
+}
+
+// CopyMasterKey copies the master keys to Barbican, under a name; those that are there stay. It returns where they are now.
+func (k *Keys) CopyMasterKey(ctx context.Context, name string) (where string, err error) {
+	from, err := k.open(ctx)
+	if err != nil {
+		return "", err
+	}
+	lines, err := from.Lines(ctx)
+	if err != nil {
+		return "", err
+	}
+	cfg, err := k.barbicanConfig(ctx, name)
+	if err != nil {
+		return "", err
+	}
+	to := barbican.Empty(cfg)
+	return to.Where(), to.Add(ctx, lines)
+}
+
+// deployment returns the keys that all controllers share.
+func (k *Keys) deployment(ctx context.Context) (*sealedkeys.Keys, error) {
+	sealer, err := k.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	kept, err := openKeeper(ctx, k.store, sealer, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return nil, err
 	}
@@ -71,15 +130,6 @@ func (k *Keys) RenewBusKeys(ctx context.Context) error {
 		return err
 	}
 	return server.RenewKeys(ctx, kept)
-}
-
-// masterKeys returns the keys of the file. One that is not there is not made: it would seal what nobody else can open.
-func (k *Keys) masterKeys() ([]secretsfile.Key, error) {
-	keys, err := secretsfile.Keys(k.master)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, trove.Wrap(trove.KindNotFound, err, "There is no master key at %s: name its file with --master-key.", k.master)
-	}
-	return keys, err
 }
 
 // CAReport says how far the replacement of the bus's CA has come.
@@ -138,7 +188,7 @@ func (k *Keys) RollCA(ctx context.Context, force bool) (began bool, err error) {
 
 // MasterKey is a key of the file and how many texts in the store are sealed under it.
 type MasterKey struct {
-	secretsfile.Key
+	keyring.Key
 	Seals bool
 	Next  bool // it was prepared, and seals from the next rotation on
 	Texts int
@@ -146,18 +196,22 @@ type MasterKey struct {
 
 // MasterKeys returns the keys of the file, and how many texts in places that are not in the list of sealed columns are sealed under a key of it, by place.
 func (k *Keys) MasterKeys(ctx context.Context) (keys []MasterKey, unlisted map[string]int, err error) {
-	list, err := k.masterKeys()
+	master, err := k.open(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	list, err := master.Keys(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
 	for i, key := range list {
 		keys = append(keys, MasterKey{Key: key, Seals: i == 0})
 	}
-	_, keys[len(keys)-1].Next = secretsfile.Next(list)
+	_, keys[len(keys)-1].Next = keyring.Next(list)
 	known := sqlstore.SealedColumns()
 	unlisted = map[string]int{}
-	err = k.store.VisitTexts(ctx, []string{secretsfile.Marker, "v1."}, func(table, column, text string) {
-		for _, id := range secretsfile.KeysIn(text) {
+	err = k.store.VisitTexts(ctx, []string{keyring.Marker, "v1."}, func(table, column, text string) {
+		for _, id := range keyring.KeysIn(text) {
 			at := slices.IndexFunc(keys, func(m MasterKey) bool { return m.ID == id })
 			if at < 0 {
 				continue
@@ -172,11 +226,12 @@ func (k *Keys) MasterKeys(ctx context.Context) (keys []MasterKey, unlisted map[s
 }
 
 // PrepareMasterKey makes the next master key, which opens and does not seal until the next rotation: hosts get the file before that. It returns its id.
-func (k *Keys) PrepareMasterKey() (string, error) {
-	if _, err := k.masterKeys(); err != nil {
+func (k *Keys) PrepareMasterKey(ctx context.Context) (string, error) {
+	master, err := k.open(ctx)
+	if err != nil {
 		return "", err
 	}
-	next, err := secretsfile.Prepare(k.master, k.clock.Now())
+	next, err := master.Prepare(ctx, k.clock.Now())
 	return next.ID, err
 }
 
@@ -190,7 +245,8 @@ type Rotation struct {
 // RotateMasterKey makes a new master key, which seals from now on, and seals everything in the store anew with it. If a rotation was cut off before,
 // that one is finished instead. Where the service has a copy of the file nothing is sealed anew yet: it could not open it.
 func (k *Keys) RotateMasterKey(ctx context.Context) (r Rotation, err error) {
-	if _, err := k.masterKeys(); err != nil {
+	master, err := k.open(ctx)
+	if err != nil {
 		return r, err
 	}
 	if !k.copied {
@@ -198,7 +254,7 @@ func (k *Keys) RotateMasterKey(ctx context.Context) (r Rotation, err error) {
 			return r, err
 		}
 	}
-	if _, err := secretsfile.Rotate(k.master, k.clock.Now()); err != nil {
+	if _, err := master.Rotate(ctx, k.clock.Now()); err != nil {
 		return r, err
 	}
 	r.Made, r.Restart = true, k.copied
@@ -210,10 +266,7 @@ func (k *Keys) RotateMasterKey(ctx context.Context) (r Rotation, err error) {
 
 // Reseal seals everything anew that is not sealed under the first key of the file, and returns how many texts that were. It may be cut off and repeated.
 func (k *Keys) Reseal(ctx context.Context) (int, error) {
-	if _, err := k.masterKeys(); err != nil {
-		return 0, err
-	}
-	sealer, err := secretsfile.Open(k.master)
+	sealer, err := k.open(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -257,7 +310,11 @@ func (k *Keys) PruneMasterKeys(ctx context.Context) (dropped []string, err error
 		}
 	}
 	if len(dropped) > 0 {
-		if err := secretsfile.Drop(k.master, dropped...); err != nil {
+		master, err := k.open(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if err := master.Drop(ctx, dropped...); err != nil {
 			return nil, err
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/trove-dbaas/trove/internal/config"
 	"github.com/trove-dbaas/trove/internal/workflow"
 	secretsfile "github.com/trove-dbaas/trove/secrets/file"
+	"github.com/trove-dbaas/trove/secrets/keyring"
 	"github.com/trove-dbaas/trove/store"
 	"github.com/trove-dbaas/trove/store/sqlstore"
 	"github.com/trove-dbaas/trove/store/storetest"
@@ -26,7 +27,7 @@ import (
 type deployment struct {
 	cfg    config.Config
 	store  *sqlstore.Store
-	sealer *secretsfile.Sealer
+	sealer keyring.Master
 	master string
 }
 
@@ -88,7 +89,7 @@ func (d *deployment) readable(t *testing.T, instances []string) {
 	}
 	for _, r := range rows {
 		text := string(r.Input)
-		at := strings.Index(text, secretsfile.Marker)
+		at := strings.Index(text, keyring.Marker)
 		if at < 0 {
 			t.Fatalf("nothing sealed in %s", text)
 		}
@@ -165,7 +166,7 @@ func TestANextKeyIsNotPruned(t *testing.T) {
 	d := newDeployment(t)
 	k := d.keys(t)
 	instances := []string{d.create(t)}
-	next, err := k.PrepareMasterKey()
+	next, err := k.PrepareMasterKey(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,6 +27,7 @@ type Config struct {
 	API     API     `yaml:"api"`
 	Bus     Bus     `yaml:"bus"`
 	Objects Objects `yaml:"objects"`
+	Secrets Secrets `yaml:"secrets"`
 	Local   Local   `yaml:"local"`
 	Quota   Quota   `yaml:"quota"`
 	Log     Log     `yaml:"log"`
@@ -36,6 +37,9 @@ type Config struct {
 	Upgrade  Upgrade  `yaml:"upgrade"`
 	Recovery Recovery `yaml:"recovery"`
 	Identity Identity `yaml:"identity"`
+
+	Cloud     string    `yaml:"cloud" doc:"Where instances are made: local (sandboxes on this machine) or openstack (servers of an OpenStack)."`
+	OpenStack OpenStack `yaml:"openstack"`
 }
 
 // Bus configures the message bus.
@@ -60,7 +64,11 @@ type Bus struct {
 type Objects struct {
 	Port      int     `yaml:"port" doc:"TCP port on the management network where guests read and write objects."`
 	GuestRate int     `yaml:"guest_rate" doc:"MiB a second that one guest may send, and as many that it may get."`
-	MinFree   float64 `yaml:"min_free" doc:"GiB of the file system of the state directory that objects leave free."`
+	MinFree   float64 `yaml:"min_free" doc:"GiB of the file system of the state directory that objects leave free; it is for objects.store: file."`
+
+	Store         string `yaml:"store" doc:"Where objects are: file (the state directory) or swift (with the login of openstack)."`
+	SwiftAccounts string `yaml:"swift_accounts" doc:"Account of Swift that the objects of a project are in: project (its own; users there read them with any client of Swift) or service (that of this service, with the project in the name of the container)."`
+	SwiftPrefix   string `yaml:"swift_prefix" doc:"What the names of containers in the service's account begin with; deployments that share the account need different ones."`
 }
 
 // Local configures the local cloud.
@@ -140,7 +148,8 @@ func Default() Config {
 			Port: 4222, EnrolPort: 4223,
 			CredentialLife: 24 * time.Hour, CertificateLife: 90 * 24 * time.Hour, CALife: 10 * 365 * 24 * time.Hour,
 		},
-		Objects: Objects{Port: 4224, GuestRate: 64, MinFree: 1},
+		Objects: Objects{Port: 4224, GuestRate: 64, MinFree: 1, Store: ObjectsFile, SwiftAccounts: AccountsProject, SwiftPrefix: "trove-"},
+		Secrets: Secrets{MasterKey: MasterKeyFile},
 		Local: Local{Overcommit: 1, Flavors: []Flavor{
 			{ID: "1", Name: "db.tiny", RAM: 512, VCPUs: 1},
 			{ID: "2", Name: "db.small", RAM: 2048, VCPUs: 1},
@@ -154,6 +163,8 @@ func Default() Config {
 		Metrics:  Metrics{InstanceSeries: 60},
 		Recovery: Recovery{Interval: 24 * time.Hour, Keep: 14},
 		Identity: defaultIdentity(),
+
+		Cloud: CloudLocal, OpenStack: defaultOpenStack(),
 	}
 }
 
@@ -279,7 +290,7 @@ func (c Config) Check() error {
 	if c.Workers.Operations < 1 {
 		return fmt.Errorf("workers.operations: %d is less than 1", c.Workers.Operations)
 	}
-	for _, err := range []error{c.Recovery.check(), c.Identity.check()} {
+	for _, err := range []error{c.Recovery.check(), c.Identity.check(), c.checkCloud(), c.checkStores()} {
 		if err != nil {
 			return err
 		}

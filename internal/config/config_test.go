@@ -33,6 +33,9 @@ func TestFileThenEnvironment(t *testing.T) {
 // keystone is a configuration that a test makes wrong by a line below it.
 const keystone = "identity:\n  driver: keystone\n"
 
+// openstack is the same for the cloud.
+const openstack = keystone + "  auth_url: http://keystone:5000/v3\ncloud: openstack\nopenstack:\n  auth_url: http://keystone:5000/v3\n"
+
 func TestErrorsNameTheKey(t *testing.T) {
 	for _, c := range []struct{ text, env, want string }{
 		{"api:\n  lisen: x\n", "", `did you mean "listen"?`},
@@ -50,8 +53,22 @@ func TestErrorsNameTheKey(t *testing.T) {
 		{"bus:\n  port: 4223\n", "", "bus.enrol_port"},
 		{"objects:\n  port: 4222\n", "", "objects.port"},
 		{"", "TROVE_OBJECTS_GUEST_RATE=0", "objects.guest_rate"},
+		{"objects:\n  store: s3\n", "", "objects.store"},
+		{"objects:\n  store: swift\n", "", "objects.swift_accounts"},
+		{"objects:\n  store: swift\n  swift_accounts: service\n", "", "openstack.auth_url"},
+		{"objects:\n  store: swift\n  swift_accounts: both\n", "", "objects.swift_accounts"},
+		{"objects:\n  store: swift\n  swift_accounts: service\n", "TROVE_OBJECTS_SWIFT_PREFIX=a/b", "objects.swift_prefix"},
+		{"secrets:\n  master_key: vault\n", "", "secrets.master_key"},
+		{"secrets:\n  master_key: 'barbican:'\n", "", "secrets.master_key"},
+		{"secrets:\n  master_key: barbican:trove\n", "", "openstack.auth_url"},
 		{"local:\n  tenant_cidr: 10.0.0.0/30\n", "", "local.tenant_cidr"},
 		{"local:\n  overcommit: 0.5\n", "", "local.overcommit"},
+		{"cloud: azure\n", "", "cloud: "},
+		{"cloud: openstack\n", "", "identity.driver"},
+		{openstack, "TROVE_OPENSTACK_AUTH_URL=keystone", "openstack.auth_url"},
+		{openstack, "TROVE_OPENSTACK_INTERFACE=outer", "openstack.interface"},
+		{openstack, "TROVE_OPENSTACK_BOOT_TIMEOUT=1ms", "openstack.boot_timeout"},
+		{openstack, "TROVE_OPENSTACK_PROJECT=", "openstack.project"},
 		{"local:\n  public_ports: 80-90\n", "", "local.public_ports"},
 		{"local:\n  public_ports: 20000\n", "", "local.public_ports"},
 		{"", "TROVE_LOCAL_PUBLIC_PORTS=8000-9000", "api.listen"},

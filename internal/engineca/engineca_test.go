@@ -19,6 +19,7 @@ import (
 	"github.com/trove-dbaas/trove/internal/clock"
 	"github.com/trove-dbaas/trove/internal/engineca"
 	secretsfile "github.com/trove-dbaas/trove/secrets/file"
+	"github.com/trove-dbaas/trove/secrets/keyring"
 	"github.com/trove-dbaas/trove/store"
 	"github.com/trove-dbaas/trove/store/sqlstore"
 )
@@ -162,7 +163,7 @@ func TestKeyIsSealed(t *testing.T) {
 	w := newWorld(t)
 	sign(t, w.process(0))
 	all, err := w.store.Authorities(t.Context())
-	if err != nil || len(all) != 1 || !strings.Contains(all[0].SealedKey, secretsfile.Marker) {
+	if err != nil || len(all) != 1 || !strings.Contains(all[0].SealedKey, keyring.Marker) {
 		t.Fatalf("%+v, %v", all, err)
 	}
 	_, err = w.sealer.Open(t.Context(), "engine-authority:another", all[0].SealedKey)

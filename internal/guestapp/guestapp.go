@@ -24,6 +24,7 @@ import (
 	"github.com/trove-dbaas/trove/engine"
 	"github.com/trove-dbaas/trove/engine/fake"
 	"github.com/trove-dbaas/trove/guestagent"
+	"github.com/trove-dbaas/trove/guestagent/machine"
 	"github.com/trove-dbaas/trove/guestagent/objects"
 	"github.com/trove-dbaas/trove/guestagent/slots"
 	"github.com/trove-dbaas/trove/internal/clock"
@@ -41,6 +42,9 @@ type Options struct {
 	Address string // that the engine listens on, "": all
 	Version string
 	Log     *slog.Logger
+
+	GrowVolume bool   // the guest itself lets the file system of the data volume grow
+	Console    string // device where the agent says what it does until it is on the bus; "": it does not
 
 	Releases    string // directory of the agent's releases
 	ReleaseKeys string // public keys of those who sign them
@@ -67,6 +71,9 @@ const untilRest = 10 * time.Second
 func Agent(ctx context.Context, o Options) error {
 	// Not while it starts, when collecting took a tenth of its processor time.
 	time.AfterFunc(untilRest, func() { debug.SetGCPercent(smallHeap) })
+	screen := openConsole(o.Console, o.Log)
+	defer screen.close()
+	o.Log = screen.log
 	boot, err := readBoot(o.Boot)
 	if err != nil {
 		return err
@@ -83,11 +90,11 @@ func Agent(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	j := &joiner{boot: boot, dir: filepath.Join(l.State, "identity"), log: o.Log}
+	j := &joiner{boot: boot, dir: filepath.Join(l.State, "identity"), log: o.Log, joined: screen.joined}
 	gateway := objects.New(j, clock.System{}, o.Log)
 	a, err := guestagent.New(guestagent.Config{
 		Instance: boot.Instance, BootID: bootID, Version: o.Version, Engine: e, Layout: l,
-		Connect: j.connect, Renew: j.renew, Objects: gateway, Upgrade: o.upgrade(j, gateway), Clock: clock.System{}, Log: o.Log,
+		Connect: j.connect, Renew: j.renew, Objects: gateway, Upgrade: o.upgrade(j, gateway), Clock: clock.System{}, Log: o.Log, Grow: o.grow(),
 	})
 	if err != nil {
 		return err
@@ -102,6 +109,17 @@ func (o Options) upgrade(j *joiner, gateway *objects.Client) *guestagent.Upgrade
 		return nil
 	}
 	return &guestagent.Upgrade{Slots: slots.Dir(o.Releases), Keys: o.ReleaseKeys, Image: image, Bus: j.addresses, Fetch: gateway.Get}
+}
+
+// grow returns what lets the data volume's file system fill a volume that has grown; nil where the host does it.
+func (o Options) grow() func() error {
+	if !o.GrowVolume {
+		return nil
+	}
+	return func() error {
+		_, err := machine.Grow(machine.Config{Data: o.Data})
+		return err
+	}
 }
 
 func readBoot(path string) (bus.BootData, error) {
@@ -153,14 +171,17 @@ type joiner struct {
 	dir  string
 	log  *slog.Logger
 	conn *natsbus.GuestConn
+
+	joined func() // called after each connect
 }
 
 func (j *joiner) connect(ctx context.Context, connected func()) (bus.Conn, error) {
-	if err := natsbus.Enrol(ctx, j.boot, j.dir); err != nil {
+	tried := func(err error) { j.log.WarnContext(ctx, "controllers did not enrol this guest yet", "err", err) }
+	if err := natsbus.Enrol(ctx, j.boot, j.dir, tried); err != nil {
 		return nil, err
 	}
 	conn, err := natsbus.DialGuest(ctx, j.dir, natsbus.Options{
-		Log: j.log, Clock: clock.System{}, OnConnect: func(context.Context) { connected() },
+		Log: j.log, Clock: clock.System{}, OnConnect: func(context.Context) { j.joined(); connected() },
 	})
 	if err != nil {
 		return nil, err

@@ -19,6 +19,7 @@ import (
 	"github.com/trove-dbaas/trove/internal/sealedkeys"
 	"github.com/trove-dbaas/trove/secrets"
 	secretsfile "github.com/trove-dbaas/trove/secrets/file"
+	"github.com/trove-dbaas/trove/secrets/keyring"
 	"github.com/trove-dbaas/trove/store/sqlstore"
 )
 
@@ -166,7 +167,7 @@ func TestTheStoreDoesNotShowTheKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	rows, err := h.store.KeyMaterial(t.Context())
-	if err != nil || len(rows) != 1 || !strings.HasPrefix(rows["a"], secretsfile.Marker) || strings.Contains(rows["a"], "secret") {
+	if err != nil || len(rows) != 1 || !strings.HasPrefix(rows["a"], keyring.Marker) || strings.Contains(rows["a"], "secret") {
 		t.Errorf("the rows are %v, %v", rows, err)
 	}
 	// A row that was moved to another name does not open, nor do any under another key.

@@ -130,11 +130,19 @@ func (r *run) overdue(now time.Time) (cause, outcome string) {
 	case r.row.Cancelled:
 		return "it was cancelled", "cancelled"
 	case step.Deadline > 0 && !now.Before(r.row.StepStarted.Add(step.Deadline)):
-		return fmt.Sprintf("%s: not done within %s", r.row.Sentence, step.Deadline), "failed"
+		return late(fmt.Sprintf("%s: not done within %s", r.row.Sentence, step.Deadline), step.Late), "failed"
 	case !now.Before(r.row.Deadline):
 		return fmt.Sprintf("%s: the whole operation took longer than %s", r.row.Sentence, orElse(r.def.Deadline, defaultDeadline)), "failed"
 	}
 	return "", ""
+}
+
+// late puts what a missed deadline means behind what was waited for.
+func late(what, means string) string {
+	if means == "" {
+		return what
+	}
+	return what + ". " + means
 }
 
 // limit is the time at which a step that goes forwards has to be looked at, whatever it waits for.

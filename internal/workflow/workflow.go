@@ -143,6 +143,8 @@ type Step struct {
 	// Deadline is how long the step may take in all from its first start, waiting included. Past it the operation is undone with a sentence that
 	// says what was waited for. 0: the operation's own deadline only; errors are then tried again for 10 minutes.
 	Deadline time.Duration
+	// Late is a sentence for people about what it means that the deadline has passed; "": none.
+	Late string
 	// Weight is the step's share of the percentage, 1 if 0.
 	Weight int
 }

@@ -1,43 +1,21 @@
 // Package file encrypts secrets under a master key that lies in a file of the controller.
 //
-// XChaCha20-Poly1305 with random nonces. Each text has a data key of its own, which is wrapped under the master key; the purpose is authenticated with the
-// text. So the master key can be replaced without opening a secret: Rewrap wraps the data key again. The master key never leaves the process. Whoever
-// has the file and the database has the secrets. A Sealer may be used from several goroutines, and the file may be replaced while it is used.
+// Package keyring does the sealing. The master key never leaves the process. Whoever has the file and the database has the secrets. A Sealer may be used from several goroutines, and the file may be replaced while it is used.
 package file
 
 import (
 	"context"
-	"crypto/cipher"
-	"crypto/rand"
-	"encoding/base64"
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"regexp"
 	"strings"
 	"sync"
-
-	"golang.org/x/crypto/chacha20poly1305"
+	"time"
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/internal/keyfile"
-	"github.com/trove-dbaas/trove/secrets"
+	"github.com/trove-dbaas/trove/secrets/keyring"
 )
-
-// The first part of sealed texts. The first version had no data keys: what it sealed opens, and is sealed anew when the master key is replaced.
-const (
-	version      = "sealed2"
-	firstVersion = "v1"
-)
-
-// Marker is what every sealed text begins with; texts of the first version begin with "v1." instead.
-const Marker = version + "."
-
-var encoding = base64.RawURLEncoding.Strict()
-
-// sealedText finds sealed texts inside another text, such as JSON.
-var sealedText = regexp.MustCompile(`\b(?:sealed2\.[0-9a-f]{8}\.[A-Za-z0-9_-]{96}\.[A-Za-z0-9_-]{54,}|v1\.[0-9a-f]{8}\.[A-Za-z0-9_-]{54,})`)
 
 // Sealer is a secrets.Sealer.
 type Sealer struct {
@@ -45,10 +23,10 @@ type Sealer struct {
 
 	mu   sync.Mutex
 	seen fs.FileInfo
-	ring *ring
+	ring *keyring.Ring
 }
 
-var _ secrets.Sealer = (*Sealer)(nil)
+var _ keyring.Master = (*Sealer)(nil)
 
 // Open reads the key file, and makes it with a new key if there is none. It is an error if others than the owner of the file may use it. The file is read
 // again when it was replaced.
@@ -75,7 +53,7 @@ func (s *Sealer) load() error {
 }
 
 // keys returns the keys that the file holds now. A file that cannot be read leaves those that were read before.
-func (s *Sealer) keys() *ring {
+func (s *Sealer) keys() *keyring.Ring {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	info, err := os.Stat(s.path)
@@ -85,155 +63,45 @@ func (s *Sealer) keys() *ring {
 	return s.ring
 }
 
-// associated binds a text to its version, what it is and its purpose.
-func associated(version, id, purpose string) []byte {
-	return []byte("trove secret " + version + "\x00" + id + "\x00" + purpose)
-}
-
-// wrapping is what a data key is bound to; no purpose is empty or has a zero byte in front.
-func wrapping(id string) []byte { return associated(version, id, "\x00data key") }
-
-func encrypt(aead cipher.AEAD, plain, associated []byte) ([]byte, error) {
-	nonce := make([]byte, chacha20poly1305.NonceSizeX, chacha20poly1305.NonceSizeX+len(plain)+chacha20poly1305.Overhead)
-	if _, err := rand.Read(nonce); err != nil {
-		return nil, err
-	}
-	return aead.Seal(nonce, nonce, plain, associated), nil
-}
-
-var errDamaged = errors.New("the text is damaged or was sealed for another purpose")
-
-func decrypt(aead cipher.AEAD, text string, associated []byte) ([]byte, error) {
-	data, err := encoding.DecodeString(text)
-	if err != nil || len(data) < chacha20poly1305.NonceSizeX {
-		return nil, errDamaged
-	}
-	plain, err := aead.Open(nil, data[:chacha20poly1305.NonceSizeX], data[chacha20poly1305.NonceSizeX:], associated)
-	if err != nil {
-		return nil, errDamaged
-	}
-	return plain, nil
-}
-
 // Seal implements secrets.Sealer.
 func (s *Sealer) Seal(_ context.Context, purpose string, plain trove.Secret) (string, error) {
-	if purpose == "" {
-		return "", trove.Permanent(errors.New("seal a secret: a purpose is needed"))
-	}
-	text, err := s.keys().seal(purpose, []byte(plain.Reveal()))
-	if err != nil {
-		return "", fmt.Errorf("seal a secret: %w", err)
-	}
-	return text, nil
-}
-
-func (r *ring) seal(purpose string, plain []byte) (string, error) {
-	data := make([]byte, chacha20poly1305.KeySize)
-	if _, err := rand.Read(data); err != nil {
-		return "", err
-	}
-	aead, err := chacha20poly1305.NewX(data)
-	if err != nil {
-		return "", err
-	}
-	id := r.current()
-	wrapped, err := encrypt(r.aead[id], data, wrapping(id))
-	if err != nil {
-		return "", err
-	}
-	text, err := encrypt(aead, plain, associated(version, "", purpose))
-	if err != nil {
-		return "", err
-	}
-	return strings.Join([]string{version, id, encoding.EncodeToString(wrapped), encoding.EncodeToString(text)}, "."), nil
+	return s.keys().Seal(purpose, plain)
 }
 
 // Open implements secrets.Sealer.
 func (s *Sealer) Open(_ context.Context, purpose, sealed string) (trove.Secret, error) {
-	plain, err := s.keys().open(purpose, sealed)
-	if err != nil {
-		return "", trove.Permanent(fmt.Errorf("open a secret: %w", err))
-	}
-	return trove.Secret(plain), nil
+	return s.keys().Open(purpose, sealed)
 }
 
-func (r *ring) open(purpose, sealed string) ([]byte, error) {
-	parts := strings.Split(sealed, ".")
-	if len(parts) < 3 {
-		return nil, errors.New("the text is not a sealed one")
-	}
-	aead, ok := r.aead[parts[1]]
-	switch {
-	case parts[0] == firstVersion && len(parts) == 3 && ok:
-		return decrypt(aead, parts[2], associated(firstVersion, parts[1], purpose))
-	case parts[0] == version && len(parts) == 4 && ok:
-	case (parts[0] == version || parts[0] == firstVersion) && !ok:
-		return nil, fmt.Errorf("it was sealed under the key %.8q, which is not in the key file", parts[1])
-	default:
-		return nil, errors.New("the text is not a sealed one")
-	}
-	data, err := decrypt(aead, parts[2], wrapping(parts[1]))
+// Rewrap implements keyring.Master.
+func (s *Sealer) Rewrap(text string, purposes ...string) (string, bool) {
+	return s.keys().Rewrap(text, purposes...)
+}
+
+// Where implements keyring.Master.
+func (s *Sealer) Where() string { return s.path }
+
+// Keys implements keyring.Master.
+func (s *Sealer) Keys(context.Context) ([]keyring.Key, error) { return Keys(s.path) }
+
+// Prepare implements keyring.Master.
+func (s *Sealer) Prepare(_ context.Context, now time.Time) (keyring.Key, error) {
+	return Prepare(s.path, now)
+}
+
+// Rotate implements keyring.Master.
+func (s *Sealer) Rotate(_ context.Context, now time.Time) (keyring.Key, error) {
+	return Rotate(s.path, now)
+}
+
+// Drop implements keyring.Master.
+func (s *Sealer) Drop(_ context.Context, ids ...string) error { return Drop(s.path, ids...) }
+
+// Lines implements keyring.Master.
+func (s *Sealer) Lines(context.Context) ([]byte, error) {
+	r, err := readRing(s.path)
 	if err != nil {
 		return nil, err
 	}
-	own, err := chacha20poly1305.NewX(data)
-	if err != nil {
-		return nil, errDamaged
-	}
-	return decrypt(own, parts[3], associated(version, "", purpose))
-}
-
-// Rewrap returns a text in which everything sealed is under the current master key, and says whether that changed anything. What is sealed may be
-// anywhere in the text. Texts of the first version are tried with the purposes. Something that looks sealed and does not open is left as it is.
-func (s *Sealer) Rewrap(text string, purposes ...string) (string, bool) {
-	r := s.keys()
-	changed := false
-	out := sealedText.ReplaceAllStringFunc(text, func(sealed string) string {
-		again, err := r.rewrap(sealed, purposes)
-		if err != nil || again == sealed {
-			return sealed
-		}
-		changed = true
-		return again
-	})
-	return out, changed
-}
-
-func (r *ring) rewrap(sealed string, purposes []string) (string, error) {
-	parts := strings.Split(sealed, ".")
-	if parts[0] == firstVersion {
-		for _, p := range purposes {
-			if plain, err := r.open(p, sealed); err == nil {
-				return r.seal(p, plain)
-			}
-		}
-		return "", errDamaged
-	}
-	id := r.current()
-	old, ok := r.aead[parts[1]]
-	if !ok {
-		return "", errDamaged
-	}
-	if parts[1] == id {
-		return sealed, nil
-	}
-	data, err := decrypt(old, parts[2], wrapping(parts[1]))
-	if err != nil {
-		return "", err
-	}
-	wrapped, err := encrypt(r.aead[id], data, wrapping(id))
-	if err != nil {
-		return "", err
-	}
-	parts[1], parts[2] = id, encoding.EncodeToString(wrapped)
-	return strings.Join(parts, "."), nil
-}
-
-// KeysIn returns the ids of the master keys that texts inside this one are sealed under.
-func KeysIn(text string) []string {
-	var ids []string
-	for _, sealed := range sealedText.FindAllString(text, -1) {
-		ids = append(ids, strings.Split(sealed, ".")[1])
-	}
-	return ids
+	return []byte(strings.Join(r.Lines(), "\n") + "\n"), nil
 }

@@ -13,6 +13,7 @@ import (
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/secrets"
 	"github.com/trove-dbaas/trove/secrets/file"
+	"github.com/trove-dbaas/trove/secrets/keyring"
 	"github.com/trove-dbaas/trove/secrets/secretstest"
 )
 
@@ -134,7 +135,7 @@ func TestRotation(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if ids := file.KeysIn(fresh); len(ids) != 1 || ids[0] != made.ID {
+	if ids := keyring.KeysIn(fresh); len(ids) != 1 || ids[0] != made.ID {
 		t.Errorf("sealed under %v, want %s", ids, made.ID)
 	}
 	text := `{"sealed":"` + old + `","name":"sealed2.0a0b0c0d.x.y"}`
@@ -197,7 +198,7 @@ func TestTheNextKeyIsPreparedForOtherHosts(t *testing.T) {
 				t.Errorf("%s: one host cannot open what the other has sealed: %v", when, err)
 			}
 			if pair[0] == first {
-				id = file.KeysIn(text)[0]
+				id = keyring.KeysIn(text)[0]
 			}
 		}
 		return id
@@ -223,7 +224,7 @@ func TestTheNextKeyIsPreparedForOtherHosts(t *testing.T) {
 	}
 	if keys, err := file.Keys(a); err != nil || len(keys) != 2 {
 		t.Errorf("keys %v, %v", keys, err)
-	} else if _, there := file.Next(keys); there {
+	} else if _, there := keyring.Next(keys); there {
 		t.Error("there is a next key after the rotation")
 	}
 }

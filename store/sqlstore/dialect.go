@@ -46,6 +46,9 @@ const (
 	// statementLimit is what the server itself bounds a statement with, lockLimit the wait for a row that another transaction holds.
 	statementLimit = 30 * time.Second
 	lockLimit      = 10 * time.Second
+	// idleLimit is how long a transaction may send nothing before the server rolls it back: shorter than lockLimit, so that the rows of a process whose host
+	// was lost, or that was stopped, are free before others give up waiting. Between two statements of ours lie milliseconds.
+	idleLimit = 5 * time.Second
 	// commitLimit is how long the answer to COMMIT is waited for, whatever the caller does meanwhile: without it nobody knows what happened.
 	commitLimit = 15 * time.Second
 )

@@ -61,7 +61,7 @@ func (s *Server) mariadbConnector(why purpose) (driver.Connector, error) {
 		fmt.Sprintf(`SET SESSION sql_mode='STRICT_ALL_TABLES,NO_ENGINE_SUBSTITUTION', innodb_lock_wait_timeout=%d`, int(lockLimit.Seconds())),
 	}
 	if why != forMigration {
-		all.init = append(all.init, fmt.Sprintf(`SET SESSION max_statement_time=%d`, int(statementLimit.Seconds())))
+		all.init = append(all.init, fmt.Sprintf(`SET SESSION max_statement_time=%d, idle_transaction_timeout=%d`, int(statementLimit.Seconds()), int(idleLimit.Seconds())))
 	}
 	if why == forReading {
 		all.init = append(all.init, `SET SESSION TRANSACTION READ ONLY`)

@@ -71,9 +71,9 @@ func (s *Server) postgresConnector(why purpose) (driver.Connector, error) {
 	}
 	c.RuntimeParams = map[string]string{
 		"application_name": "trove", "client_encoding": "UTF8", "default_transaction_isolation": "read committed",
-		"idle_in_transaction_session_timeout": strconv.FormatInt(transactionLimit.Milliseconds(), 10),
 	}
 	if why != forMigration {
+		c.RuntimeParams["idle_in_transaction_session_timeout"] = strconv.FormatInt(idleLimit.Milliseconds(), 10)
 		c.RuntimeParams["statement_timeout"] = strconv.FormatInt(statementLimit.Milliseconds(), 10)
 		c.RuntimeParams["lock_timeout"] = strconv.FormatInt(lockLimit.Milliseconds(), 10)
 	}

@@ -166,7 +166,7 @@ func (d dialer) Dial(network, _ string) (net.Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("find the bus: %w", err)
 	}
-	return (&net.Dialer{Timeout: 5 * time.Second}).DialContext(context.Background(), network, address)
+	return natsbus.Dialer().DialContext(context.Background(), network, address)
 }
 
 // credential makes a new identity; the client library asks with each connect.

@@ -1,0 +1,185 @@
+package openstack
+
+import (
+	"context"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+
+	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/cloud"
+)
+
+// rule lets somebody in at a TCP port.
+type rule struct {
+	Family string // IPv4 or IPv6
+	Port   int
+	From   string // a prefix, "" for everybody
+}
+
+// wantedRules are the rules of a specification, or what is wrong with it.
+func wantedRules(s cloud.NetworkSpec) ([]rule, error) {
+	from := map[rule]bool{}
+	for _, text := range s.Access.AllowedCIDRs {
+		r, ok := parseRange(text)
+		if !ok {
+			return nil, bad("%q is not an address range in CIDR form.", text)
+		}
+		from[r] = true
+	}
+	if len(from) == 0 {
+		from[rule{Family: "IPv4"}], from[rule{Family: "IPv6"}] = true, true
+	}
+	var all []rule
+	for _, port := range s.TCPPorts {
+		if port < 1 || port > 65535 {
+			return nil, bad("%d is not a TCP port.", port)
+		}
+		for r := range from {
+			r.Port = port
+			all = append(all, r)
+		}
+	}
+	return all, nil
+}
+
+// parseRange reads a range, or an address that stands for itself.
+func parseRange(text string) (rule, bool) {
+	p, err := netip.ParsePrefix(text)
+	if ip, bad := netip.ParseAddr(text); bad == nil {
+		p, err = ip.Prefix(ip.BitLen())
+	}
+	if err != nil || p.Addr().Zone() != "" {
+		return rule{}, false
+	}
+	r := rule{Family: "IPv6", From: p.Masked().String()}
+	if p.Addr().Is4() {
+		r.Family = "IPv4"
+	}
+	if p.Bits() == 0 {
+		r.From = ""
+	}
+	return r, true
+}
+
+// group is a security group as Neutron shows it.
+type group struct {
+	ID    string      `json:"id"`
+	Name  string      `json:"name"`
+	Tags  []string    `json:"tags"`
+	Made  stamp       `json:"created_at"`
+	Rules []groupRule `json:"security_group_rules"`
+}
+
+type groupRule struct {
+	ID        string  `json:"id"`
+	Direction string  `json:"direction"`
+	Family    string  `json:"ethertype"`
+	Protocol  *string `json:"protocol"`
+	Min       *int    `json:"port_range_min"`
+	Max       *int    `json:"port_range_max"`
+	From      *string `json:"remote_ip_prefix"`
+}
+
+// rule is the rule in our words, false if it is none of ours.
+func (g groupRule) rule() (rule, bool) {
+	if g.Protocol == nil || *g.Protocol != "tcp" || g.Min == nil || g.Max == nil || *g.Min != *g.Max {
+		return rule{}, false
+	}
+	r := rule{Family: g.Family, Port: *g.Min}
+	if g.From != nil {
+		from, ok := parseRange(*g.From)
+		if !ok {
+			return rule{}, false
+		}
+		r.From = from.From
+	}
+	return r, true
+}
+
+// groups returns the instance's security groups, the one that counts first.
+func (p *Provider) groups(ctx context.Context, instance string) ([]group, error) {
+	r := p.neutron("security-groups")
+	r.query = url.Values{"name": {nameOf(instance)}, "project_id": {p.cfg.Session.ProjectID()}}
+	all, err := list[group](ctx, r, "security_groups")
+	slices.SortFunc(all, func(a, b group) int {
+		if a.Made.before(b.Made) {
+			return -1
+		}
+		if b.Made.before(a.Made) {
+			return 1
+		}
+		return strings.Compare(a.ID, b.ID)
+	})
+	return all, err
+}
+
+// ensureGroup makes the security group with these rules and returns its id. What is to be let in is added before anything is taken away.
+func (p *Provider) ensureGroup(ctx context.Context, s cloud.NetworkSpec, want []rule) (string, error) {
+	all, err := p.groups(ctx, s.Instance)
+	if err != nil {
+		return "", err
+	}
+	if len(all) == 0 {
+		if all, err = p.makeGroup(ctx, s); err != nil {
+			return "", err
+		}
+	}
+	g := all[0]
+	if err := p.tagged(ctx, s, "security-groups", g.ID, g.Tags); err != nil {
+		return "", err
+	}
+	have := map[rule]bool{}
+	var surplus []string
+	for _, r := range g.Rules {
+		if r.Direction != "ingress" {
+			continue
+		}
+		known, ok := r.rule()
+		if ok && slices.Contains(want, known) && !have[known] {
+			have[known] = true
+			continue
+		}
+		surplus = append(surplus, r.ID)
+	}
+	for _, r := range want {
+		if have[r] {
+			continue
+		}
+		if err := p.addRule(ctx, g.ID, r); err != nil && !clash(err) {
+			return "", asBad(err)
+		}
+	}
+	for _, id := range surplus {
+		if err := p.neutron("security-group-rules", id).remove(ctx); err != nil {
+			return "", err
+		}
+	}
+	return g.ID, nil
+}
+
+func (p *Provider) makeGroup(ctx context.Context, s cloud.NetworkSpec) ([]group, error) {
+	r := p.neutron("security-groups")
+	r.body = object{"security_group": object{"name": nameOf(s.Instance), "description": described(s.Instance)}}
+	if err := r.post(ctx); err != nil {
+		return nil, err
+	}
+	all, err := p.groups(ctx, s.Instance)
+	if err == nil && len(all) == 0 {
+		err = trove.Errorf(trove.KindUnavailable, "Neutron does not show the security group that it has just made.")
+	}
+	return all, err
+}
+
+func (p *Provider) addRule(ctx context.Context, group string, r rule) error {
+	o := object{
+		"security_group_id": group, "direction": "ingress", "ethertype": r.Family, "protocol": "tcp", "port_range_min": r.Port, "port_range_max": r.Port,
+	}
+	if r.From != "" {
+		o["remote_ip_prefix"] = r.From
+	}
+	q := p.neutron("security-group-rules")
+	q.body = object{"security_group_rule": o}
+	return q.post(ctx)
+}

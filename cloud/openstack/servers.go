@@ -1,0 +1,178 @@
+package openstack
+
+import (
+	"cmp"
+	"context"
+	"net/url"
+	"slices"
+	"strings"
+
+	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/cloud"
+)
+
+// Microversions of Nova. Reads use the last one that names the flavor by its id.
+const (
+	microRead    = "2.46"
+	microCreate  = "2.52" // tags of a new server
+	microRebuild = "2.57" // new user data
+	microActions = "2.58" // the last actions alone
+	microHost    = "2.90" // a host name of our own
+)
+
+// server is a server as Nova shows it.
+type server struct {
+	ID      string                   `json:"id"`
+	Name    string                   `json:"name"`
+	Status  string                   `json:"status"`
+	Task    string                   `json:"OS-EXT-STS:task_state"`
+	Power   int                      `json:"OS-EXT-STS:power_state"`
+	Created stamp                    `json:"created"`
+	Flavor  struct{ ID string }      `json:"flavor"`
+	Image   anyImage                 `json:"image"`
+	Fault   struct{ Message string } `json:"fault"`
+
+	Metadata map[string]string `json:"metadata"`
+	Volumes  []struct {
+		ID string `json:"id"`
+	} `json:"os-extended-volumes:volumes_attached"`
+}
+
+// anyImage is the image of a server, which is an empty text for one that has none.
+type anyImage struct{ ID string }
+
+// UnmarshalJSON reads both forms.
+func (i *anyImage) UnmarshalJSON(data []byte) error {
+	if i.ID = ""; len(data) == 0 || data[0] != '{' {
+		return nil
+	}
+	var has struct {
+		ID string `json:"id"`
+	}
+	err := unmarshal(data, &has)
+	i.ID = has.ID
+	return err
+}
+
+// Power states of Nova that matter.
+const powerShutdown = 4
+
+func (s *server) attached(volume string) bool {
+	return slices.ContainsFunc(s.Volumes, func(v struct {
+		ID string `json:"id"`
+	},
+	) bool {
+		return v.ID == volume
+	})
+}
+
+func (p *Provider) nova(path ...string) request {
+	return request{of: p.cfg.Session.Compute, path: append([]string{"servers"}, path...), microversion: microRead}
+}
+
+// servers returns those of the instance, the one that counts first. A server that Nova has deleted is not there.
+func (p *Provider) servers(ctx context.Context, instance string) ([]server, error) {
+	r := p.nova("detail")
+	r.query = url.Values{"name": {"^" + nameOf(instance) + "$"}}
+	found, err := list[server](ctx, r, "servers")
+	if err != nil {
+		return nil, err
+	}
+	found = slices.DeleteFunc(found, func(s server) bool {
+		return s.Name != nameOf(instance) || s.Metadata[keyDeployment] != p.cfg.Deployment || strings.HasSuffix(s.Status, "DELETED")
+	})
+	slices.SortFunc(found, firstServer)
+	return found, nil
+}
+
+// firstServer orders servers of an instance: one that failed counts last, then the older one counts.
+func firstServer(a, b server) int {
+	return cmp.Or(
+		boolean(a.Status == "ERROR" || a.Task == taskDeleting)-boolean(b.Status == "ERROR" || b.Task == taskDeleting),
+		strings.Compare(a.Created.text(), b.Created.text()), strings.Compare(a.ID, b.ID),
+	)
+}
+
+func boolean(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// server returns the server that counts, NotFound without one.
+func (p *Provider) server(ctx context.Context, instance string) (server, error) {
+	all, err := p.servers(ctx, instance)
+	if err != nil {
+		return server{}, err
+	}
+	if len(all) == 0 {
+		return server{}, trove.Errorf(trove.KindNotFound, "Instance %s has no server.", instance)
+	}
+	return all[0], nil
+}
+
+// oneServer is server, and removes those that do not count.
+func (p *Provider) oneServer(ctx context.Context, instance string) (server, error) {
+	all, err := p.servers(ctx, instance)
+	if err != nil {
+		return server{}, err
+	}
+	if len(all) == 0 {
+		return server{}, trove.Errorf(trove.KindNotFound, "Instance %s has no server.", instance)
+	}
+	for _, s := range all[1:] {
+		p.cfg.Log.WarnContext(ctx, "surplus server is removed", "instance", instance, "server", s.ID, "kept", all[0].ID)
+		if err := p.nova(s.ID).remove(ctx); err != nil {
+			return server{}, passing(err)
+		}
+	}
+	return all[0], nil
+}
+
+// FindMachine is cloud.Machines.FindMachine.
+func (p *Provider) FindMachine(ctx context.Context, instance string) (cloud.Machine, error) {
+	if err := checkID(instance); err != nil {
+		return cloud.Machine{}, err
+	}
+	s, err := p.server(ctx, instance)
+	if err != nil {
+		return cloud.Machine{}, err
+	}
+	return p.machine(ctx, instance, &s)
+}
+
+// machine is the server in the port's words, with what only further requests show.
+func (p *Provider) machine(ctx context.Context, instance string, s *server) (cloud.Machine, error) {
+	m := seen(instance, s)
+	var err error
+	switch m.State {
+	case cloud.MachineRunning:
+		m.BootID, err = p.bootID(ctx, s.ID)
+	case cloud.MachineFailed:
+		m.Reason, err = p.whyFailed(ctx, instance, s)
+	}
+	return m, err
+}
+
+// Machines is cloud.Machines.Machines. It has no boot ids.
+func (p *Provider) Machines(ctx context.Context) ([]cloud.Machine, error) {
+	r := p.nova("detail")
+	r.query = url.Values{"tags": {p.deploymentTag()}}
+	found, err := list[server](ctx, r, "servers")
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(found, func(a, b server) int {
+		return cmp.Or(strings.Compare(a.Metadata[keyInstance], b.Metadata[keyInstance]), firstServer(a, b))
+	})
+	var all []cloud.Machine
+	for i := range found {
+		instance := found[i].Metadata[keyInstance]
+		if !trove.ValidID(instance) || len(all) > 0 && all[len(all)-1].Instance == instance {
+			continue
+		}
+		all = append(all, seen(instance, &found[i]))
+	}
+	return all, nil
+}

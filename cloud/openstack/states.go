@@ -1,0 +1,116 @@
+package openstack
+
+import (
+	"context"
+	"encoding/json"
+	"net/url"
+	"strings"
+
+	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/cloud"
+)
+
+const taskDeleting = "deleting"
+
+// seen is the server in the port's words.
+func seen(instance string, s *server) cloud.Machine {
+	m := cloud.Machine{ID: s.ID, Instance: instance, FlavorID: s.Flavor.ID, ImageID: s.Image.ID, State: cloud.MachinePending}
+	switch s.Status {
+	case "ACTIVE":
+		switch {
+		case s.Task != "" && !strings.HasPrefix(s.Task, "image_"): // a snapshot is made while it runs
+		case s.Power == powerShutdown:
+			m.State, m.Reason = cloud.MachineStopped, "It has switched itself off."
+		default:
+			m.State, m.PreviousImageID = cloud.MachineRunning, s.Metadata[keyPrevious]
+		}
+	case "SHUTOFF":
+		if s.Task == "" {
+			m.State = cloud.MachineStopped
+		}
+	case "PAUSED", "SUSPENDED", "SHELVED", "SHELVED_OFFLOADED", "RESCUE":
+		if s.Task == "" {
+			m.State, m.Reason = cloud.MachineStopped, "Its server was set to "+s.Status+" in Nova."
+		}
+	case "ERROR":
+		if s.Task == "" || s.Task == taskDeleting {
+			m.State, m.Reason = cloud.MachineFailed, "Its server is in the state ERROR."
+		}
+	}
+	return m
+}
+
+// whyFailed is why the server is in ERROR: what Nova says, and where that is too little what the ports say.
+func (p *Provider) whyFailed(ctx context.Context, instance string, s *server) (string, error) {
+	said := strings.TrimRight(strings.Join(strings.Fields(s.Fault.Message), " "), ". ")
+	ports, err := p.ports(ctx, instance)
+	if err != nil {
+		return "", err
+	}
+	for _, port := range ports {
+		if port.VIF == vifFailed {
+			return "Neutron could not bind the port " + port.Name + " to the host of the server: no agent of its network works there (server " + s.ID + ").", nil
+		}
+	}
+	lower := strings.ToLower(said)
+	switch {
+	case said == "":
+		said = "Nova gives no reason"
+	case strings.Contains(lower, "no valid host"), strings.Contains(lower, "exhausted all hosts"):
+		said = "Nova found no host that has room for it (" + said + ")"
+	case strings.Contains(lower, "virtual interface creation failed"), strings.Contains(lower, "failed to allocate the network"):
+		said = "Its ports were not connected in time: see the agents of Neutron (" + said + ")"
+	default:
+		said = "Nova: " + said
+	}
+	return said + " (server " + s.ID + ").", nil
+}
+
+// action is what was done to a server.
+type action struct {
+	Action    string  `json:"action"`
+	Message   *string `json:"message"` // "Error" for one that failed
+	RequestID string  `json:"request_id"`
+}
+
+// starts are the actions after which a server has booted anew.
+var starts = map[string]bool{
+	"create": true, "start": true, "reboot": true, "rebuild": true, "resize": true, "revertResize": true, "migrate": true, "evacuate": true,
+	"resume": true, "unshelve": true, "rescue": true, "unrescue": true,
+}
+
+// manyActions is how many of the last actions are looked at.
+const manyActions = "20"
+
+// actions returns what was done to the server, the last first.
+func (p *Provider) actions(ctx context.Context, server string) ([]action, error) {
+	r := p.nova(server, "os-instance-actions")
+	r.microversion, r.query = microActions, url.Values{"limit": {manyActions}}
+	var body struct {
+		All []action `json:"instanceActions"`
+	}
+	r.into = &body
+	err := r.get(ctx)
+	return body.All, err
+}
+
+// bootID names the last action that started the server.
+func (p *Provider) bootID(ctx context.Context, server string) (string, error) {
+	all, err := p.actions(ctx, server)
+	for _, a := range all {
+		if starts[a.Action] {
+			return a.RequestID, nil
+		}
+	}
+	return "", gone(err)
+}
+
+func unmarshal(data []byte, v any) error { return json.Unmarshal(data, v) }
+
+// noSize refuses a flavor that says nothing.
+func checkFlavor(f trove.Flavor) error {
+	if f.ID == "" || f.RAM <= 0 || f.VCPUs <= 0 {
+		return bad("Flavor %q has no memory or no cores.", f.ID)
+	}
+	return nil
+}

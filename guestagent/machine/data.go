@@ -1,0 +1,237 @@
+package machine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/trove-dbaas/trove/internal/atomicfile"
+)
+
+const volumeFlags = unix.MS_NODEV | unix.MS_NOSUID | unix.MS_NOEXEC | unix.MS_NOATIME
+
+// openData mounts the data volume. A new one is formatted and gets the image's initialised database, if it has one.
+func (m *machine) openData(ctx context.Context) error {
+	disk, err := m.waitDisk(ctx, "the data volume", m.data.DataVolume)
+	if err != nil {
+		return fmt.Errorf("open the data volume: %w", err)
+	}
+	device := "/dev/" + disk
+	kind, fresh, err := m.fileSystem(ctx, disk)
+	if err != nil {
+		return fmt.Errorf("open the data volume: %w", err)
+	}
+	if err := m.mountOnce(device, m.Data, kind, volumeFlags, ""); err != nil {
+		return fmt.Errorf("open the data volume: %w", err)
+	}
+	if err := os.Chmod(m.at(m.Data), 0o755); err != nil { //nolint:gosec // the engine's account looks into it
+		return fmt.Errorf("open the data volume: %w", err)
+	}
+	m.say("the data volume %s (%s) is mounted at %s", device, kind, m.Data)
+	if grown, err := Grow(m.Config); err != nil {
+		m.say("the file system was not grown: %v", err) // the database can work with what there is
+	} else if grown {
+		m.say("the file system was grown to the size of the volume")
+	}
+	if err := m.fill(ctx, fresh); err != nil {
+		return fmt.Errorf("open the data volume: %w", err)
+	}
+	return nil
+}
+
+// fileSystem says what a volume is mounted as, and makes it if the volume is blank. Whatever else is on it is somebody's data.
+func (m *machine) fileSystem(ctx context.Context, disk string) (kind string, fresh bool, err error) {
+	device := "/dev/" + disk
+	parts, err := m.partitions(disk)
+	if err != nil {
+		return "", false, err
+	}
+	content, err := contentOf(m.at(device))
+	if err != nil {
+		return "", false, err
+	}
+	switch {
+	case len(parts) > 0:
+		content = "partitions"
+	case content == xfs || content == ext4:
+		return content, false, nil
+	case content == blank || content == unfinished:
+		m.say("the data volume %s is new (%s is on it): it is formatted", device, content)
+		if err := m.Kernel.Run(ctx, "", "mkfs.xfs", "-q", "-f", "-K", "-L", "trove-data", device); err != nil {
+			return "", false, fmt.Errorf("format it: %w", err)
+		}
+		return xfs, true, nil
+	}
+	return "", false, fmt.Errorf("the disk %s has %s on it. It is neither new nor a data volume of an instance, and is left as it is; "+
+		"attach the right volume, or fill this one with zeros if nobody needs what is on it", device, content)
+}
+
+// Names on the data volume while the golden data directory is copied: it is copied under the first, whole under the second, and then moved to its place.
+const (
+	goldenPart  = ".golden-part"
+	goldenWhole = ".golden"
+)
+
+// fill copies the image's initialised database onto a new volume, so that the database need not be made in the guest. A copy that was cut off is made
+// again.
+func (m *machine) fill(ctx context.Context, fresh bool) error {
+	part, whole := m.at(m.Data, goldenPart), m.at(m.Data, goldenWhole)
+	if fresh {
+		if err := os.Mkdir(part, 0o700); err != nil {
+			return fmt.Errorf("copy the initialised database: %w", err)
+		}
+	}
+	if exists(part) {
+		from, err := m.mountGolden()
+		if err != nil {
+			return fmt.Errorf("copy the initialised database: %w", err)
+		}
+		if from == "" {
+			return os.RemoveAll(part)
+		}
+		err = m.copyGolden(ctx, from, part, whole)
+		if err := errors.Join(err, m.Kernel.Unmount(from)); err != nil {
+			return fmt.Errorf("copy the initialised database: %w", err)
+		}
+	}
+	if !exists(whole) {
+		return nil
+	}
+	entries, err := os.ReadDir(whole)
+	if err != nil {
+		return fmt.Errorf("place the initialised database: %w", err)
+	}
+	for _, e := range entries {
+		if err := os.Rename(filepath.Join(whole, e.Name()), m.at(m.Data, e.Name())); err != nil {
+			return fmt.Errorf("place the initialised database: %w", err)
+		}
+	}
+	m.say("the initialised database was copied from the image")
+	return os.Remove(whole)
+}
+
+// mountGolden mounts the third partition of the disk that the root is on; "" if the image has none.
+func (m *machine) mountGolden() (string, error) {
+	source, ok, err := m.mounted("/")
+	if err != nil || !ok {
+		return "", err
+	}
+	disk, isRoot := strings.CutSuffix(strings.TrimPrefix(source, "/dev/"), rootPartition)
+	if !isRoot {
+		return "", nil
+	}
+	device := "/dev/" + disk + goldenPartition
+	if !exists(m.at(device)) {
+		return "", nil
+	}
+	at := filepath.Join(m.Runtime, "golden")
+	return at, m.mountOnce(device, at, squashfs, unix.MS_RDONLY|unix.MS_NODEV|unix.MS_NOSUID|unix.MS_NOEXEC, "")
+}
+
+// Partitions of an image; package image makes them.
+const (
+	rootPartition   = "2"
+	goldenPartition = "3"
+)
+
+func (m *machine) copyGolden(ctx context.Context, from, part, whole string) error {
+	if err := os.RemoveAll(part); err != nil {
+		return err
+	}
+	if err := m.Kernel.Run(ctx, "", "cp", "--archive", "--sparse=always", "--no-target-directory", m.at(from), part); err != nil {
+		return err
+	}
+	if err := m.Kernel.Run(ctx, "", "sync", "--file-system", part); err != nil {
+		return err
+	}
+	return os.Rename(part, whole)
+}
+
+// The user data names the volume of the previous image for as long as the machine has that image, and the volume is taken away when the change to it is over. So
+// which one was here is noted on the data volume: from then on it may be missing, and is waited for no longer than a disk needs that comes after the others.
+const (
+	seenFile = ".trove-previous"
+	lateDisk = 5 * time.Second
+)
+
+// seenPrevious reports whether the volume of the previous image was here at an earlier start.
+func (m *machine) seenPrevious() bool {
+	noted, err := os.ReadFile(m.at(m.Data, seenFile))
+	return err == nil && string(noted) == m.data.PreviousVolume
+}
+
+// openPrevious mounts the root of the image that the instance had before, for the programs of the new version that ask those of the old one.
+func (m *machine) openPrevious(ctx context.Context) error {
+	if m.data.PreviousVolume == "" {
+		return nil
+	}
+	wait, seen := m.DiskWait, m.seenPrevious()
+	if seen {
+		wait = min(wait, lateDisk)
+	}
+	disk, err := m.waitDiskFor(ctx, wait, "the volume of the previous image", m.data.PreviousVolume)
+	if err != nil && seen && ctx.Err() == nil {
+		m.say("the volume of the previous image was here at an earlier start and is not any more")
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("open the previous image: %w", err)
+	}
+	parts, err := m.partitions(disk)
+	if err != nil {
+		return fmt.Errorf("open the previous image: %w", err)
+	}
+	for _, p := range parts {
+		content, err := contentOf(m.at("/dev", p))
+		if err != nil {
+			return fmt.Errorf("open the previous image: %w", err)
+		}
+		if content != squashfs {
+			continue
+		}
+		if err := m.mountOnce("/dev/"+p, m.Previous, squashfs, unix.MS_RDONLY|unix.MS_NODEV|unix.MS_NOSUID, ""); err != nil {
+			return fmt.Errorf("open the previous image: %w", err)
+		}
+		m.say("the root of the previous image %s is mounted at %s", "/dev/"+p, m.Previous)
+		if err := atomicfile.Write(m.at(m.Data, seenFile), []byte(m.data.PreviousVolume), 0o600); err != nil {
+			return fmt.Errorf("note that the previous image was here: %w", err)
+		}
+		return nil
+	}
+	return fmt.Errorf("open the previous image: the disk /dev/%s has no root of an image of Trove", disk)
+}
+
+// Grow lets the file system on the data volume fill a disk that has grown. It may be called at any time, and does nothing most of the time.
+func Grow(cfg Config) (grown bool, err error) {
+	c := cfg.filled()
+	source, ok, err := c.mounted(c.Data)
+	if err != nil {
+		return false, err
+	}
+	disk := strings.TrimPrefix(source, "/dev/")
+	if !ok || disk == source {
+		return false, fmt.Errorf("no disk is mounted at %s", c.Data)
+	}
+	// A SCSI disk tells its size when it is asked, a virtio disk by itself.
+	if rescan := c.at("/sys/class/block", disk, "device/rescan"); exists(rescan) {
+		if err := os.WriteFile(rescan, []byte("1\n"), 0o200); err != nil {
+			return false, fmt.Errorf("ask %s for its size: %w", disk, err)
+		}
+	}
+	size, err := c.diskSize(disk)
+	if err != nil {
+		return false, err
+	}
+	return c.Kernel.Fill(c.at(c.Data), size)
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}

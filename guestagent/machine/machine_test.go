@@ -1,0 +1,482 @@
+package machine_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"github.com/trove-dbaas/trove/bus"
+	"github.com/trove-dbaas/trove/guestagent/machine"
+	"github.com/trove-dbaas/trove/internal/machinedata"
+)
+
+const (
+	instance = "0f1d4a52-6b0f-4b0e-9d0a-2c7a54c8d111"
+	volume   = "7c1b1f0e-77a1-4b77-8b5b-6f9a8f3f0a01"
+	previous = "9a2b1f0e-77a1-4b77-8b5b-6f9a8f3f0a02"
+	token    = "a-token-nobody-may-read"
+)
+
+// guest is a machine that is made of files. It is the Kernel of the code under test.
+type guest struct {
+	t       *testing.T
+	root    string
+	data    machinedata.Data
+	console bytes.Buffer
+	ran     []string // programs with their arguments
+	stdin   map[string]string
+	name    string
+	flags   map[string]uintptr
+	filled  int64
+	fail    string // a program that fails
+}
+
+func newGuest(t *testing.T) *guest {
+	g := &guest{t: t, root: t.TempDir(), stdin: map[string]string{}, flags: map[string]uintptr{}, data: machinedata.Data{
+		DataVolume: volume, IsolateManagement: true,
+		Boot: bus.BootData{Instance: instance, Engine: "mariadb", Token: token, EnrolURLs: []string{"https://10.77.0.1:4223"}, CABundle: "pem"},
+		Interfaces: []machinedata.Interface{
+			{MAC: "fa:16:3e:00:00:01", Role: "management", Addresses: []string{"10.77.0.23/24"}, MTU: 1500, Routes: []machinedata.Route{{To: "10.9.0.0/24", Via: "10.77.0.1"}}},
+			{MAC: "fa:16:3e:00:00:02", Role: "user", Addresses: []string{"10.1.0.9/24", "fd00::9/64"}, Gateway: "10.1.0.1", MTU: 1450, Nameservers: []string{"10.1.0.2"}},
+		},
+	}}
+	g.write("proc/self/mountinfo", "22 1 254:2 / / ro,relatime shared:1 - squashfs /dev/vda2 ro\n23 22 0:20 / /run rw,nosuid - tmpfs none rw\n")
+	g.disk("vda", "", nil)
+	g.disk("sr0", "", iso("config-2"))
+	g.disk("vdb", volume[:20], make([]byte, 8<<20))
+	g.write("sys/class/net/eth0/address", "fa:16:3e:00:00:02\n")
+	g.write("sys/class/net/eth1/address", "fa:16:3e:00:00:01\n")
+	g.write("sys/class/net/lo/address", "00:00:00:00:00:00\n")
+	for _, f := range []string{"ipv4/ip_forward", "ipv4/conf/all/arp_ignore", "ipv6/conf/eth1/accept_ra"} {
+		g.write("proc/sys/net/"+f, "?")
+	}
+	return g
+}
+
+func iso(label string) []byte {
+	image := make([]byte, 18*2048)
+	copy(image[16*2048:], "\x01CD001\x01")
+	copy(image[16*2048+40:], label+strings.Repeat(" ", 32-len(label)))
+	return image
+}
+
+func (g *guest) path(name string) string { return filepath.Join(g.root, name) }
+
+func (g *guest) write(name, text string) {
+	g.t.Helper()
+	if err := os.MkdirAll(filepath.Dir(g.path(name)), 0o755); err != nil {
+		g.t.Fatal(err)
+	}
+	if err := os.WriteFile(g.path(name), []byte(text), 0o600); err != nil {
+		g.t.Fatal(err)
+	}
+}
+
+func (g *guest) read(name string) string {
+	g.t.Helper()
+	data, err := os.ReadFile(g.path(name))
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	return string(data)
+}
+
+// disk makes a virtio disk.
+func (g *guest) disk(name, serial string, content []byte) {
+	g.write("sys/block/"+name+"/serial", serial)
+	g.write("sys/class/block/"+name+"/size", fmt.Sprint(len(content)/512))
+	g.write("dev/"+name, string(content))
+}
+
+// Mount writes the table of mounts, and puts Nova's files where a config drive is mounted.
+func (g *guest) Mount(source, target, kind string, flags uintptr, _ string) error {
+	g.flags[target] = flags
+	if flags&unix.MS_REMOUNT != 0 {
+		return nil
+	}
+	line := fmt.Sprintf("40 22 0:40 / %s rw,relatime - %s %s rw\n", target, kind, source)
+	g.write("proc/self/mountinfo", g.read("proc/self/mountinfo")+line)
+	if kind == "iso9660" {
+		data, err := machinedata.Encode(g.data)
+		if err != nil {
+			return err
+		}
+		g.write(filepath.Join(target, machinedata.UserDataFile), string(data))
+		g.write(filepath.Join(target, machinedata.MetaDataFile), `{"uuid":"`+instance+`","hostname":"trove-0f1d4a52.novalocal"}`)
+	}
+	if strings.HasSuffix(source, "vda3") {
+		g.write(filepath.Join(target, "mysql/ibdata1"), "rows")
+	}
+	return nil
+}
+
+func (g *guest) Unmount(target string) error {
+	target = strings.TrimPrefix(target, g.root)
+	var kept strings.Builder
+	for line := range strings.Lines(g.read("proc/self/mountinfo")) {
+		if !strings.Contains(line, " "+target+" ") {
+			kept.WriteString(line)
+		}
+	}
+	g.write("proc/self/mountinfo", kept.String())
+	return nil
+}
+
+func (g *guest) SetHostname(name string) error {
+	g.name = name
+	return nil
+}
+
+func (g *guest) Run(_ context.Context, stdin, program string, args ...string) error {
+	if program == g.fail {
+		return errors.New(program + " failed")
+	}
+	g.ran = append(g.ran, strings.ReplaceAll(program+" "+strings.Join(args, " "), g.root, ""))
+	g.stdin[program] = stdin
+	switch program {
+	case "mkfs.xfs":
+		f, err := os.OpenFile(g.path(args[len(args)-1]), os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		_, err = f.WriteAt([]byte("XFSB\x00\x00\x10\x00"), 0)
+		return err
+	case "cp":
+		return os.CopyFS(args[len(args)-1], os.DirFS(args[len(args)-2]))
+	}
+	return nil
+}
+
+func (g *guest) Fill(_ string, size int64) (bool, error) {
+	grown := size > g.filled && g.filled > 0
+	g.filled = size
+	return grown, nil
+}
+
+func (*guest) Uptime() time.Duration { return 1500 * time.Millisecond }
+
+func (g *guest) config() machine.Config {
+	return machine.Config{
+		Console: &g.console, Root: g.root, Kernel: g, Poll: time.Millisecond,
+		DriveWait: 20 * time.Millisecond, DiskWait: 20 * time.Millisecond, LinkWait: 20 * time.Millisecond,
+	}
+}
+
+func (g *guest) run() error {
+	g.ran = nil
+	return machine.Run(g.t.Context(), g.config())
+}
+
+// boot starts the machine anew: mounts and tmpfs are gone, disks are not.
+func (g *guest) boot() error {
+	for _, target := range []string{"/data", "/config", "/run/previous"} {
+		if err := g.Unmount(target); err != nil {
+			return err
+		}
+	}
+	if err := os.RemoveAll(g.path("run")); err != nil {
+		return err
+	}
+	return g.run()
+}
+
+func (g *guest) formatted() bool {
+	return slices.ContainsFunc(g.ran, func(s string) bool { return strings.HasPrefix(s, "mkfs") })
+}
+
+func TestFirstStart(t *testing.T) {
+	g := newGuest(t)
+	if err := g.run(); err != nil {
+		t.Fatalf("%v\n%s", err, &g.console)
+	}
+	want := []string{"nft -f -", "ip -batch -", "mkfs.xfs -q -f -K -L trove-data /dev/vdb"}
+	if diff := cmp.Diff(want, g.ran); diff != "" {
+		t.Errorf("ran (-want +got):\n%s", diff)
+	}
+	if g.name != "trove-0f1d4a52" {
+		t.Errorf("the host name is %q", g.name)
+	}
+	const closed = unix.MS_NODEV | unix.MS_NOSUID | unix.MS_NOEXEC
+	if g.flags["/data"]&closed != closed || g.flags["/run"]&closed != closed {
+		t.Errorf("flags are %#x", g.flags)
+	}
+	if boot := g.read("config/boot.json"); !strings.Contains(boot, token) {
+		t.Errorf("the boot data is %s", boot)
+	}
+	if info, err := os.Stat(g.path("config/boot.json")); err != nil || info.Mode() != 0o600 {
+		t.Errorf("mode of the boot data: %v, %v", info.Mode(), err)
+	}
+	if r := g.read("run/resolv.conf"); r != "nameserver 10.1.0.2\n" {
+		t.Errorf("resolv.conf is %q", r)
+	}
+	if a := g.read("proc/sys/net/ipv4/conf/all/arp_ignore"); a != "1" {
+		t.Errorf("arp_ignore is %q", a)
+	}
+	said := g.console.String()
+	for _, part := range []string{"/dev/sr0 was read", "eth1 is the management interface with 10.77.0.23/24", "/dev/vdb is new", "mounted at /data", "agent of instance " + instance} {
+		if !strings.Contains(said, part) {
+			t.Errorf("the console has no %q:\n%s", part, said)
+		}
+	}
+	if strings.Contains(said, token) {
+		t.Error("the console has the token")
+	}
+	wantCommands := `link set dev lo up
+link set dev eth1 mtu 1500
+link set dev eth1 up
+addr replace 10.77.0.23/24 dev eth1
+route replace 10.9.0.0/24 via 10.77.0.1 dev eth1
+link set dev eth0 mtu 1450
+link set dev eth0 up
+addr replace 10.1.0.9/24 dev eth0
+addr replace fd00::9/64 dev eth0 nodad
+route replace 0.0.0.0/0 via 10.1.0.1 dev eth0
+`
+	if diff := cmp.Diff(wantCommands, g.stdin["ip"]); diff != "" {
+		t.Errorf("network (-want +got):\n%s", diff)
+	}
+}
+
+// The rules are what nft takes, in a network namespace of its own.
+func TestRulesAreRules(t *testing.T) {
+	for _, isolated := range []bool{true, false} {
+		g := newGuest(t)
+		g.data.IsolateManagement = isolated
+		if err := g.run(); err != nil {
+			t.Fatal(err)
+		}
+		rules := g.stdin["nft"]
+		if strings.Contains(rules, "meta skuid != 0 reject") != isolated || !strings.Contains(rules, `oifname "eth1" jump to_management`) ||
+			!strings.Contains(rules, "ip daddr 10.77.0.23 drop") {
+			t.Errorf("isolated %t: %s", isolated, rules)
+		}
+		if _, err := exec.LookPath("nft"); err != nil || os.Getuid() != 0 {
+			t.Skip("needs root and nft")
+		}
+		cmd := exec.CommandContext(t.Context(), "unshare", "--net", "nft", "-f", "-")
+		cmd.Stdin = strings.NewReader(rules + rules) // a second time replaces the first
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("nft: %v: %s", err, out)
+		}
+	}
+}
+
+func TestLaterStartsFormatNothing(t *testing.T) {
+	g := newGuest(t)
+	if err := g.run(); err != nil || !g.formatted() {
+		t.Fatalf("the first start: %v, formatted %t", err, g.formatted())
+	}
+	if err := g.run(); err != nil || g.formatted() {
+		t.Errorf("run again: %v, formatted %t", err, g.formatted())
+	}
+	if err := g.boot(); err != nil || g.formatted() {
+		t.Errorf("the second start: %v, formatted %t", err, g.formatted())
+	}
+	g.data.Boot.Token = "another-token"
+	if err := g.boot(); err != nil || g.formatted() || !strings.Contains(g.read("config/boot.json"), "another-token") {
+		t.Errorf("rebuilt: %v, formatted %t, boot data %s", err, g.formatted(), g.read("config/boot.json"))
+	}
+}
+
+func TestADiskWithAnythingOnItIsNeverFormatted(t *testing.T) {
+	put := func(at int, text string) []byte {
+		b := make([]byte, 8<<20)
+		copy(b[at:], text)
+		return b
+	}
+	for name, c := range map[string]struct {
+		content []byte
+		want    string
+	}{
+		"LUKS":               {put(0, "LUKS\xba\xbe\x00\x02"), "LUKS"},
+		"LVM":                {put(512, "LABELONE"), "LVM"},
+		"btrfs":              {put(0x10040, "_BHRfS_M"), "btrfs"},
+		"swap":               {put(4086, "SWAPSPACE2"), "swap space"},
+		"GPT":                {put(512, "EFI PART"), "GPT"},
+		"MBR":                {put(510, "\x55\xaa"), "MBR"},
+		"an image":           {put(0, "hsqs"), "squashfs"},
+		"unknown":            {put(3<<20, "x"), "none of the known"},
+		"unknown at its end": {put(8<<20-1, "x"), "none of the known"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := newGuest(t)
+			g.disk("vdb", volume[:20], c.content)
+			err := g.run()
+			if err == nil || g.formatted() || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "left as it is") {
+				t.Fatalf("formatted %t, %v", g.formatted(), err)
+			}
+			if !strings.Contains(g.console.String(), "FAILED: open the data volume: the disk /dev/vdb has ") {
+				t.Errorf("the console says %s", &g.console)
+			}
+			if got := g.read("dev/vdb"); got != string(c.content) {
+				t.Error("the disk was written to")
+			}
+		})
+	}
+	t.Run("partitions", func(t *testing.T) {
+		g := newGuest(t)
+		g.write("sys/block/vdb/vdb1/partition", "1\n")
+		if err := g.run(); err == nil || g.formatted() || !strings.Contains(err.Error(), "has partitions on it") {
+			t.Errorf("formatted %t, %v", g.formatted(), err)
+		}
+	})
+	t.Run("ext4 of another Trove", func(t *testing.T) {
+		g := newGuest(t)
+		g.disk("vdb", volume[:20], put(1024+56, "\x53\xef"))
+		if err := g.run(); err != nil || g.formatted() || !strings.Contains(g.read("proc/self/mountinfo"), "/data rw,relatime - ext4 /dev/vdb") {
+			t.Errorf("formatted %t, %v", g.formatted(), err)
+		}
+	})
+	t.Run("a format that was cut off", func(t *testing.T) {
+		g := newGuest(t)
+		g.disk("vdb", volume[:20], put(0, "XFSB\x00\x00\x10\x00"+strings.Repeat("\x00", 118)+"\x01"))
+		if err := g.run(); err != nil || !g.formatted() {
+			t.Errorf("formatted %t, %v", g.formatted(), err)
+		}
+	})
+}
+
+func TestWhatIsMissingIsSaid(t *testing.T) {
+	for want, spoil := range map[string]func(*guest){
+		"config-2 did not come within":                 func(g *guest) { g.disk("sr0", "", iso("other")) },
+		"serial number 7c1b1f0e-77a1-4b77-8":           func(g *guest) { g.disk("vdb", "another", nil) },
+		"the disks vdb and vdc have the same":          func(g *guest) { g.disk("vdc", volume[:20], nil) },
+		"none with the hardware address fa:16:3e:00:0": func(g *guest) { g.write("sys/class/net/eth1/address", "00:00:00:00:00:01") },
+		"mkfs.xfs failed":                              func(g *guest) { g.fail = "mkfs.xfs" },
+		"nft failed":                                   func(g *guest) { g.fail = "nft" },
+		"serial number 9a2b1f0e-77a1-4b77-8":           func(g *guest) { g.data.PreviousVolume = previous },
+	} {
+		g := newGuest(t)
+		spoil(g)
+		if err := g.run(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Run = %v, want %q in it", err, want)
+		}
+		if said := g.console.String(); !strings.Contains(said, "FAILED: ") || strings.Contains(said, token) {
+			t.Errorf("%s: the console says %s", want, said)
+		}
+	}
+}
+
+func TestADiskOnSCSI(t *testing.T) {
+	g := newGuest(t)
+	for _, f := range []string{"sys/block/vdb", "dev/vdb"} {
+		if err := os.RemoveAll(g.path(f)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g.write("dev/sda", string(make([]byte, 8<<20)))
+	g.write("sys/block/sda/device/vpd_pg80", "\x00\x80\x00\x24"+volume)
+	g.write("sys/class/block/sda/size", "16384")
+	g.write("sys/class/block/sda/device/rescan", "")
+	if err := g.run(); err != nil || !strings.Contains(g.read("proc/self/mountinfo"), "/data rw,relatime - xfs /dev/sda") {
+		t.Errorf("%v\n%s", err, &g.console)
+	}
+	if g.read("sys/class/block/sda/device/rescan") != "1\n" || g.filled != 8<<20 {
+		t.Errorf("the disk was not asked for its size; the file system was grown to %d", g.filled)
+	}
+}
+
+func TestGoldenDataOfTheImage(t *testing.T) {
+	g := newGuest(t)
+	g.disk("vda3", "", nil)
+	if err := g.run(); err != nil {
+		t.Fatal(err)
+	}
+	if got := g.read("data/mysql/ibdata1"); got != "rows" {
+		t.Errorf("the data is %q", got)
+	}
+	g.write("data/mysql/ibdata1", "more rows")
+	if err := g.boot(); err != nil || g.read("data/mysql/ibdata1") != "more rows" {
+		t.Errorf("the second start: %v, %q", err, g.read("data/mysql/ibdata1"))
+	}
+}
+
+// A machine that was cut off while it copied starts again, with what it needs and no more.
+func TestGoldenDataThatWasCutOff(t *testing.T) {
+	g := newGuest(t)
+	g.disk("vda3", "", nil)
+	g.fail = "sync"
+	if err := g.run(); err == nil {
+		t.Fatal("it did not fail")
+	}
+	g.fail = ""
+	g.write("data/.golden-part/mysql/half", "")
+	if err := g.boot(); err != nil || g.formatted() || g.read("data/mysql/ibdata1") != "rows" {
+		t.Fatalf("formatted %t, %v", g.formatted(), err)
+	}
+	if left, err := filepath.Glob(g.path("data/.golden*")); err != nil || len(left) > 0 {
+		t.Errorf("left over: %v, %v", left, err)
+	}
+	if _, err := os.Stat(g.path("data/mysql/half")); err == nil {
+		t.Error("the half copy was used")
+	}
+}
+
+func TestPreviousImage(t *testing.T) {
+	g := newGuest(t)
+	g.data.PreviousVolume = previous
+	g.disk("vdc", previous[:20], nil)
+	for i, head := range []string{"kernel", "hsqs", "hsqs"} {
+		part := fmt.Sprint("vdc", i+1)
+		g.write("sys/block/vdc/"+part+"/partition", fmt.Sprintln(i+1))
+		g.write("dev/"+part, head+strings.Repeat("\x00", 4096))
+	}
+	if err := g.run(); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(g.read("proc/self/mountinfo"), "/run/previous rw,relatime - squashfs /dev/vdc2") || g.flags["/run/previous"]&unix.MS_RDONLY == 0 {
+		t.Errorf("mounts:\n%s", g.read("proc/self/mountinfo"))
+	}
+}
+
+func TestPreviousImageThatWasTakenAway(t *testing.T) {
+	g := newGuest(t)
+	g.data.PreviousVolume = previous
+	g.disk("vdc", previous[:20], nil)
+	g.write("sys/block/vdc/vdc1/partition", "1\n")
+	g.write("dev/vdc1", "hsqs"+strings.Repeat("\x00", 4096))
+	if err := g.run(); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{"sys/block/vdc", "sys/class/block/vdc"} {
+		if err := os.RemoveAll(g.path(dir)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := g.boot(); err != nil || !strings.Contains(g.console.String(), "was here at an earlier start") {
+		t.Errorf("without the volume that the change needed: %v\n%s", err, g.console.String())
+	}
+	g.data.PreviousVolume = "9a2b1f0e-77a1-4b77-8b5b-6f9a8f3f0a03"
+	if err := g.boot(); err == nil {
+		t.Error("the volume of another change is not waited for")
+	}
+}
+
+func TestGrow(t *testing.T) {
+	g := newGuest(t)
+	if _, err := machine.Grow(g.config()); err == nil || !strings.Contains(err.Error(), "no disk is mounted at /data") {
+		t.Errorf("Grow without a volume = %v", err)
+	}
+	if err := g.run(); err != nil {
+		t.Fatal(err)
+	}
+	if grown, err := machine.Grow(g.config()); err != nil || grown {
+		t.Errorf("Grow of a full disk = %t, %v", grown, err)
+	}
+	g.write("sys/class/block/vdb/size", "32768")
+	if grown, err := machine.Grow(g.config()); err != nil || !grown || g.filled != 16<<20 {
+		t.Errorf("Grow = %t, %v, to %d", grown, err, g.filled)
+	}
+}
