@@ -2,6 +2,7 @@ package machine
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -9,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/trove-dbaas/trove/internal/imagelayout"
 )
 
 const volumeFlags = unix.MS_NODEV | unix.MS_NOSUID | unix.MS_NOEXEC | unix.MS_NOATIME
@@ -144,10 +147,43 @@ func (m *machine) copyGolden(ctx context.Context, from, part, whole string) erro
 	if err := m.Kernel.Run(ctx, "", "cp", "--archive", "--sparse=always", "--no-target-directory", m.at(from), part); err != nil {
 		return err
 	}
+	if err := restoreSizes(part); err != nil {
+		return err
+	}
 	if err := m.Kernel.Run(ctx, "", "sync", "--file-system", part); err != nil {
 		return err
 	}
 	return os.Rename(part, whole)
+}
+
+// restoreSizes gives files their zeros at the end again, which the image does not have.
+func restoreSizes(tree string) error {
+	dir, err := os.OpenRoot(tree)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = dir.Close() }()
+	data, err := dir.ReadFile(imagelayout.GoldenSizes)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	var sizes map[string]int64
+	if err == nil {
+		err = json.Unmarshal(data, &sizes)
+	}
+	if err != nil {
+		return fmt.Errorf("read the sizes of files: %w", err)
+	}
+	for name, size := range sizes {
+		f, err := dir.OpenFile(name, os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(f.Truncate(size), f.Close()); err != nil {
+			return err
+		}
+	}
+	return dir.Remove(imagelayout.GoldenSizes)
 }
 
 // openPrevious mounts the root of the image that the instance had before, for the programs of the new version that ask those of the old one.
