@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/trove-dbaas/trove/internal/atomicfile"
 	"github.com/trove-dbaas/trove/internal/imagelayout"
 )
 
@@ -186,34 +187,64 @@ func restoreSizes(tree string) error {
 	return dir.Remove(imagelayout.GoldenSizes)
 }
 
-// openPrevious mounts the root of the image that the instance had before, for the programs of the new version that ask those of the old one.
+// previousFile, in the agent's directory on the data volume, names the volume of the previous image that was seen last. User data stays as it is when that
+// volume is taken away after an upgrade, and later starts must not wait for it.
+const previousFile = "previous-volume"
+
+// openPrevious mounts the root of the image that the instance had before, for the programs of the new version that ask those of the old one. A machine
+// without it goes on: only an upgrade needs it, and says so.
 func (m *machine) openPrevious(ctx context.Context) error {
 	if m.data.PreviousVolume == "" {
 		return nil
 	}
-	disk, err := m.waitDisk(ctx, "the volume of the previous image", m.data.PreviousVolume)
-	if err != nil {
-		return fmt.Errorf("open the previous image: %w", err)
+	seen := m.at(m.Data, filepath.Base(imagelayout.StateDir), previousFile)
+	disk, err := m.findDisk(m.data.PreviousVolume)
+	if err == nil && disk == "" {
+		if text, readErr := os.ReadFile(seen); readErr == nil && string(text) == m.data.PreviousVolume {
+			m.say("the volume of the previous image was taken away")
+			return nil
+		}
+		disk, err = m.waitDisk(ctx, "the volume of the previous image", m.data.PreviousVolume)
 	}
+	if err == nil {
+		err = m.mountPrevious(disk)
+	}
+	if err == nil {
+		err = keepText(seen, m.data.PreviousVolume)
+	}
+	if err != nil {
+		m.say("going on without the root of the previous image: %v", err)
+	}
+	return ctx.Err() //nolint:wrapcheck // the machine is being stopped
+}
+
+func keepText(file, text string) error {
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+		return fmt.Errorf("note the volume: %w", err)
+	}
+	return atomicfile.Write(file, []byte(text), 0o600)
+}
+
+func (m *machine) mountPrevious(disk string) error {
 	parts, err := m.partitions(disk)
 	if err != nil {
-		return fmt.Errorf("open the previous image: %w", err)
+		return err
 	}
 	for _, p := range parts {
 		content, err := contentOf(m.at("/dev", p))
 		if err != nil {
-			return fmt.Errorf("open the previous image: %w", err)
+			return err
 		}
 		if content != squashfs {
 			continue
 		}
 		if err := m.mountOnce("/dev/"+p, m.Previous, squashfs, unix.MS_RDONLY|unix.MS_NODEV|unix.MS_NOSUID, ""); err != nil {
-			return fmt.Errorf("open the previous image: %w", err)
+			return err
 		}
 		m.say("the root of the previous image %s is mounted at %s", "/dev/"+p, m.Previous)
 		return nil
 	}
-	return fmt.Errorf("open the previous image: the disk /dev/%s has no root of an image of Trove", disk)
+	return fmt.Errorf("the disk /dev/%s has no root of an image of Trove", disk)
 }
 
 // Grow lets the file system on the data volume fill a disk that has grown. It may be called at any time, and does nothing most of the time.

@@ -357,7 +357,6 @@ func TestWhatIsMissingIsSaid(t *testing.T) {
 		"none with the hardware address fa:16:3e:00:0": func(g *guest) { g.write("sys/class/net/eth1/address", "00:00:00:00:00:01") },
 		"mkfs.xfs failed":                              func(g *guest) { g.fail = "mkfs.xfs" },
 		"nft failed":                                   func(g *guest) { g.fail = "nft" },
-		"serial number 9a2b1f0e-77a1-4b77-8":           func(g *guest) { g.data.PreviousVolume = previous },
 	} {
 		g := newGuest(t)
 		spoil(g)
@@ -428,8 +427,7 @@ func TestGoldenDataThatWasCutOff(t *testing.T) {
 	}
 }
 
-func TestPreviousImage(t *testing.T) {
-	g := newGuest(t)
+func (g *guest) previousImage() {
 	g.data.PreviousVolume = previous
 	g.disk("vdc", previous[:20], nil)
 	for i, head := range []string{"kernel", "hsqs", "hsqs"} {
@@ -437,11 +435,49 @@ func TestPreviousImage(t *testing.T) {
 		g.write("sys/block/vdc/"+part+"/partition", fmt.Sprintln(i+1))
 		g.write("dev/"+part, head+strings.Repeat("\x00", 4096))
 	}
+}
+
+func TestPreviousImage(t *testing.T) {
+	g := newGuest(t)
+	g.previousImage()
 	if err := g.run(); err != nil {
 		t.Fatal(err)
 	}
 	if !strings.Contains(g.read("proc/self/mountinfo"), "/run/previous rw,relatime - squashfs /dev/vdc2") || g.flags["/run/previous"]&unix.MS_RDONLY == 0 {
 		t.Errorf("mounts:\n%s", g.read("proc/self/mountinfo"))
+	}
+	// It is taken away after the upgrade, and the user data of before stays: no start waits for it any more.
+	if err := errors.Join(os.RemoveAll(g.path("sys/block/vdc")), os.Remove(g.path("dev/vdc"))); err != nil {
+		t.Fatal(err)
+	}
+	g.console.Reset()
+	if err := g.boot(); err != nil {
+		t.Fatal(err)
+	}
+	said := g.console.String()
+	if !strings.Contains(said, "was taken away") || strings.Contains(said, "waiting for the volume") || !strings.Contains(said, "the agent of instance") {
+		t.Errorf("the console says\n%s", said)
+	}
+}
+
+func TestAMachineGoesOnWithoutThePreviousImage(t *testing.T) {
+	for want, spoil := range map[string]func(*guest){
+		"previous image, a disk with the serial number 9a2b1f0e-77a1-4b77-8 did not come within": func(g *guest) { g.data.PreviousVolume = previous },
+		"/dev/vdc has no root of an image of Trove": func(g *guest) {
+			g.previousImage()
+			for _, part := range []string{"vdc2", "vdc3"} {
+				g.write("dev/"+part, strings.Repeat("\x00", 4096))
+			}
+		},
+	} {
+		g := newGuest(t)
+		spoil(g)
+		if err := g.run(); err != nil {
+			t.Fatal(err)
+		}
+		if said := g.console.String(); !strings.Contains(said, "going on without the root of the previous image: ") || !strings.Contains(said, want) {
+			t.Errorf("the console has no %q:\n%s", want, said)
+		}
 	}
 }
 
