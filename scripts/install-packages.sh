@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs the Debian packages that are missing, and says which. Arguments: "run" (what the local cloud needs), "test" (that, and what the
-# tests need), "bench" (the benchmarks of engines), "vm" (what an emulated machine needs), "disk" (what whole-disk images and their test need).
+# tests need), "bench" (the benchmarks of engines), "vm" (what an emulated machine needs), "disk" (what whole-disk images and their test need), "openstack"
+# (that, and the clients of the story on OpenStack).
 source "$(dirname "$0")/lib.sh"
 
 run_packages=(runc mmdebstrap xfsprogs nftables mariadb-client)
@@ -12,6 +13,7 @@ packages=("${run_packages[@]}")
 [ "${1:-run}" = bench ] && packages+=(sysbench postgresql-contrib redis-tools jq)
 [ "${1:-run}" = vm ] && packages=(mmdebstrap qemu-system-x86 e2fsprogs)
 [ "${1:-run}" = disk ] && packages=("${disk_packages[@]}")
+[ "${1:-run}" = openstack ] && packages=("${disk_packages[@]}" mariadb-client postgresql-client nftables)
 
 missing=()
 for p in "${packages[@]}"; do

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/bus"
 	"github.com/trove-dbaas/trove/cloud/openstack/bootstrap"
 	"github.com/trove-dbaas/trove/internal/machinedata"
 )
@@ -159,7 +160,7 @@ func TestProbeIsFineWhenTheGuestWasAnsweredAndLeavesNothing(t *testing.T) {
 	f := newFixture(t)
 	f.run(t)
 	f.put("compute/v2.1/servers", object{"id": "old", "name": bootstrap.ProbeName}) // an earlier one that was killed
-	f.console = "[trove    9.81] enrol: call https://10.224.0.2:4223/v1/enrol: The enrolment token is not valid."
+	f.console = "[trove    9.81] enrol: call https://10.224.0.2:4223/v1/enrol: " + bus.NotAccepted
 	var told string
 	f.before = func(call string) bool {
 		for _, s := range f.all["compute/v2.1/servers"] {

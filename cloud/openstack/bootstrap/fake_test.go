@@ -56,7 +56,7 @@ var collections = map[string]struct{ one, many, by string }{
 	"compute/v2.1/flavors":              {"flavor", "flavors", ""},
 	"compute/v2.1/servers":              {"server", "servers", "name"},
 	"volume/v3/p-admin/volumes":         {"volume", "volumes", "name"},
-	"image/v2/images":                   {"", "images", "trove_datastore trove_version os_hidden"},
+	"image/v2/images":                   {"", "images", "trove_datastore trove_version os_hidden owner"},
 }
 
 func newFake(t *testing.T) *fake {

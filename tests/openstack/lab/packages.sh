@@ -5,7 +5,7 @@ PACKAGES=(mariadb-server rabbitmq-server memcached keystone uwsgi-core uwsgi-plu
 	neutron-api neutron-rpc-server neutron-linuxbridge-agent neutron-dhcp-agent neutron-l3-agent neutron-metadata-agent
 	cinder-api cinder-scheduler cinder-volume python3-rbd ceph-mon ceph-mgr ceph-osd ceph-common qemu-block-extra
 	swift-proxy swift-account swift-container swift-object barbican-api
-	libvirt-daemon-system libvirt-clients qemu-system-x86 qemu-utils genisoimage dnsmasq-base ipset conntrack ebtables iptables
+	libvirt-daemon-system libvirt-clients qemu-system-x86 qemu-utils genisoimage dnsmasq-base ipset conntrack ebtables iptables nftables
 	iproute2 procps util-linux sudo openssl curl jq
 	python3-openstackclient python3-openstacksdk python3-troveclient python3-swiftclient python3-barbicanclient)
 
