@@ -93,14 +93,14 @@ func (o *bootstrapOutput) end(f bootstrap.Found) {
 	fmt.Fprintln(os.Stdout)
 	switch {
 	case o.dry:
-		fmt.Fprintf(os.Stdout, "%d things would be made or changed; nothing was.\n", o.changes)
+		fmt.Fprintf(os.Stdout, "Things that would be made or changed: %d; nothing was.\n", o.changes)
 	case o.changes == 0:
 		fmt.Fprintln(os.Stdout, "Nothing had to be changed.")
 	default:
-		fmt.Fprintf(os.Stdout, "%d things were made or changed.\n", o.changes)
+		fmt.Fprintf(os.Stdout, "Things that were made or changed: %d.\n", o.changes)
 	}
 	if o.yours > 0 {
-		fmt.Fprintf(os.Stdout, "%d are left for you to do; then look with: trove openstack check\n", o.yours)
+		fmt.Fprintf(os.Stdout, "Left for you to do: %d; then look with: trove openstack check\n", o.yours)
 	}
 	if o.w.ConfigFile == "" && !o.known {
 		fmt.Fprintf(os.Stdout, "\nThe configuration of the service on this host needs (--write-config writes it):\n\n%s", section)

@@ -458,6 +458,12 @@ func TestPreviousImage(t *testing.T) {
 	if !strings.Contains(said, "was taken away") || strings.Contains(said, "waiting for the volume") || !strings.Contains(said, "the agent of instance") {
 		t.Errorf("the console says\n%s", said)
 	}
+	// That of another change is.
+	g.data.PreviousVolume = "9a2b1f0e-77a1-4b77-8b5b-6f9a8f3f0a03"
+	g.console.Reset()
+	if err := g.boot(); err != nil || !strings.Contains(g.console.String(), "waiting for the volume of the previous image") {
+		t.Errorf("with another volume: %v\n%s", err, &g.console)
+	}
 }
 
 func TestAMachineGoesOnWithoutThePreviousImage(t *testing.T) {

@@ -99,9 +99,9 @@ func (p *probe) run(ctx context.Context, n Finding) (Finding, error) {
 	case err == nil:
 		n.Level, n.Detail = Fine, fmt.Sprintf("a guest booted at %s and was answered by the enrolment endpoint, after %.0f s", p.port.Addresses[0].Address, took().Seconds())
 	case said == "":
-		n.Detail = fmt.Sprintf("%s; its console says nothing", trove.MessageOf(err))
+		n.Detail = fmt.Sprintf("%s; its console says nothing", strings.TrimSuffix(trove.MessageOf(err), "."))
 	default:
-		n.Detail = fmt.Sprintf("%s; the last words of its console:\n%s", trove.MessageOf(err), said)
+		n.Detail = fmt.Sprintf("%s; the last words of its console:\n%s", strings.TrimSuffix(trove.MessageOf(err), "."), said)
 	}
 	return n, nil
 }
