@@ -146,7 +146,9 @@ func (g *Guests) runs(ctx context.Context, c *openstack.Change, s *server) error
 
 // join is what the agent of a real guest does.
 func (g *Guests) join(ctx context.Context, boot bus.BootData, state string, connected func()) (bus.Conn, error) {
-	tried := func(err error) { g.log.WarnContext(ctx, "guest was not enrolled yet", "instance", boot.Instance, "err", err) }
+	tried := func(err error) {
+		g.log.WarnContext(ctx, "guest was not enrolled yet", "instance", boot.Instance, "err", err)
+	}
 	if err := natsbus.Enrol(ctx, boot, state, tried); err != nil {
 		return nil, err
 	}
