@@ -36,7 +36,7 @@ part "the lab" $lab up
 part "binaries" make -s build
 part "guest images" build_images
 : >"$story/times.md"
-part "the story" env STORY_EVIDENCE="$story/times.md" scripts/gotest.sh openstack -timeout 90m -count=1 ./tests/openstack "$@"
+part "the story" env STORY_EVIDENCE="$story/times.md" scripts/gotest.sh openstack -timeout 90m -skip '^TestFaults' -count=1 ./tests/openstack "$@"
 cat "$story/times.md"
 parts_summary | tee "$story/parts.txt"
 [ -n "$LONG" ] && [ $# = 0 ] || exit 0

@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# The taskmanager killed at the boundaries of its steps on a real OpenStack: brings the lab up, runs TestFaults* of tests/openstack, and takes the lab away again. Needs root.
+#   LONG=1        every boundary, half an hour; the table goes to docs/evidence/openstack-faults.md
+#   KEEP_LAB=1    the lab stays up, for a look or the next run
+#   LAB_SHARED=1  the lab is up, and others use it: it stays, and of its inventory only what is ours is compared
+source "$(dirname "$0")/lib.sh"
+source scripts/parts.sh
+need_root
+export LAB_STATE=${LAB_STATE:-/tmp/lab} LONG=${LONG:-} LAB_ALONE=1 LAB_SEED_MGMT=1 LAB_SEED_TROVE=1
+export CRASH_TROVE=$PWD/var/openstack/crash/trove FAULTS_EVIDENCE=$PWD/var/openstack/faults.md
+lab=tests/openstack/lab/lab
+
+take_away() {
+	code=$?
+	[ -n "${KEEP_LAB:-}${LAB_SHARED:-}" ] || $lab down -x || code=1
+	exit $code
+}
+
+make -s tools
+mkdir -p var/openstack
+if [ -z "${LAB_SHARED:-}" ]; then
+	part "packages of OpenStack" $lab packages
+	trap take_away EXIT
+	part "the lab" $lab up
+else
+	export LAB_ALONE=
+fi
+part "binaries" make -s build
+part "a program that dies where it is told to" env CGO_ENABLED=0 go build -trimpath -tags crashpoints -o "$CRASH_TROVE" ./cmd/trove
+: >"$FAULTS_EVIDENCE"
+part "faults" scripts/gotest.sh openstack-faults -timeout 90m -count=1 -run '^TestFaults' ./tests/openstack "$@"
+cat "$FAULTS_EVIDENCE"
+parts_summary
+[ -n "$LONG" ] && [ $# = 0 ] || exit 0
+{
+	echo "# The taskmanager killed on OpenStack"
+	echo
+	echo "Command: \`LONG=1 make e2e-openstack-faults\`. Commit $(git rev-parse --short HEAD), $(date -u +%F), $(nproc) cores, kernel $(uname -r). The cloud is Debian 12's OpenStack on the same"
+	echo "machine; the servers have an image without a system, and their guests are simulated (\`tests/openstack/guests_test.go\`). \"Seconds\" are from the kill to the end of the operation."
+	cat "$FAULTS_EVIDENCE"
+} >docs/evidence/openstack-faults.md
+say "docs/evidence/openstack-faults.md was written"
