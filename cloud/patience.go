@@ -12,6 +12,7 @@ type Patience struct {
 	Boot    time.Duration // from the wish for a machine until its guest reports
 	Resize  time.Duration // to give a machine another flavor
 	Look    time.Duration // between two looks at something pending
+	Sweep   time.Duration // between two lists of all that the deployment has; 0: they cost nothing
 }
 
 // Patient is a provider that says how patient its callers have to be. It is optional.

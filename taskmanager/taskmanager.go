@@ -115,7 +115,7 @@ func New(c Config) (*Manager, error) {
 	}
 	m.reconciler, err = reconcilers.New(reconcilers.Config{
 		Store: c.Store, Cloud: c.Cloud, Guests: c.Guests, Issuer: c.Issuer, Enrolment: c.Enrolment, Certifier: c.Certifier, Clock: c.Clock, Log: c.Log,
-		Metrics: c.Metrics, Deletes: m.deletes, Wake: m.engine.Wake, Interval: c.Reconcile, Grace: c.Grace, Hold: c.Hold,
+		Metrics: c.Metrics, Deletes: m.deletes, Wake: m.engine.Wake, Interval: c.Reconcile, Sweep: m.patience.Sweep, Grace: c.Grace, Hold: c.Hold,
 		CredentialLife: c.CredentialLife, KeepUpgraded: c.KeepUpgraded,
 	})
 	if err != nil {

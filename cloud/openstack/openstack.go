@@ -92,9 +92,12 @@ func New(cfg Config) (*Provider, error) {
 // Patience is cloud.Patient.Patience.
 func (p *Provider) Patience() cloud.Patience {
 	return cloud.Patience{
-		Network: p.cfg.PortTimeout, Volume: p.cfg.VolumeTimeout, Boot: p.cfg.BootTimeout, Resize: p.cfg.ResizeTimeout, Look: p.cfg.Look,
+		Network: p.cfg.PortTimeout, Volume: p.cfg.VolumeTimeout, Boot: p.cfg.BootTimeout, Resize: p.cfg.ResizeTimeout, Look: p.cfg.Look, Sweep: sweep,
 	}
 }
+
+// sweep is how long they let pass at least between two lists of all that we have: each has a page of some KiB for every instance, which services take long to make.
+const sweep = 5 * time.Minute
 
 // EnsureName is cloud.Names.EnsureName.
 func (p *Provider) EnsureName(ctx context.Context, instance string, addresses []trove.Address) (string, error) {

@@ -20,7 +20,7 @@ import (
 // deploymentKey is under which the deployment's name for its things in a cloud is kept. All hosts of the deployment read the same.
 const deploymentKey = "cloud-deployment"
 
-// openStackLook is how often the reconcilers look at an OpenStack: each look lists what the deployment has there.
+// openStackLook is how often the reconcilers look at an OpenStack: at the instances of which something says that they are not well, and seldom at all.
 const openStackLook = time.Minute
 
 // lookAgain is how often the reconcilers look at everything, 0 for the usual time.

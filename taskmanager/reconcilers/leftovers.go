@@ -3,6 +3,7 @@ package reconcilers
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -16,6 +17,8 @@ import (
 type Leftovers struct {
 	cfg Config
 
+	found map[string]struct{} // of which instances machines or volumes were just listed; nil: Candidates lists them
+
 	mu    sync.Mutex
 	since map[string]time.Time // when it was seen first without an owner
 	held  map[string]bool      // it was told of
@@ -27,20 +30,9 @@ func newLeftovers(c Config) *Leftovers {
 
 // Candidates returns the instances of everything that the cloud has, in order.
 func (l *Leftovers) Candidates(ctx context.Context) ([]string, error) {
-	ids := map[string]struct{}{}
-	machines, err := l.cfg.Cloud.Machines(ctx)
+	ids, err := l.listed(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("list machines: %w", err)
-	}
-	for _, m := range machines {
-		ids[m.Instance] = struct{}{}
-	}
-	volumes, err := l.cfg.Cloud.Volumes(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("list volumes: %w", err)
-	}
-	for _, v := range volumes {
-		ids[v.Instance] = struct{}{}
+		return nil, err
 	}
 	networks, err := l.cfg.Cloud.Networks(ctx)
 	if err != nil {
@@ -58,6 +50,40 @@ func (l *Leftovers) Candidates(ctx context.Context) ([]string, error) {
 	}
 	slices.Sort(list)
 	return list, nil
+}
+
+// listed returns the instances of all machines and volumes.
+func (l *Leftovers) listed(ctx context.Context) (map[string]struct{}, error) {
+	if ids := l.found; ids != nil {
+		l.found = nil
+		return ids, nil
+	}
+	ids := map[string]struct{}{}
+	machines, err := l.cfg.Cloud.Machines(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list machines: %w", err)
+	}
+	for _, m := range machines {
+		ids[m.Instance] = struct{}{}
+	}
+	volumes, err := l.cfg.Cloud.Volumes(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list volumes: %w", err)
+	}
+	for _, v := range volumes {
+		ids[v.Instance] = struct{}{}
+	}
+	return ids, nil
+}
+
+// waiting is about those alone that were seen without an owner: it asks the cloud nothing.
+type waiting struct{ *Leftovers }
+
+// Candidates returns their instances, in order.
+func (w waiting) Candidates(context.Context) ([]string, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Sorted(maps.Keys(w.since)), nil
 }
 
 // ReconcileOne removes what the cloud has of the instance, if nobody owns it and it was seen without an owner for the time of grace.

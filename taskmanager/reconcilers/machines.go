@@ -20,6 +20,8 @@ type Machines struct {
 	cfg Config
 
 	mu      sync.Mutex
+	swept   bool                          // the last look listed what the cloud has
+	sweep   time.Time                     // when the next one does
 	states  map[string]cloud.MachineState // as of the last look
 	volumes map[string]struct{}           // likewise, of which instances there are volumes
 	revived map[string]revival            // machines that were started lately
@@ -40,15 +42,28 @@ const (
 
 func newMachines(c Config) *Machines { return &Machines{cfg: c, revived: map[string]revival{}} }
 
-// look lists the cloud's machines and volumes, so that concerns needs no call for each instance.
-func (m *Machines) look(ctx context.Context) error {
+// perThing is how much longer a list is waited for with each thing that the last one had: what looking costs in a minute does not grow with what there is.
+const perThing = time.Second
+
+// look lists the cloud's machines and volumes, so that concerns needs no call for each instance. Where lists are dear only some looks do, and concerns is about those
+// instances in between of which something else says that they are not well.
+func (m *Machines) look(ctx context.Context) (swept bool, err error) {
+	now := m.cfg.Clock.Now()
+	m.mu.Lock()
+	maps.DeleteFunc(m.revived, func(_ string, r revival) bool { return now.Sub(r.at) > revivalLife })
+	m.swept = !now.Before(m.sweep)
+	swept = m.swept
+	m.mu.Unlock()
+	if !swept {
+		return false, nil
+	}
 	list, err := m.cfg.Cloud.Machines(ctx)
 	if err != nil {
-		return fmt.Errorf("list machines: %w", err)
+		return false, fmt.Errorf("list machines: %w", err)
 	}
 	found, err := m.cfg.Cloud.Volumes(ctx)
 	if err != nil {
-		return fmt.Errorf("list volumes: %w", err)
+		return false, fmt.Errorf("list volumes: %w", err)
 	}
 	volumes := make(map[string]struct{}, len(found))
 	for n := range found {
@@ -61,9 +76,27 @@ func (m *Machines) look(ctx context.Context) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.states, m.volumes = states, volumes
-	now := m.cfg.Clock.Now()
-	maps.DeleteFunc(m.revived, func(_ string, r revival) bool { return now.Sub(r.at) > revivalLife })
-	return nil
+	if m.cfg.Sweep > 0 {
+		m.sweep = now.Add(max(m.cfg.Sweep, time.Duration(len(states)+len(volumes))*perThing))
+	}
+	return true, nil
+}
+
+// found returns the instances of which the last list had something.
+func (m *Machines) found() map[string]struct{} {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	all := maps.Clone(m.volumes)
+	for id := range m.states {
+		all[id] = struct{}{}
+	}
+	return all
+}
+
+// unwell says without a list whether a machine may not run: its guest is not heard of, or it did not run when it was looked at last.
+func (m *Machines) unwell(i *trove.Instance, now time.Time) bool {
+	state, known := m.states[i.ID]
+	return i.ServerStatus != trove.ServerActive || i.Silent(now) || known && state != cloud.MachineRunning
 }
 
 // shouldRun reports whether the instance's machine has to run: it was made once and not stopped on purpose, and no operation works on it.
@@ -74,9 +107,12 @@ func shouldRun(i *trove.Instance) bool {
 // atRest reports whether the instance was stopped and no operation works on it.
 func atRest(i *trove.Instance) bool { return i.Task == trove.TaskNone && i.Stopped() }
 
-func (m *Machines) concerns(i *trove.Instance, _ time.Time) bool {
+func (m *Machines) concerns(i *trove.Instance, now time.Time) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if !m.swept {
+		return shouldRun(i) && (volumeLost(i) || m.unwell(i, now))
+	}
 	_, has := m.volumes[i.ID]
 	if lost := i.VolumeSize > 0 && !has; lost != volumeLost(i) && (atRest(i) || shouldRun(i)) {
 		return true
@@ -104,6 +140,7 @@ func (m *Machines) ReconcileOne(ctx context.Context, id string) error {
 		return fmt.Errorf("find the machine of %s: %w", id, err)
 	}
 	gone := err != nil
+	m.saw(id, mc.State)
 	switch {
 	case !gone && mc.State == cloud.MachineRunning:
 		return m.server(ctx, id, trove.ServerActive, nil)
@@ -117,6 +154,15 @@ func (m *Machines) ReconcileOne(ctx context.Context, id string) error {
 		return nil
 	}
 	return m.revive(ctx, w, gone)
+}
+
+// saw remembers the state of a machine until the next list.
+func (m *Machines) saw(id string, state cloud.MachineState) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.states != nil {
+		m.states[id] = state
+	}
 }
 
 // mayRevive says whether the machine may be started now.

@@ -57,6 +57,7 @@ type Config struct {
 	Hold func() bool // reports that leftovers are only told of, after a restore; nil: never
 
 	Interval     time.Duration // between two looks at everything, 15 s if 0
+	Sweep        time.Duration // between two lists of all that the cloud has, 0: at each look
 	Grace        time.Duration // before a leftover of an instance that the store knew is removed, 10 minutes if 0
 	UnknownGrace time.Duration // the same for an instance that the store never knew, 24 hours if 0
 	TokenLife    time.Duration // of the enrolment token of a machine that is made anew, 30 minutes if 0
@@ -156,7 +157,8 @@ const page = 500
 
 // Once looks at everything once. An instance that cannot be repaired is logged and does not keep the others from it.
 func (l *Loop) Once(ctx context.Context) error {
-	if err := l.Machines.look(ctx); err != nil {
+	swept, err := l.Machines.look(ctx)
+	if err != nil {
 		return err
 	}
 	marker := ""
@@ -185,6 +187,10 @@ func (l *Loop) Once(ctx context.Context) error {
 	if err := l.those(ctx, "kept", l.Kept); err != nil {
 		return err
 	}
+	if !swept {
+		return l.those(ctx, "leftovers", waiting{l.Leftovers})
+	}
+	l.Leftovers.found = l.Machines.found()
 	return l.those(ctx, "leftovers", l.Leftovers)
 }
 

@@ -152,6 +152,7 @@ type world struct {
 	t      *testing.T
 	store  *sqlstore.Store
 	cloud  *fake.Cloud
+	lists  *lists
 	guests *guests
 	issuer *issuer
 	signer *certifier
@@ -182,6 +183,12 @@ func (l *text) String() string {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
+	return newSweepingWorld(t, 0)
+}
+
+// newSweepingWorld is a world in which the cloud is listed so seldom.
+func newSweepingWorld(t *testing.T, sweep time.Duration) *world {
+	t.Helper()
 	s, err := sqlstore.Open(t.Context(), sqlstore.Config{Path: filepath.Join(t.TempDir(), "store.db"), NoSync: true})
 	if err != nil {
 		t.Fatal(err)
@@ -195,9 +202,10 @@ func newWorld(t *testing.T) *world {
 		t: t, store: s, guests: &guests{}, clock: clock.NewManual(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)), queue: reconcilers.NewQueue(),
 		cloud: fake.New(fake.Options{Flavors: []trove.Flavor{flavor}, Images: []string{"image-1"}, Domain: "db.example"}), log: &text{},
 	}
+	w.lists = &lists{Cloud: w.cloud}
 	w.issuer, w.signer = &issuer{now: w.clock.Now}, &certifier{now: w.clock.Now, authority: "a"}
 	w.Loop, err = reconcilers.New(reconcilers.Config{
-		Store: s, Cloud: w.cloud, Guests: w.guests, Issuer: w.issuer, Enrolment: enrolment{}, Certifier: w.signer, Clock: w.clock,
+		Store: s, Cloud: w.lists, Sweep: sweep, Guests: w.guests, Issuer: w.issuer, Enrolment: enrolment{}, Certifier: w.signer, Clock: w.clock,
 		Log: slog.New(slog.NewTextHandler(w.log, nil)), Deletes: w.queue, Wake: func() { w.woken.Add(1) }, Grace: grace, Hold: w.held.Load, KeepUpgraded: 7 * 24 * time.Hour,
 	})
 	if err != nil {

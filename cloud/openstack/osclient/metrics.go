@@ -13,6 +13,7 @@ import (
 type metrics struct {
 	requests *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
+	bytes    *prometheus.CounterVec
 }
 
 // newMetrics registers the metrics, or takes those that another session of the process has registered.
@@ -28,6 +29,9 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 			Name: "trove_openstack_request_seconds", Help: "How long a service of OpenStack took to answer.",
 			Buckets: []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60},
 		}, []string{"service"}),
+		bytes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "trove_openstack_answer_bytes_total", Help: "Bytes of the answers of services of OpenStack that were read, without headers.",
+		}, []string{"service", "method"}),
 	}
 	if err := reg.Register(m.requests); err != nil {
 		there, ok := errors.AsType[prometheus.AlreadyRegisteredError](err)
@@ -43,7 +47,21 @@ func newMetrics(reg prometheus.Registerer) (*metrics, error) {
 		}
 		m.seconds, _ = there.ExistingCollector.(*prometheus.HistogramVec)
 	}
+	if err := reg.Register(m.bytes); err != nil {
+		there, ok := errors.AsType[prometheus.AlreadyRegisteredError](err)
+		if !ok {
+			return nil, fmt.Errorf("register the metrics of OpenStack: %w", err)
+		}
+		m.bytes, _ = there.ExistingCollector.(*prometheus.CounterVec)
+	}
 	return m, nil
+}
+
+// read counts a piece of an answer.
+func (m *metrics) read(kind, method string, n int) {
+	if m != nil && n > 0 {
+		m.bytes.WithLabelValues(services[kind].name, method).Add(float64(n))
+	}
 }
 
 func (m *metrics) observe(kind, method string, status int, took time.Duration) {

@@ -68,15 +68,23 @@ func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 	if !services[kind].streams {
 		body = io.LimitReader(resp.Body, maxAnswer)
 	}
-	resp.Body = &answerBody{Reader: body, Closer: resp.Body, cancel: cancel}
+	resp.Body = &answerBody{Reader: body, Closer: resp.Body, cancel: cancel, read: func(n int) { w.metrics.read(kind, r.Method, n) }}
 	return resp, nil
 }
 
-// answerBody ends the deadline of its request when it is closed.
+// answerBody counts what is read, and ends the deadline of its request when it is closed.
 type answerBody struct {
 	io.Reader
 	io.Closer
 	cancel context.CancelFunc
+	read   func(n int)
+}
+
+// Read is io.Reader.Read.
+func (b *answerBody) Read(p []byte) (int, error) {
+	n, err := b.Reader.Read(p)
+	b.read(n)
+	return n, err
 }
 
 // Close is io.Closer.Close.

@@ -6,6 +6,11 @@ umask 022
 LAB=${LAB_STATE:-/tmp/lab}
 # shellcheck disable=SC2034 # used by the parts
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# What the lab was brought up with holds for all that is done to it later.
+if [ -s "$LAB/settings" ]; then
+	# shellcheck source=/dev/null
+	source "$LAB/settings"
+fi
 ETC=$LAB/etc RUN=$LAB/run LOG=$LAB/log
 
 # What guests, clients and controllers reach, and what only the cloud's own services do. The second address needs no interface, and leaves 127.0.0.1 to others.

@@ -1,7 +1,7 @@
 # Part "neutron" of the lab: Linux bridges, VXLAN, router, DHCP, metadata.
 # shellcheck shell=bash
 neutron() {
-	local n=$ETC/neutron a
+	local n=$ETC/neutron a agents=(linuxbridge dhcp l3 metadata)
 	folder neutron "$LAB/neutron" "$LAB/neutron/lock"
 	database neutron
 	# host is the same here and in nova-compute, or ports do not bind.
@@ -92,11 +92,13 @@ neutron() {
 	once neutron-tables as neutron neutron-db-manage --config-file "$n/neutron.conf" --config-file "$n/ml2.ini" upgrade head
 	define neutron-server neutron "http $IP:9696/" neutron-server --config-file "$n/neutron.conf" --config-file "$n/ml2.ini"
 	start neutron-server
-	for a in linuxbridge dhcp l3 metadata; do
+	# Where servers are words, nobody asks for an address or goes through a router: the agent by which ports bind is enough.
+	[ "$(virt)" != fake ] || agents=(linuxbridge)
+	for a in "${agents[@]}"; do
 		define neutron-$a neutron true neutron-$a-agent --config-file "$n/neutron.conf" --config-file "$n/$a.ini"
 	done
 	serving neutron-server
-	for a in linuxbridge dhcp l3 metadata; do start neutron-$a; done
+	for a in "${agents[@]}"; do start neutron-$a; done
 }
 
 # The ebtables of Debian 12 cannot delete a rule that names several addresses (--among-src), and Neutron's agent, which does that when a port that it knows
@@ -120,7 +122,8 @@ neutron_leftovers() {
 	for f in "$LAB"/neutron/dhcp/*/pid "$LAB"/neutron/external/pids/*; do
 		[ -s "$f" ] && x=$(tr -dc 0-9 <"$f") && grep -qaF "$LAB/neutron" "/proc/$x/cmdline" 2>/dev/null && kill "$x" 2>/dev/null
 	done
-	for x in $(ip netns list | awk '$1 ~ /^q(dhcp|router)-/ { print $1 }'); do ip netns delete "$x"; done
+	# A lab in a namespace of its own has none in it; those that it sees are of another lab.
+	[ -n "${LAB_NETNS:-}" ] || for x in $(ip netns list | awk '$1 ~ /^q(dhcp|router)-/ { print $1 }'); do ip netns delete "$x"; done
 	for x in $(ip -br link | awk '{ sub(/@.*/, "", $1) } $1 ~ /^(brq[0-9a-f]{8}-|tap[0-9a-f]{8}-|vxlan-[0-9])/ { print $1 }'); do ip link delete "$x" 2>/dev/null || true; done
 	# Their chains of iptables are named after their programs.
 	for f in iptables ip6tables; do

@@ -1,7 +1,7 @@
 # Part "packages" of the lab: Debian's, without what they recommend, and nothing of them starts by itself.
 # shellcheck shell=bash
 PACKAGES=(mariadb-server rabbitmq-server memcached keystone uwsgi-core uwsgi-plugin-python3 python3-pymysql python3-memcache python3-pylibmc
-	glance-api placement-api nova-api nova-conductor nova-scheduler nova-compute nova-compute-kvm
+	glance-api placement-api nova-api nova-conductor nova-scheduler nova-compute nova-compute-kvm python3-fixtures
 	neutron-api neutron-rpc-server neutron-linuxbridge-agent neutron-dhcp-agent neutron-l3-agent neutron-metadata-agent
 	cinder-api cinder-scheduler cinder-volume python3-rbd ceph-mon ceph-mgr ceph-osd ceph-common qemu-block-extra
 	swift-proxy swift-account swift-container swift-object barbican-api

@@ -80,6 +80,7 @@ type Driver interface {
 	engine.TLSSource
 	engine.MetricSource
 	engine.StatementSource
+	engine.Upgrader
 	FixedOptions() []string
 }
 
