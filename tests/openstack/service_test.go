@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -171,7 +172,7 @@ func (s *service) start(part string, env ...string) {
 	p.cmd.Env = append([]string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "HOME=" + s.dir}, env...)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := p.cmd.Start(); err != nil {
+	if err := onLastingThread(p.cmd.Start); err != nil {
 		s.t.Fatal(err)
 	}
 	go func() { _ = p.cmd.Wait(); close(p.done) }()
@@ -184,6 +185,22 @@ func (s *service) start(part string, env ...string) {
 		return err == nil && strings.Contains(string(data[before:]), "service started")
 	})
 }
+
+// onLastingThread runs f on a thread that is there as long as the tests: the kernel ends a process with Pdeathsig when the thread ends that has started it, and
+// threads that were in another network namespace end at any time.
+var onLastingThread = func() func(func() error) error {
+	work, done := make(chan func() error), make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		for f := range work {
+			done <- f()
+		}
+	}()
+	return func(f func() error) error {
+		work <- f
+		return <-done
+	}
+}()
 
 func (s *service) running(part string) bool {
 	select {
