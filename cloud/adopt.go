@@ -21,12 +21,13 @@ type Adopter interface {
 // Adoption names what is taken over.
 type Adoption struct {
 	Network  NetworkSpec // of the instance, without NICs
-	ServerID string
+	ServerID string      // "": the one that the cloud still knows to be the old one
 	VolumeID string
 }
 
 // Foreign is what another Trove has made of an instance.
 type Foreign struct {
+	ServerID  string // "": it is gone
 	Server    string // its name
 	State     string // of the server, in the cloud's own words
 	VolumeGiB int

@@ -66,21 +66,15 @@ func (p *Provider) look(ctx context.Context, a cloud.Adoption) (*foreign, error)
 	if err := checkID(a.Network.Instance); err != nil {
 		return nil, err
 	}
-	if !trove.ValidID(a.ServerID) || !trove.ValidID(a.VolumeID) {
+	if a.ServerID != "" && !trove.ValidID(a.ServerID) || !trove.ValidID(a.VolumeID) {
 		return nil, bad("Instance %s has no server or no volume that could be taken over.", a.Network.Instance)
 	}
 	f := &foreign{Adoption: a}
-	var s struct{ Server oldServer }
-	r := p.nova(a.ServerID)
-	r.into = &s
-	switch err := r.get(ctx); {
-	case err == nil:
-		f.server = &s.Server
-	case !trove.IsNotFound(err):
+	if err := p.lookServer(ctx, f); err != nil {
 		return nil, err
 	}
 	var v struct{ Volume oldVolume }
-	r = p.cinder("volumes", a.VolumeID)
+	r := p.cinder("volumes", a.VolumeID)
 	r.into = &v
 	switch err := r.get(ctx); {
 	case err == nil:
@@ -91,15 +85,43 @@ func (p *Provider) look(ctx context.Context, a cloud.Adoption) (*foreign, error)
 	return f, p.lookPorts(ctx, f)
 }
 
+// lookServer finds the server, where it is not named by the port on the management network that it has.
+func (p *Provider) lookServer(ctx context.Context, f *foreign) error {
+	if f.ServerID == "" {
+		r := p.neutron("ports")
+		r.query = former(f.instance())
+		found, err := list[oldPort](ctx, r, "ports")
+		if err != nil || len(found) == 0 || found[0].Device == "" {
+			return err
+		}
+		f.ServerID = found[0].Device
+	}
+	var s struct{ Server oldServer }
+	r := p.nova(f.ServerID)
+	r.into = &s
+	if err := r.get(ctx); err != nil {
+		return gone(err)
+	}
+	f.server = &s.Server
+	return nil
+}
+
+// former are the ports on the management network that another Trove has made. They tell of the server also when that is gone.
+func former(instance string) url.Values {
+	return url.Values{"description": {managementPortOf + instance}}
+}
+
 // lookPorts finds the ports of the server, and those that were taken from it.
 func (p *Provider) lookPorts(ctx context.Context, f *foreign) error {
 	management, err := p.network(ctx, p.cfg.ManagementNetwork, p.cfg.Session.ProjectID())
 	if err != nil {
 		return notMade(err, "management network")
 	}
-	// What a server had is not found by it any more when it is gone.
-	former := url.Values{"description": {managementPortOf + f.instance()}}
-	for _, query := range []url.Values{{"device_id": {f.ServerID}}, p.ours(f.instance()), former} {
+	queries := []url.Values{p.ours(f.instance()), former(f.instance())}
+	if f.ServerID != "" {
+		queries = append(queries, url.Values{"device_id": {f.ServerID}})
+	}
+	for _, query := range queries {
 		r := p.neutron("ports")
 		r.query = query
 		found, err := list[oldPort](ctx, r, "ports")
@@ -129,7 +151,7 @@ func (p *Provider) FindForeign(ctx context.Context, a cloud.Adoption) (cloud.For
 	}
 	var out cloud.Foreign
 	if f.server != nil {
-		out.Server, out.State = f.server.Name, f.server.Status
+		out.ServerID, out.Server, out.State = f.server.ID, f.server.Name, f.server.Status
 	}
 	if f.volume != nil {
 		out.VolumeGiB = f.volume.Size
@@ -154,7 +176,7 @@ func (p *Provider) problems(ctx context.Context, f *foreign) (all []string, err 
 	project := p.cfg.Session.ProjectID()
 	switch {
 	case f.server == nil:
-		say("There is no server %s.", f.ServerID)
+		say("The old server %s is not there.", f.ServerID)
 	case f.server.Tenant != project:
 		say("The server %s is in the project %s, and those of this service are in %s: use the project of the other Trove as openstack.project.", f.ServerID, f.server.Tenant, project)
 	case f.server.Status != "ACTIVE" && f.server.Status != "SHUTOFF":

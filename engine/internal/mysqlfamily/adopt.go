@@ -52,6 +52,9 @@ func (e *Engine) Adopt(ctx context.Context, l engine.Layout) error {
 			return fmt.Errorf("take over the data directory: %w", err)
 		}
 	}
+	if err := os.Lchown(l.Data, os.Geteuid(), os.Getegid()); err != nil { // the other Trove gives the whole volume to its account
+		return fmt.Errorf("take over the volume: %w", err)
+	}
 	if err := os.RemoveAll(filepath.Join(l.Data, trovePasswords)); err != nil {
 		return fmt.Errorf("remove the passwords of the other Trove: %w", err)
 	}
@@ -60,7 +63,12 @@ func (e *Engine) Adopt(ctx context.Context, l engine.Layout) error {
 
 // give gives a tree to an account. It follows no symbolic link.
 func give(ctx context.Context, dir string, uid, gid int) error {
-	return filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
-		return errors.Join(err, ctx.Err(), os.Lchown(path, uid, gid))
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	return fs.WalkDir(root.FS(), ".", func(path string, _ fs.DirEntry, err error) error {
+		return errors.Join(err, ctx.Err(), root.Lchown(path, uid, gid))
 	})
 }
