@@ -67,7 +67,7 @@ func give(ctx context.Context, dir string, uid, gid int) error {
 	if err != nil {
 		return err
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }()
 	return fs.WalkDir(root.FS(), ".", func(path string, _ fs.DirEntry, err error) error {
 		return errors.Join(err, ctx.Err(), root.Lchown(path, uid, gid))
 	})
