@@ -32,6 +32,8 @@ type build struct {
 	info   engine.Info
 	agent  string // hash of the binary
 	begun  time.Time
+	relock func([]pkg) (written, whole lock) // what is written as the lock, and what the next build makes of it; nil: both are all packages
+	needs  []tool
 	held   []*os.File // the locks; children get them too, so that a build that outlives us still holds them
 }
 
@@ -137,8 +139,11 @@ func (b *build) read(r root) (*imagelayout.Manifest, error) {
 	return &m, err
 }
 
+// tool is a program with the package that has it.
+type tool struct{ program, pkg string }
+
 // tools are the programs that a build runs, with the package that has each.
-var tools = []struct{ program, pkg string }{
+var tools = []tool{
 	{"mmdebstrap", "mmdebstrap"},
 	{"apt-config", "apt"},
 	{"dpkg-query", "dpkg"},
@@ -156,7 +161,7 @@ func (b *build) check() error {
 		return trove.Errorf(trove.KindForbidden, "Building an image needs root, since file systems are mounted for it. Run it as root.")
 	}
 	var missing []string
-	for _, t := range tools {
+	for _, t := range b.needs {
 		if _, err := exec.LookPath(t.program); err != nil {
 			missing = append(missing, fmt.Sprintf("%s (package %s)", t.program, t.pkg))
 		}

@@ -162,7 +162,7 @@ func newBase(spec BuildSpec) (*build, error) {
 			return nil, fmt.Errorf("find the directory: %w", err)
 		}
 	}
-	return &build{spec: spec, recipe: r, locked: l, begun: spec.Clock.Now()}, nil
+	return &build{spec: spec, recipe: r, locked: l, needs: tools, begun: spec.Clock.Now()}, nil
 }
 
 // newBuild checks the specification of an image.

@@ -64,6 +64,8 @@ type account struct {
 type lock struct {
 	Suite    string `json:"suite"`
 	Packages []pkg  `json:"packages"` // ordered by name
+
+	extra map[string]bool // those that an image may have or not
 }
 
 // pkg is a package as the archive has it.
@@ -187,11 +189,11 @@ func writeLock(file string, l lock) error {
 func (l lock) diff(now []pkg) (changes []string, err error) {
 	old := map[string]pkg{}
 	for _, p := range l.Packages {
-		old[p.Name+":"+p.Architecture] = p
+		old[p.key()] = p
 	}
 	for _, p := range now {
-		o, there := old[p.Name+":"+p.Architecture]
-		delete(old, p.Name+":"+p.Architecture)
+		o, there := old[p.key()]
+		delete(old, p.key())
 		switch {
 		case !there:
 			changes = append(changes, fmt.Sprintf("%s %s is new", p.Name, p.Version))
@@ -203,6 +205,9 @@ func (l lock) diff(now []pkg) (changes []string, err error) {
 		}
 	}
 	for _, p := range old {
+		if l.extra[p.key()] {
+			continue
+		}
 		changes = append(changes, fmt.Sprintf("%s %s is not needed any more", p.Name, p.Version))
 	}
 	slices.Sort(changes)

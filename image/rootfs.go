@@ -57,7 +57,11 @@ func (b *build) makeRoot(ctx context.Context, work string) (root, error) {
 	}
 	if b.spec.UpdateLock != "" {
 		b.locked = lock{Suite: b.recipe.Suite, Packages: packages}
-		if err := writeLock(b.spec.UpdateLock, b.locked); err != nil {
+		written := b.locked
+		if b.relock != nil {
+			written, b.locked = b.relock(packages)
+		}
+		if err := writeLock(b.spec.UpdateLock, written); err != nil {
 			return root{}, err
 		}
 		b.say(70, "The lock file was written (%d changes).", len(changes))

@@ -46,6 +46,17 @@ func engineInfo(manager string) (engine.Info, error) {
 	return engine.Info{}, trove.Errorf(trove.KindBadRequest, "There is no engine %q.", manager)
 }
 
+// BuildDisk builds a whole-disk image for virtual machines.
+func BuildDisk(ctx context.Context, cfg config.Config, spec image.DiskSpec) (image.DiskManifest, error) {
+	s := StateDir(cfg.State)
+	spec.CacheDir, spec.Engine, spec.Clock = cmp.Or(cfg.Cache, s.Path("cache")), engineInfo, clock.System{}
+	var err error
+	if spec.AgentKeys, err = releaseKeys(s); err != nil {
+		return image.DiskManifest{}, err
+	}
+	return image.BuildDisk(ctx, spec)
+}
+
 // BuildImage builds an image into the state directory, or finds it there and makes it the current one of its datastore version.
 func BuildImage(ctx context.Context, cfg config.Config, spec image.BuildSpec) (imagelayout.Manifest, error) {
 	s := StateDir(cfg.State)

@@ -79,16 +79,12 @@ func readRC(path string) (map[string]string, error) {
 	}
 	vars := map[string]string{}
 	for line := range strings.Lines(string(data)) {
-		words, ok := shellWords(strings.TrimSpace(line))
-		if len(words) > 0 && words[0] == "export" {
-			words = words[1:]
-		}
-		for _, w := range words {
-			name, value, found := strings.Cut(w, "=")
+		for _, w := range shellWords(strings.TrimSpace(line)) {
+			name, value, found := strings.Cut(w.text, "=")
 			if !found || !strings.HasPrefix(name, "OS_") {
 				continue
 			}
-			if !ok {
+			if w.computed {
 				return nil, trove.Errorf(trove.KindBadRequest, "%s: the value of %s is computed by a shell: run `. %s` and leave --admin-rc out.", path, name, path)
 			}
 			vars[name] = value
@@ -97,19 +93,23 @@ func readRC(path string) (map[string]string, error) {
 	return vars, nil
 }
 
-// shellWords splits a line as a shell does. It is not ok where the shell would put something in place of a part of it.
-func shellWords(line string) (words []string, ok bool) {
+// shellWord is a word of a line. A computed one has a part that a shell would put something in place of.
+type shellWord struct {
+	text     string
+	computed bool
+}
+
+// shellWords splits a line as a shell does, up to a comment.
+func shellWords(line string) (words []shellWord) {
 	var word strings.Builder
-	started, quote := false, rune(0)
-	ok = true
+	started, computed, escaped, quote := false, false, false, rune(0)
 	end := func() {
 		if started {
-			words = append(words, word.String())
+			words = append(words, shellWord{word.String(), computed})
 		}
 		word.Reset()
-		started = false
+		started, computed = false, false
 	}
-	escaped := false
 	for _, r := range line {
 		switch {
 		case escaped:
@@ -122,20 +122,18 @@ func shellWords(line string) (words []string, ok bool) {
 		case quote == 0 && (r == '\'' || r == '"'):
 			quote, started = r, true
 		case quote == 0 && r == '#' && !started:
-			end()
-			return words, ok
+			return words
 		case quote == 0 && (r == ' ' || r == '\t' || r == ';'):
 			end()
 		default:
-			if quote != '\'' && (r == '$' || r == '`') {
-				ok = false
-			}
+			computed = computed || quote != '\'' && (r == '$' || r == '`')
 			word.WriteRune(r)
 			started = true
 		}
 	}
+	computed = computed || quote != 0 // it goes on in the next line
 	end()
-	return words, ok && quote == 0
+	return words
 }
 
 type cloudAuth struct {

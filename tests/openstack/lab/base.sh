@@ -146,6 +146,6 @@ rc() {
 
 # labpython FILE [ARGUMENT...]: one of the lab's programs, as admin.
 labpython() {
-	# shellcheck disable=SC1091
+	# shellcheck source=/dev/null
 	(source "$LAB/adminrc" && LAB=$LAB timeout 300 /usr/bin/python3 "$HERE/$1" "${@:2}")
 }

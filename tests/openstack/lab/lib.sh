@@ -131,7 +131,7 @@ start() {
 	local name=$1 user ready command pid
 	[ -s "$LAB/daemons/$name" ] || die "the lab has no daemon \"$name\"; \"lab status\" lists them."
 	alive "$name" && return
-	# shellcheck disable=SC1090
+	# shellcheck source=/dev/null
 	source "$LAB/daemons/$name"
 	setsid setpriv --reuid="$user" --regid="$(id -g "$user")" --init-groups env HOME="$(getent passwd "$user" | cut -d: -f6)" "${command[@]}" \
 		>>"$LOG/$name.log" 2>&1 </dev/null &
@@ -142,7 +142,7 @@ start() {
 # serving NAME [SECONDS]: waits until it does.
 serving() {
 	local name=$1 limit=${2:-120} user ready command end=$((SECONDS + ${2:-120}))
-	# shellcheck disable=SC1090
+	# shellcheck source=/dev/null
 	source "$LAB/daemons/$name"
 	# shellcheck disable=SC2086 # words of a command
 	until $ready >/dev/null 2>&1; do

@@ -5,7 +5,7 @@ PACKAGES=(mariadb-server rabbitmq-server memcached keystone uwsgi-core uwsgi-plu
 	neutron-api neutron-rpc-server neutron-linuxbridge-agent neutron-dhcp-agent neutron-l3-agent neutron-metadata-agent
 	cinder-api cinder-scheduler cinder-volume python3-rbd ceph-mon ceph-mgr ceph-osd ceph-common qemu-block-extra
 	swift-proxy swift-account swift-container swift-object barbican-api
-	libvirt-daemon-system libvirt-clients qemu-system-x86 qemu-utils genisoimage dnsmasq-base ipset conntrack ebtables iptables
+	libvirt-daemon-system libvirt-clients qemu-system-x86 qemu-utils genisoimage dnsmasq-base ipset conntrack ebtables iptables nftables
 	iproute2 procps util-linux sudo openssl curl jq
 	python3-openstackclient python3-openstacksdk python3-troveclient python3-swiftclient python3-barbicanclient)
 
@@ -22,7 +22,7 @@ packages() {
 		made=/usr/sbin/policy-rc.d
 	fi
 	if ! apt-get update -q >"$LOG/apt.log" 2>&1 ||
-		! apt-get install -y -q --no-install-recommends -o DPkg::Lock::Timeout=600 "${missing[@]}" >>"$LOG/apt.log" 2>&1; then
+		! apt-get install -y -q --no-install-recommends -o DPkg::Options::=--force-unsafe-io -o DPkg::Lock::Timeout=600 "${missing[@]}" >>"$LOG/apt.log" 2>&1; then
 		rm -f $made
 		tail -15 "$LOG/apt.log" >&2
 		die "the packages could not be installed; the lines above and $LOG/apt.log say why."

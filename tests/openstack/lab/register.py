@@ -40,6 +40,7 @@ def user(name, home):
 
 admin, member, creator = role("admin"), role("member"), role("creator")  # the last is Barbican's
 service = project("service")
+identity.assign_project_role_to_user(service, identity.find_user("admin"), admin)
 for name in USERS:
     identity.assign_project_role_to_user(service, user(name, service), admin)
 for name in ("demo", "other"):

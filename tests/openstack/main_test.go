@@ -1,0 +1,80 @@
+package openstack_test
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/trove-dbaas/trove/tests/openstack"
+)
+
+var (
+	// state is the lab's directory.
+	state = os.Getenv("LAB_STATE")
+	// unique makes names that no other run has.
+	unique = strings.ToLower(rand.Text()[:8])
+
+	repository = func() string {
+		dir, err := filepath.Abs("../..")
+		if err != nil {
+			panic(err)
+		}
+		return dir
+	}()
+)
+
+// TestMain refuses to run without the lab: these tests are nothing where they are skipped.
+func TestMain(m *testing.M) {
+	if os.Geteuid() != 0 || state == "" {
+		fmt.Fprintln(os.Stderr, "the tests on OpenStack need root and a lab, whose directory LAB_STATE names: make e2e-openstack brings one up and runs them")
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+func lab(t *testing.T) *openstack.Cloud {
+	t.Helper()
+	c, err := openstack.Open(t.Context(), state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func take(t *testing.T, c *openstack.Cloud) openstack.Inventory {
+	t.Helper()
+	inv, err := c.Take(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return inv
+}
+
+// nothingLeft compares the inventory with the one before.
+func nothingLeft(t *testing.T, c *openstack.Cloud, before openstack.Inventory) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 3*time.Minute)
+	defer cancel()
+	difference, err := c.Settled(ctx, before, time.Minute)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(difference) > 0 {
+		t.Errorf("the cloud is not as it was (+ came, - went):\n%s", strings.Join(difference, "\n"))
+	}
+}
+
+// eventually asks until the condition holds.
+func eventually(t *testing.T, limit time.Duration, what string, holds func() bool) {
+	t.Helper()
+	for end := time.Now().Add(limit); !holds(); time.Sleep(300 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("waited %s for %s", limit, what)
+		}
+	}
+}
