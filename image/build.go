@@ -32,7 +32,7 @@ type build struct {
 	info   engine.Info
 	agent  string // hash of the binary
 	begun  time.Time
-	relock func([]pkg) lock // what is written as the lock; nil: all packages
+	relock func([]pkg) (written, whole lock) // what is written as the lock, and what the next build makes of it; nil: both are all packages
 	needs  []tool
 	held   []*os.File // the locks; children get them too, so that a build that outlives us still holds them
 }

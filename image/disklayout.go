@@ -173,8 +173,8 @@ func (d *disk) loader(ctx context.Context, work string, kernel, initrd []byte, s
 	place := func(at, size int) string {
 		return "(hd0)" + strconv.Itoa(at) + "+" + strconv.Itoa((size+sector-1)/sector)
 	}
-	script := fmt.Sprintf("linux %s root=none ro console=tty0 console=ttyS0,115200 quiet loglevel=4 net.ifnames=0 panic=10 trove.disk=%s\ninitrd %s\nboot\n",
-		place(kernelAt, len(kernel)), signatureText(sign), place(initrdAt, len(initrd)))
+	script := fmt.Sprintf("linux %s %s trove.disk=%s\ninitrd %s\nboot\n",
+		place(kernelAt, len(kernel)), d.machine.CommandLine, signatureText(sign), place(initrdAt, len(initrd)))
 	file, core := filepath.Join(work, "grub.cfg"), filepath.Join(work, "core.img")
 	if err := os.WriteFile(file, []byte(script), 0o600); err != nil {
 		return fail(err)

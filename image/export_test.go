@@ -1,8 +1,10 @@
 package image
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 )
 
 // For the tests in package image_test.
@@ -79,4 +81,83 @@ func SeedRoot(spec BuildSpec, dir string) error {
 // Explain returns what an operator reads of an error of a build.
 func Explain(err error) error {
 	return (&build{spec: BuildSpec{ImagesDir: "IMAGES", CacheDir: "CACHE", AptDir: "APT"}}).explain(err)
+}
+
+// LearnLock returns the machine's lock after a build, given as DiffLock's packages, and what the build itself says of the difference.
+func LearnLock(own, machine, now [][3]string) (written [][3]string, changes []string, err error) {
+	list := func(in [][3]string) (l lock) {
+		for _, p := range in {
+			l.Packages = append(l.Packages, pkg{Name: p[0], Version: p[1], SHA256: p[2]})
+		}
+		return l
+	}
+	changes, err = list(own).with(list(machine)).diff(list(now).Packages)
+	for _, p := range list(machine).learn(list(own), list(now).Packages).Packages {
+		written = append(written, [3]string{p.Name, p.Version, p.SHA256})
+	}
+	return written, changes, err
+}
+
+// JoinDisk joins parts to a disk in a file.
+func JoinDisk(first, boot []byte, root, golden, to string) (sum string, size int64, err error) {
+	return parts{first: first, boot: boot, root: root, golden: golden}.join(to)
+}
+
+// Cpio makes an archive of directories and files.
+func Cpio(dirs []string, files map[string]string) []byte {
+	var a cpio
+	for _, d := range dirs {
+		a.dir(d)
+	}
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		a.file(name, []byte(files[name]), 0o755)
+	}
+	return a.end()
+}
+
+// KeepModules removes a tree's modules but the named ones with what they need, and returns these in the order of loading.
+func KeepModules(rootfs string, names []string, optional bool) ([]string, error) {
+	m, err := readModules(rootfs)
+	if err != nil {
+		return nil, err
+	}
+	files, err := m.closure(names, optional)
+	if err != nil {
+		return nil, err
+	}
+	return files, m.prune(files)
+}
+
+// FinishMachine makes a machine's root of a tree, with an agent and keys of people.
+func FinishMachine(dir, agent string, sshKeys []byte) error {
+	d := &disk{build: &build{spec: BuildSpec{AgentBinary: agent}}, spec: DiskSpec{SSHKeys: sshKeys}}
+	var err error
+	if d.agent, err = hashFile(agent); err != nil {
+		return err
+	}
+	if err := d.addMachine(); err != nil {
+		return err
+	}
+	return d.finishMachine(dir)
+}
+
+// MachineLocks returns the number of packages in each lock of the machine's packages, by suite.
+func MachineLocks() (map[string]int, error) {
+	entries, err := machineFiles.ReadDir("locks/machine")
+	if err != nil {
+		return nil, err
+	}
+	all := map[string]int{}
+	for _, e := range entries {
+		data, err := machineFiles.ReadFile("locks/machine/" + e.Name())
+		if err != nil {
+			return nil, err
+		}
+		l, err := parseLock(data)
+		if err != nil {
+			return nil, err
+		}
+		all[l.Suite] = len(l.Packages)
+	}
+	return all, nil
 }

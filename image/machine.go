@@ -29,6 +29,7 @@ type machine struct {
 // Machine says what goes into every image for virtual machines, beside what its recipe says.
 type Machine struct {
 	Packages        []string `json:"packages"`
+	CommandLine     string   `json:"command_line"`     // of the kernel
 	InitrdModules   []string `json:"initrd_modules"`   // of the kernel, in the order of loading
 	Modules         []string `json:"modules"`          // of the kernel; the others are left out
 	OptionalModules []string `json:"optional_modules"` // some kernels do not have them, or have them built in
@@ -68,7 +69,10 @@ func (d *disk) addMachine() error {
 	d.recipe.DiskMiB += machineMiB
 	own := d.locked
 	d.locked = own.with(l)
-	d.relock = func(now []pkg) lock { return l.learn(own, now) }
+	d.relock = func(now []pkg) (written, whole lock) {
+		written = l.learn(own, now)
+		return written, own.with(written)
+	}
 	d.needs = append(slices.Clone(tools), diskTools...)
 	return nil
 }

@@ -59,7 +59,7 @@ func (b *build) makeRoot(ctx context.Context, work string) (root, error) {
 		b.locked = lock{Suite: b.recipe.Suite, Packages: packages}
 		written := b.locked
 		if b.relock != nil {
-			written = b.relock(packages)
+			written, b.locked = b.relock(packages)
 		}
 		if err := writeLock(b.spec.UpdateLock, written); err != nil {
 			return root{}, err

@@ -5,6 +5,7 @@ source "$(dirname "$0")/lib.sh"
 write() {
 	go generate ./...
 	go run ./cmd/trove config docs >docs/operators/configuration.md
+	go run ./cmd/trove config sample >docs/operators/trove-openstack.yaml
 	TROVE_UPDATE_MODULES=1 go test -count=1 -run TestLinkedModules ./internal/app ./internal/guestapp >/dev/null
 }
 
@@ -12,7 +13,7 @@ if [ "${1:-}" != --check ]; then
 	write
 	exit 0
 fi
-generated=(api/openapi.yaml docs/api.md docs/coverage.md docs/operators/configuration.md internal/app/modules.txt internal/guestapp/modules.txt)
+generated=(api/openapi.yaml docs/api.md docs/coverage.md docs/operators/configuration.md docs/operators/trove-openstack.yaml internal/app/modules.txt internal/guestapp/modules.txt)
 keep=$(mktemp -d)
 trap 'rm -rf "$keep"' EXIT
 tar cf "$keep/before.tar" "${generated[@]}"

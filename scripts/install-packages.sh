@@ -5,8 +5,8 @@
 source "$(dirname "$0")/lib.sh"
 
 run_packages=(runc mmdebstrap xfsprogs nftables mariadb-client)
-test_packages=(openssl postgresql mariadb-server redis-server python3-troveclient python3-openstackclient python3-keystone python3-oslo.policy wrk hyperfine curl jq systemd)
-disk_packages=(mmdebstrap xfsprogs squashfs-tools grub-common grub-pc-bin qemu-utils qemu-system-x86 genisoimage nftables)
+test_packages=(openssl cpio postgresql mariadb-server redis-server python3-troveclient python3-openstackclient python3-keystone python3-oslo.policy wrk hyperfine curl jq systemd)
+disk_packages=(mmdebstrap xfsprogs squashfs-tools grub-common grub-pc-bin qemu-utils qemu-system-x86 genisoimage e2fsprogs)
 
 packages=("${run_packages[@]}")
 [ "${1:-run}" = test ] && packages+=("${test_packages[@]}")
@@ -40,7 +40,9 @@ apt-get update -q >"$log" 2>&1 || {
 	tail -5 "$log" >&2
 	die "the package lists could not be fetched: is the package archive of this machine reachable?"
 }
-apt-get install -y -q --no-install-recommends -o APT::Status-Fd=3 "${missing[@]}" 3> >(
+# A machine that only tests may lose power in the middle; a user's may not.
+[ "${1:-run}" = run ] && safe=() || safe=(-o DPkg::Options::=--force-unsafe-io)
+apt-get install -y -q --no-install-recommends "${safe[@]}" -o APT::Status-Fd=3 "${missing[@]}" 3> >(
 	awk -F: '/^(dlstatus|pmstatus)/ { n = int($3 / 10) * 10; if (n != last) { printf "    %d %% %s\n", n, $4 > "/dev/stderr"; last = n } }'
 ) >>"$log" 2>&1 || {
 	tail -20 "$log" >&2

@@ -22,7 +22,7 @@ build_images() {
 	mkdir -p "$story/images"
 	rm -f "$story"/images/* # of another agent, they would be other images
 	for name in "${images[@]}"; do
-		bin/trove image build --state "$story/build" --format qcow2 --datastore "${name%-*}" --datastore-version "${name##*-}" -o "$story/images/$name.qcow2"
+		bin/trove image build --state "$story/build" --format qcow2 --datastore "${name%-*}" --datastore-version "${name##*-}" -o "$story/images/$name.qcow2" || return 1
 	done
 	ls -l "$story/images" >&2
 }
@@ -45,7 +45,7 @@ parts_summary | tee "$story/parts.txt"
 	echo
 	echo "Command: \`LONG=1 make e2e-openstack\`. Commit $(git rev-parse --short HEAD), $(date -u +%F), $(nproc) cores, kernel $(uname -r). The cloud is Debian 12's OpenStack on the same"
 	echo "machine (\`tests/openstack/lab\`), its guests are emulated. Every command was given to Debian's unmodified \`openstack\`; after each story the inventory of every"
-	echo "service was as before it. \"Ours\" is all that neither Nova nor the boot of the guest take, Neutron's ports and Cinder's volume among it."
+	echo "service was as before it."
 	cat "$story/times.md"
 	printf '\n## The whole run\n\n```'
 	cat "$story/parts.txt"

@@ -45,7 +45,7 @@ func labVariables(t *testing.T) map[string]string {
 		if strings.HasPrefix(s.Text(), "#") {
 			continue
 		}
-		for _, word := range strings.Fields(s.Text()) {
+		for word := range strings.FieldsSeq(s.Text()) {
 			if name, value, ok := strings.Cut(word, "="); ok {
 				all[name] = strings.Trim(value, `"'`)
 			}

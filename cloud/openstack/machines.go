@@ -3,10 +3,13 @@ package openstack
 import (
 	"context"
 	"encoding/base64"
+	"net/http"
 	"strings"
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/cloud"
+	"github.com/trove-dbaas/trove/cloud/openstack/osclient"
+	"github.com/trove-dbaas/trove/internal/clock"
 )
 
 // EnsureMachine is cloud.Machines.EnsureMachine.
@@ -62,16 +65,46 @@ func (p *Provider) makeServer(ctx context.Context, s cloud.MachineSpec) (cloud.M
 	r := p.nova()
 	r.microversion, r.body = microCreate, object{"server": p.newServer(s, w, previous, data)}
 	err = r.post(ctx)
+	if taken(err) {
+		return p.othersServer(ctx, s.Instance, err)
+	}
 	if err != nil {
 		return cloud.Machine{}, asBad(passing(err))
 	}
-	// Whoever else made one at this moment looks too, and chooses the same.
 	sv, err := p.oneServer(ctx, s.Instance)
 	if err != nil {
 		return pending, gone(err)
 	}
 	return p.machine(ctx, s.Instance, &sv)
 }
+
+// taken reports whether Nova refuses a server because another one has its volume or its ports. The volume was free a moment ago: this is what keeps two who make the
+// server of an instance at the same moment from making two.
+func taken(err error) bool {
+	a, ok := osclient.AnswerOf(err)
+	return ok && (a.Status == http.StatusBadRequest && strings.Contains(a.Message, "Invalid volume") ||
+		a.Status == http.StatusConflict && strings.Contains(a.Message, "is still in use"))
+}
+
+// othersServer returns the server that somebody else makes: Nova shows it a moment after it has taken the volume.
+func (p *Provider) othersServer(ctx context.Context, instance string, cause error) (m cloud.Machine, err error) {
+	for range othersLooks {
+		sv, err := p.oneServer(ctx, instance)
+		if err == nil {
+			return p.machine(ctx, instance, &sv)
+		}
+		if !trove.IsNotFound(err) {
+			return m, err
+		}
+		if err := clock.Sleep(ctx, firstLook); err != nil {
+			return m, err
+		}
+	}
+	return m, trove.Wrap(trove.KindUnavailable, cause, "%s", trove.MessageOf(cause))
+}
+
+// othersLooks is how often it is looked for.
+const othersLooks = 20
 
 // newServer is what Nova is asked for: the image on a disk of the host, the volumes beside it, the ports that exist, and the data on a config drive.
 func (p *Provider) newServer(s cloud.MachineSpec, w wiring, previous string, data []byte) object {

@@ -42,6 +42,8 @@ type Config struct {
 
 	// Names gives instances host names; nil: they have none.
 	Names cloud.Names
+	// Look is how long callers let pass between two looks at something pending; 0: 500 ms.
+	Look time.Duration
 	// Wait is how long a removal waits until the thing is gone, before it is temporarily refused; 0: 30 s.
 	Wait time.Duration
 }
@@ -65,6 +67,7 @@ var (
 
 const (
 	defaultWait = 30 * time.Second
+	defaultLook = 500 * time.Millisecond
 	firstLook   = 250 * time.Millisecond // after a removal, until it is looked again; it doubles
 	slowestLook = 2 * time.Second
 )
@@ -80,20 +83,20 @@ func New(cfg Config) (*Provider, error) {
 	if cfg.Wait <= 0 {
 		cfg.Wait = defaultWait
 	}
+	if cfg.Look <= 0 {
+		cfg.Look = defaultLook
+	}
 	return &Provider{cfg: cfg, locks: map[string]*lock{}}, nil
 }
 
 // Patience is cloud.Patient.Patience.
 func (p *Provider) Patience() cloud.Patience {
 	return cloud.Patience{
-		Network: p.cfg.PortTimeout, Volume: p.cfg.VolumeTimeout, Boot: p.cfg.BootTimeout, Resize: p.cfg.ResizeTimeout, Look: look, Sweep: sweep,
+		Network: p.cfg.PortTimeout, Volume: p.cfg.VolumeTimeout, Boot: p.cfg.BootTimeout, Resize: p.cfg.ResizeTimeout, Look: p.cfg.Look, Sweep: sweep,
 	}
 }
 
-// look is how long callers let pass between two looks at a thing that is pending.
-const look = 500 * time.Millisecond
-
-// sweep is how long they let pass at least between two lists of all that we have: each has a page of some KiB for every instance, which services take long to make.
+// sweep is how long callers let pass at least between two lists of all that we have: each has a page of some KiB for every instance, which services take long to make.
 const sweep = 5 * time.Minute
 
 // EnsureName is cloud.Names.EnsureName.

@@ -3,7 +3,6 @@ package openstack
 import (
 	"context"
 	"crypto/sha256"
-	"fmt"
 	"net"
 	"net/url"
 	"slices"
@@ -189,6 +188,3 @@ func (p *Provider) ensureFloating(ctx context.Context, s cloud.NetworkSpec, port
 	}
 	return p.tagged(ctx, s, "floatingips", body.F.ID, nil)
 }
-
-// hasIP names an address with the length of its subnet's prefix.
-func hasIP(address string, bits int) string { return fmt.Sprintf("%s/%d", address, bits) }

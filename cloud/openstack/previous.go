@@ -61,7 +61,7 @@ func (p *Provider) makePrevious(ctx context.Context, instance, project, image st
 // fitPrevious makes a server that is stopped see the previous image or, with "", see none, and its metadata say so. It is ready when Nova and Cinder are.
 func (p *Provider) fitPrevious(ctx context.Context, sv *server, instance, project, image string) (ready bool, err error) {
 	if image == "" {
-		return p.dropPrevious(ctx, sv, instance)
+		return p.dropPrevious(ctx, sv)
 	}
 	id, ready, err := p.previousVolume(ctx, instance, project, image)
 	if err != nil || !ready {
@@ -77,7 +77,7 @@ func (p *Provider) fitPrevious(ctx context.Context, sv *server, instance, projec
 }
 
 // dropPrevious takes the previous image away from a server, and removes its volume when Nova has let go of it. It is done when that is asked for.
-func (p *Provider) dropPrevious(ctx context.Context, sv *server, instance string) (done bool, err error) {
+func (p *Provider) dropPrevious(ctx context.Context, sv *server) (done bool, err error) {
 	id := sv.Metadata[keyPreviousDisk]
 	if id == "" {
 		return true, nil
@@ -104,5 +104,5 @@ func (p *Provider) DropPrevious(ctx context.Context, instance string) (done bool
 	if err != nil {
 		return true, gone(err)
 	}
-	return p.dropPrevious(ctx, &sv, instance)
+	return p.dropPrevious(ctx, &sv)
 }

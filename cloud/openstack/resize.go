@@ -4,9 +4,11 @@ import (
 	"cmp"
 	"context"
 	"encoding/base64"
+	"net/http"
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/cloud"
+	"github.com/trove-dbaas/trove/cloud/openstack/osclient"
 )
 
 // ResizeMachine is cloud.Machines.ResizeMachine: Nova moves the server to a place of the new size, and it is confirmed when it runs there. Called with the flavor
@@ -26,9 +28,9 @@ func (p *Provider) ResizeMachine(ctx context.Context, instance string, f trove.F
 	m := seen(instance, &sv)
 	switch {
 	case sv.Status == "VERIFY_RESIZE" && sv.Task == "" && sv.Flavor.ID == f.ID:
-		return m, p.act(ctx, sv.ID, "confirmResize")
+		return m, underWay(p.act(ctx, sv.ID, "confirmResize"))
 	case sv.Status == "VERIFY_RESIZE" && sv.Task == "":
-		return m, p.act(ctx, sv.ID, "revertResize")
+		return m, underWay(p.act(ctx, sv.ID, "revertResize"))
 	case m.State == cloud.MachinePending || m.State == cloud.MachineFailed || sv.Flavor.ID == f.ID:
 		return p.machine(ctx, instance, &sv)
 	}
@@ -45,6 +47,14 @@ func (p *Provider) ResizeMachine(ctx context.Context, instance string, f trove.F
 	}
 	m.State, m.Reason = cloud.MachinePending, ""
 	return m, nil
+}
+
+// underWay takes no offence at an order that was given before: Nova shows the old state until it is done, and says that there is nothing to confirm.
+func underWay(err error) error {
+	if osclient.Is(err, http.StatusConflict, http.StatusBadRequest) {
+		return nil
+	}
+	return err
 }
 
 // resizeFailed returns an error if the resize that was asked for came to nothing: Nova says so in its list of actions alone, and the server runs as before. It is

@@ -3,6 +3,7 @@ package openstack
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/netip"
 	"net/url"
 	"slices"
@@ -48,7 +49,7 @@ func (p *Provider) wiring(ctx context.Context, s cloud.MachineSpec) (wiring, err
 
 // plan makes the interfaces of the ports. One of each family has the default route, never the management port.
 func (p *Provider) plan(ctx context.Context, instance string, w *wiring) error {
-	default4, default6 := false, false
+	routed := map[bool]bool{} // by whether it is IPv4: it has a default route
 	for i := range w.ports {
 		port := &w.ports[i]
 		n, err := p.network(ctx, port.Network, "")
@@ -64,31 +65,38 @@ func (p *Provider) plan(ctx context.Context, instance string, w *wiring) error {
 			if err != nil {
 				return err
 			}
-			prefix, err := netip.ParsePrefix(sub.CIDR)
-			if err != nil {
-				return unreadable(err)
-			}
-			f.Addresses = append(f.Addresses, hasIP(ip.Address, prefix.Bits()))
-			f.Routes = append(f.Routes, routes(sub, prefix)...)
-			gateway := ""
-			if sub.Gateway != nil {
-				gateway = *sub.Gateway
-			}
-			if f.Role == machinedata.RoleManagement {
-				w.management, w.gateway = prefix, gateway
-				continue
-			}
-			f.Nameservers = append(f.Nameservers, sub.DNS...)
-			has := &default6
-			if prefix.Addr().Is4() {
-				has = &default4
-			}
-			if gateway != "" && !*has && f.Gateway == "" {
-				f.Gateway, *has = gateway, true
+			if err := w.address(&f, ip.Address, sub, routed); err != nil {
+				return err
 			}
 		}
-		f.Nameservers = f.Nameservers[:min(len(f.Nameservers), 3)]
+		f.Nameservers = f.Nameservers[:min(len(f.Nameservers), maxNameservers)]
 		w.interfaces = append(w.interfaces, f)
+	}
+	return nil
+}
+
+// maxNameservers is how many a resolver reads.
+const maxNameservers = 3
+
+// address gives an interface an address of a subnet, with what the subnet says of routes and names.
+func (w *wiring) address(f *machinedata.Interface, address string, sub subnet, routed map[bool]bool) error {
+	prefix, err := netip.ParsePrefix(sub.CIDR)
+	if err != nil {
+		return unreadable(err)
+	}
+	gateway := ""
+	if sub.Gateway != nil {
+		gateway = *sub.Gateway
+	}
+	f.Addresses = append(f.Addresses, fmt.Sprintf("%s/%d", address, prefix.Bits()))
+	f.Routes = append(f.Routes, routes(sub, prefix)...)
+	if f.Role == machinedata.RoleManagement {
+		w.management, w.gateway = prefix, gateway
+		return nil
+	}
+	f.Nameservers = append(f.Nameservers, sub.DNS...)
+	if gateway != "" && f.Gateway == "" && !routed[prefix.Addr().Is4()] {
+		f.Gateway, routed[prefix.Addr().Is4()] = gateway, true
 	}
 	return nil
 }

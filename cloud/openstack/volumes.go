@@ -145,15 +145,16 @@ func (p *Provider) makeVolume(ctx context.Context, s cloud.VolumeSpec) error {
 	return asBad(r.post(ctx))
 }
 
-// dropSurplus removes volumes that do not count. One that is attached has data of somebody, and is left alone.
+// dropSurplus removes volumes that do not count. One that is attached has data of somebody, and is left alone; one whose state does not let it go now goes when it
+// is looked at next, or with the instance.
 func (p *Provider) dropSurplus(ctx context.Context, instance string, surplus []volume) error {
 	for i := range surplus {
 		v := &surplus[i]
-		if len(v.Attachments) > 0 || v.Status == "deleting" {
+		if len(v.Attachments) > 0 || v.Status != "available" && !v.failed() {
 			continue
 		}
 		p.cfg.Log.WarnContext(ctx, "surplus volume is removed", "instance", instance, "volume", v.ID)
-		if err := p.cinder("volumes", v.ID).remove(ctx); err != nil {
+		if err := p.cinder("volumes", v.ID).remove(ctx); err != nil && trove.KindOf(err) != trove.KindBadRequest {
 			return passing(err)
 		}
 	}

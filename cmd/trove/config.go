@@ -42,6 +42,14 @@ func configCommand() *cobra.Command {
 			},
 		},
 		&cobra.Command{
+			Use: "sample", Short: "Print a configuration file for OpenStack with every key explained", Args: cobra.NoArgs,
+			Example: "  trove config sample >/etc/trove/trove.yaml",
+			RunE: func(*cobra.Command, []string) error {
+				fmt.Fprint(os.Stdout, config.Sample())
+				return nil
+			},
+		},
+		&cobra.Command{
 			Use: "docs", Short: "Explain every key, as Markdown", Args: cobra.NoArgs,
 			RunE: func(*cobra.Command, []string) error {
 				fmt.Fprint(os.Stdout, config.Reference())

@@ -43,7 +43,7 @@ func openstackCommand() *cobra.Command {
 		Use: "openstack", Short: "Prepare an OpenStack for the service, and check that nothing is missing", Long: openstackHelp, Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	c.AddCommand(bootstrapCommand(), openstackCheckCommand())
+	c.AddCommand(bootstrapCommand(), openstackCheckCommand(), openstackInterfaceCommand())
 	return c
 }
 
@@ -116,7 +116,7 @@ func (o *openstackOptions) wanted(c *cobra.Command, cfg config.Config, admin osc
 			*d.value = d.config
 		}
 	}
-	if !filepath.IsAbs(w.PasswordFile) {
+	if w.PasswordName = w.PasswordFile; !filepath.IsAbs(w.PasswordFile) {
 		w.PasswordFile = filepath.Join(cfg.State, w.PasswordFile)
 	}
 	w.Role = "admin"
@@ -250,7 +250,7 @@ func (o *openstackOptions) login(ctx context.Context, c *cobra.Command) (*openst
 		return nil, err
 	}
 	return &openstack{
-		b: &bootstrap.Bootstrap{Services: session, Registry: app.OpenImageVersions(cfg), Host: bootstrap.Machine{}}, w: w, cfg: cfg, session: session,
+		b: &bootstrap.Bootstrap{Services: session, Registry: app.OpenImageVersions(cfg), Host: bootstrap.Machine{File: app.StateDir(cfg.State).Interface()}}, w: w, cfg: cfg, session: session,
 	}, nil
 }
 
@@ -297,11 +297,34 @@ func runBootstrap(ctx context.Context, c *cobra.Command, o *openstackOptions, dr
 		return err
 	}
 	defer func() { _ = s.session.Close() }()
-	out := newBootstrapOutput(o.format, dry, s.w)
+	out := newBootstrapOutput(o.format, dry, s.cfg.Cloud == config.CloudOpenStack, s.w)
 	out.begin()
 	found, err := s.b.Run(ctx, s.w, dry, out.step)
 	if err == nil || dry {
 		out.end(found)
 	}
 	return err
+}
+
+const openstackInterfaceHelp = `Make the interface of the management network on this host again, as "trove openstack bootstrap --interface" made it, with the packet filter that belongs to it. It
+asks no OpenStack: what is to be made stands in the state directory. "trove service install" writes a unit that does this with each start of the machine.`
+
+func openstackInterfaceCommand() *cobra.Command {
+	var o stateOptions
+	c := &cobra.Command{
+		Use: "interface", Short: "Make this host's interface of the management network again, after a restart of the machine (root)", Long: openstackInterfaceHelp, Args: cobra.NoArgs,
+		Example: "  trove openstack interface --state /var/lib/trove",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if os.Geteuid() != 0 {
+				return trove.Errorf(trove.KindForbidden, "Interfaces of this machine belong to root: run it as root, or with sudo.")
+			}
+			made, err := bootstrap.Machine{File: app.StateDir(o.state).Interface()}.Restore(cmd.Context())
+			for _, m := range made {
+				fmt.Fprintln(os.Stdout, m)
+			}
+			return err
+		},
+	}
+	c.Flags().StringVar(&o.state, "state", config.Default().State, "state directory: everything is kept under it")
+	return c
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/client/cli"
 	"github.com/trove-dbaas/trove/cloud/openstack/bootstrap"
 	"github.com/trove-dbaas/trove/cloud/openstack/osclient"
 	"github.com/trove-dbaas/trove/internal/app"
@@ -48,7 +49,8 @@ func openstackCheckCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			worst, err := runOpenStackCheck(cmd.Context(), cmd, &o, p)
 			if err != nil {
-				fmt.Fprintln(os.Stderr, "error:", trove.MessageOf(err))
+				message, _ := cli.Explain(err)
+				fmt.Fprintln(os.Stderr, "error:", message)
 				worst = bootstrap.Missing
 			}
 			if worst == bootstrap.Fine {

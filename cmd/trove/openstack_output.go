@@ -13,6 +13,7 @@ import (
 type bootstrapOutput struct {
 	json    bool
 	dry     bool
+	known   bool // the service's configuration is there: it need not be shown
 	w       bootstrap.Wanted
 	steps   []bootstrapLine
 	changes int
@@ -26,12 +27,12 @@ type bootstrapLine struct {
 	Detail string         `json:"detail"`
 }
 
-func newBootstrapOutput(format string, dry bool, w bootstrap.Wanted) *bootstrapOutput {
-	return &bootstrapOutput{json: format == "json", dry: dry, w: w, steps: []bootstrapLine{}}
+func newBootstrapOutput(format string, dry, known bool, w bootstrap.Wanted) *bootstrapOutput {
+	return &bootstrapOutput{json: format == "json", dry: dry, known: known, w: w, steps: []bootstrapLine{}}
 }
 
 func (o *bootstrapOutput) begin() {
-	if o.json {
+	if o.json || !o.w.Has(bootstrap.PartSubnet) {
 		return
 	}
 	fmt.Fprintln(os.Stdout, "Addresses of the management network:")
@@ -92,16 +93,16 @@ func (o *bootstrapOutput) end(f bootstrap.Found) {
 	fmt.Fprintln(os.Stdout)
 	switch {
 	case o.dry:
-		fmt.Fprintf(os.Stdout, "%d things would be made or changed; nothing was.\n", o.changes)
+		fmt.Fprintf(os.Stdout, "Things that would be made or changed: %d; nothing was.\n", o.changes)
 	case o.changes == 0:
 		fmt.Fprintln(os.Stdout, "Nothing had to be changed.")
 	default:
-		fmt.Fprintf(os.Stdout, "%d things were made or changed.\n", o.changes)
+		fmt.Fprintf(os.Stdout, "Things that were made or changed: %d.\n", o.changes)
 	}
 	if o.yours > 0 {
-		fmt.Fprintf(os.Stdout, "%d are left for you to do; then look with: trove openstack check\n", o.yours)
+		fmt.Fprintf(os.Stdout, "Left for you to do: %d; then look with: trove openstack check\n", o.yours)
 	}
-	if o.w.ConfigFile == "" {
+	if o.w.ConfigFile == "" && !o.known {
 		fmt.Fprintf(os.Stdout, "\nThe configuration of the service on this host needs (--write-config writes it):\n\n%s", section)
 	}
 }

@@ -67,7 +67,11 @@ func (o serviceOptions) units() ([]systemd.Unit, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := systemd.Spec{State: c.State, Components: o.components, Mounts: app.Directories(c)}
+	s := systemd.Spec{State: c.State, Components: o.components, Mounts: app.Directories(c), OpenStack: c.Cloud == config.CloudOpenStack}
+	if s.OpenStack {
+		_, err := os.Stat(app.StateDir(c.State).Interface())
+		s.Interface = err == nil
+	}
 	for name, path := range map[*string]string{&s.Program: o.program, &s.Config: o.file, &s.MasterKey: o.masterKey} {
 		if path == "" {
 			continue

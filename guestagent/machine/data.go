@@ -7,8 +7,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/trove-dbaas/trove/internal/atomicfile"
 )
 
 const volumeFlags = unix.MS_NODEV | unix.MS_NOSUID | unix.MS_NOEXEC | unix.MS_NOATIME
@@ -150,12 +153,33 @@ func (m *machine) copyGolden(ctx context.Context, from, part, whole string) erro
 	return os.Rename(part, whole)
 }
 
+// The user data names the volume of the previous image for as long as the machine has that image, and the volume is taken away when the change to it is over. So
+// which one was here is noted on the data volume: from then on it may be missing, and is waited for no longer than a disk needs that comes after the others.
+const (
+	seenFile = ".trove-previous"
+	lateDisk = 5 * time.Second
+)
+
+// seenPrevious reports whether the volume of the previous image was here at an earlier start.
+func (m *machine) seenPrevious() bool {
+	noted, err := os.ReadFile(m.at(m.Data, seenFile))
+	return err == nil && string(noted) == m.data.PreviousVolume
+}
+
 // openPrevious mounts the root of the image that the instance had before, for the programs of the new version that ask those of the old one.
 func (m *machine) openPrevious(ctx context.Context) error {
 	if m.data.PreviousVolume == "" {
 		return nil
 	}
-	disk, err := m.waitDisk(ctx, "the volume of the previous image", m.data.PreviousVolume)
+	wait, seen := m.DiskWait, m.seenPrevious()
+	if seen {
+		wait = min(wait, lateDisk)
+	}
+	disk, err := m.waitDiskFor(ctx, wait, "the volume of the previous image", m.data.PreviousVolume)
+	if err != nil && seen && ctx.Err() == nil {
+		m.say("the volume of the previous image was here at an earlier start and is not any more")
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("open the previous image: %w", err)
 	}
@@ -175,6 +199,9 @@ func (m *machine) openPrevious(ctx context.Context) error {
 			return fmt.Errorf("open the previous image: %w", err)
 		}
 		m.say("the root of the previous image %s is mounted at %s", "/dev/"+p, m.Previous)
+		if err := atomicfile.Write(m.at(m.Data, seenFile), []byte(m.data.PreviousVolume), 0o600); err != nil {
+			return fmt.Errorf("note that the previous image was here: %w", err)
+		}
 		return nil
 	}
 	return fmt.Errorf("open the previous image: the disk /dev/%s has no root of an image of Trove", disk)

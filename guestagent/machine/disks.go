@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/trove-dbaas/trove/internal/machinedata"
 )
@@ -44,8 +45,13 @@ func (c Config) serial(disk string) string {
 
 // waitDisk waits for the disk of a volume and returns its name.
 func (m *machine) waitDisk(ctx context.Context, what, volume string) (disk string, err error) {
+	return m.waitDiskFor(ctx, m.DiskWait, what, volume)
+}
+
+// waitDiskFor is waitDisk with a patience of its own.
+func (m *machine) waitDiskFor(ctx context.Context, wait time.Duration, what, volume string) (disk string, err error) {
 	short := machinedata.Serial(volume)
-	err = m.until(ctx, m.DiskWait, what+", a disk with the serial number "+short, func() (bool, error) {
+	err = m.until(ctx, wait, what+", a disk with the serial number "+short, func() (bool, error) {
 		all, err := m.disks()
 		if err != nil {
 			return false, err

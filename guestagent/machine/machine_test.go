@@ -441,6 +441,29 @@ func TestPreviousImage(t *testing.T) {
 	}
 }
 
+func TestPreviousImageThatWasTakenAway(t *testing.T) {
+	g := newGuest(t)
+	g.data.PreviousVolume = previous
+	g.disk("vdc", previous[:20], nil)
+	g.write("sys/block/vdc/vdc1/partition", "1\n")
+	g.write("dev/vdc1", "hsqs"+strings.Repeat("\x00", 4096))
+	if err := g.run(); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{"sys/block/vdc", "sys/class/block/vdc"} {
+		if err := os.RemoveAll(g.path(dir)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := g.boot(); err != nil || !strings.Contains(g.console.String(), "was here at an earlier start") {
+		t.Errorf("without the volume that the change needed: %v\n%s", err, g.console.String())
+	}
+	g.data.PreviousVolume = "9a2b1f0e-77a1-4b77-8b5b-6f9a8f3f0a03"
+	if err := g.boot(); err == nil {
+		t.Error("the volume of another change is not waited for")
+	}
+}
+
 func TestGrow(t *testing.T) {
 	g := newGuest(t)
 	if _, err := machine.Grow(g.config()); err == nil || !strings.Contains(err.Error(), "no disk is mounted at /data") {

@@ -46,6 +46,9 @@ func (s StateDir) AgentKeys() string { return filepath.Join(s.Keys(), "agent-rel
 // Agents returns where releases of the guest agent lie.
 func (s StateDir) Agents() string { return s.Path("agents") }
 
+// Interface returns the file with the interface of the management network that trove openstack bootstrap made on this host.
+func (s StateDir) Interface() string { return s.Path("openstack-interface.json") }
+
 // ConfigFile returns the path of the optional configuration file.
 func (s StateDir) ConfigFile() string { return s.Path("trove.yaml") }
 

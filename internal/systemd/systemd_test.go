@@ -71,6 +71,21 @@ func TestComponentsAreUnitsOfTheirOwn(t *testing.T) {
 	has(t, text(t, units, "trove-conductor.service"), "LoadCredential=master.key:/root/key") // the keys of the bus are sealed under it
 }
 
+// On OpenStack nothing is made on the machine, so the taskmanager has no more rights than the others.
+func TestOnOpenStackNoUnitMayMakeAnythingOnTheMachine(t *testing.T) {
+	units := systemd.Units(systemd.Spec{Program: "/usr/bin/trove", State: "/s", Components: true, OpenStack: true, Interface: true})
+	has(t, text(t, units, "trove-taskmanager.service"), "CapabilityBoundingSet=", "ReadWritePaths=/s", "RestrictNamespaces=yes", "Wants=trove-interface.service",
+		"After=network-online.target nftables.service firewalld.service trove-interface.service")
+	if strings.Contains(text(t, units, "trove-taskmanager.service"), "KillMode") {
+		t.Error("there are no databases on this machine that a stop must leave alone")
+	}
+	has(t, text(t, units, "trove-interface.service"), "ExecStart=/usr/bin/trove openstack interface --state /s", "Type=oneshot",
+		"Before=trove.service trove-taskmanager.service")
+	if one := systemd.Units(systemd.Spec{Program: "/usr/bin/trove", State: "/s", OpenStack: true}); len(one) != 1 {
+		t.Errorf("%d units without an interface", len(one))
+	}
+}
+
 func TestPathsWithOddCharactersAreQuoted(t *testing.T) {
 	units := systemd.Units(systemd.Spec{Program: "/opt/my trove", State: "/a%b$c"})
 	has(t, units[0].Text, `ExecStart="/opt/my trove" serve api taskmanager conductor --state /a%%b$$c`)
@@ -80,6 +95,7 @@ func TestPathsWithOddCharactersAreQuoted(t *testing.T) {
 func TestSystemdAcceptsTheUnits(t *testing.T) {
 	for name, s := range map[string]systemd.Spec{
 		"one":        {Program: "/bin/true", State: "/var/lib/trove", MasterKey: "/etc/trove/master.key"},
+		"openstack":  {Program: "/bin/true", State: "/var/lib/trove", Components: true, OpenStack: true, Interface: true},
 		"components": {Program: "/bin/true", State: "/var/lib/a b%c", Config: "/etc/trove.yaml", Components: true},
 	} {
 		t.Run(name, func(t *testing.T) {

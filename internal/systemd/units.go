@@ -27,6 +27,9 @@ type Spec struct {
 	Components bool   // a unit for each component instead of one for all
 	MasterKey  string // absolute path of the master key's file, for LoadCredential=; "" if it lies in the state directory
 	Mounts     []string
+
+	OpenStack bool // instances are servers of an OpenStack: nothing is made on this machine
+	Interface bool // the interface of the management network is made before, by trove openstack interface
 }
 
 // Unit is a unit file.
@@ -36,12 +39,22 @@ type Unit struct {
 }
 
 // Names are the units of all kinds that Units may make, those that systemd starts by themselves first.
-var Names = []string{"trove.service", "trove.target", "trove-taskmanager.service", "trove-api.service", "trove-conductor.service"}
+var Names = []string{"trove.service", "trove.target", "trove-taskmanager.service", "trove-api.service", "trove-conductor.service", interfaceUnit}
+
+const interfaceUnit = "trove-interface.service"
 
 // Units returns the unit files, the one to enable first.
 func Units(s Spec) []Unit {
+	confinement, broker := host, "Trove: operations, message bus and the cloud of this machine"
+	if s.OpenStack {
+		confinement, broker = s.shut(), "Trove: operations and message bus"
+	}
+	var first []Unit
+	if s.Interface {
+		first = []Unit{{interfaceUnit, s.makesInterface()}}
+	}
 	if !s.Components {
-		return []Unit{{"trove.service", s.service("Trove, databases as a service", "api taskmanager conductor", "multi-user.target", "", host)}}
+		return append([]Unit{{"trove.service", s.service("Trove, databases as a service", "api taskmanager conductor", "multi-user.target", "", confinement)}}, first...)
 	}
 	target := Marker + `
 [Unit]
@@ -51,12 +64,37 @@ Documentation=man:systemd.target(5)
 [Install]
 WantedBy=multi-user.target
 `
-	return []Unit{
+	return append([]Unit{
 		{"trove.target", target},
-		{"trove-taskmanager.service", s.service("Trove: operations, message bus and the cloud of this machine", "taskmanager", "trove.target", "trove.target", host)},
+		{"trove-taskmanager.service", s.service(broker, "taskmanager", "trove.target", "trove.target", confinement)},
 		{"trove-api.service", s.service("Trove: REST API", "api", "trove.target", "trove.target", s.shut())},
 		{"trove-conductor.service", s.service("Trove: what databases report", "conductor", "trove.target", "trove.target", s.shut())},
-	}
+	}, first...)
+}
+
+// makesInterface is the unit that makes the interface of the management network again after a restart of the machine. It needs no OpenStack.
+func (s Spec) makesInterface() string {
+	return Marker + fmt.Sprintf(`
+[Unit]
+Description=Trove: interface of the management network
+# The switch, or the agent, that it is connected by. Those that this machine does not have are passed over.
+After=network.target openvswitch-switch.service ovn-host.service neutron-openvswitch-agent.service neutron-linuxbridge-agent.service
+Before=trove.service trove-taskmanager.service
+RequiresMountsFor=%[2]s
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=%[1]s openstack interface --state %[2]s
+NoNewPrivileges=yes
+CapabilityBoundingSet=CAP_NET_ADMIN CAP_DAC_OVERRIDE
+ProtectSystem=strict
+PrivateTmp=yes
+ProtectHome=yes
+
+[Install]
+WantedBy=multi-user.target
+`, word(s.Program), word(s.State))
 }
 
 // host is how the process is confined that makes sandboxes.
@@ -93,6 +131,18 @@ LimitCORE=0
 `, word(s.State))
 }
 
+// after are the units that come first.
+func (s Spec) after() []string {
+	all := []string{"network.target", "nftables.service", "firewalld.service"}
+	if s.OpenStack {
+		all[0] = "network-online.target" // the broker listens on an address of the management network
+	}
+	if s.Interface {
+		all = append(all, interfaceUnit)
+	}
+	return all
+}
+
 // service makes a service unit. PartOf may be "".
 func (s Spec) service(description, components, wantedBy, partOf, confinement string) string {
 	var b strings.Builder
@@ -101,7 +151,13 @@ func (s Spec) service(description, components, wantedBy, partOf, confinement str
 	line("[Unit]")
 	line("Description=%s", description)
 	line("# A firewall that starts later would take the packet filters away.")
-	line("After=network.target nftables.service firewalld.service")
+	line("After=%s", strings.Join(s.after(), " "))
+	if s.OpenStack {
+		line("Wants=network-online.target")
+	}
+	if s.Interface {
+		line("Wants=%s", interfaceUnit)
+	}
 	line("RequiresMountsFor=%s", strings.Join(words(append([]string{s.State}, s.Mounts...)), " "))
 	if partOf != "" {
 		line("PartOf=%s", partOf)
@@ -118,9 +174,11 @@ func (s Spec) service(description, components, wantedBy, partOf, confinement str
 		exec = append(exec, "--config", s.Config)
 	}
 	line("ExecStart=%s", strings.Join(words(exec), " "))
-	line("# Databases go on when the service ends. Their processes are in control groups of their own (/trove-<hash> from the root), which this unit's start and")
-	line("# stop do not touch; what the service has just begun to start is left alone as well.")
-	line("KillMode=process")
+	if !s.OpenStack {
+		line("# Databases go on when the service ends. Their processes are in control groups of their own (/trove-<hash> from the root), which this unit's start and")
+		line("# stop do not touch; what the service has just begun to start is left alone as well.")
+		line("KillMode=process")
+	}
 	line("Restart=on-failure")
 	line("RestartSec=2")
 	line("TimeoutStartSec=180")

@@ -60,7 +60,7 @@ func fill(t *testing.T, s *sqlstore.Store) {
 	})
 	if err := errors.Join(
 		s.AddRevokedKey(t.Context(), i.ID, "K", at, at), s.PutController(t.Context(), sqlstore.Controller{ID: "c", SeenAt: at, Objects: []string{"u"}, ClockAhead: -time.Second}),
-		swapKey(t, s), claimCloud(t, s),
+		swapKey(t, s), claimCloud(t, s), claimName(t, s, at),
 		s.PutIdentityUser(t.Context(), local.User{ID: "u", Name: "alice"}), s.PutIdentityProject(t.Context(), local.Project{ID: "p", Name: "zoo"}),
 		s.GrantIdentityRole(t.Context(), "u", "p", "member"), s.PutIdentityToken(t.Context(), local.Token{Hash: "h", UserID: "u", Issued: at, Expires: at}),
 	); err != nil {
@@ -75,6 +75,11 @@ func swapKey(t *testing.T, s *sqlstore.Store) error {
 
 func claimCloud(t *testing.T, s *sqlstore.Store) error {
 	_, err := s.ClaimCloud(t.Context(), "m", "host ü", false)
+	return err
+}
+
+func claimName(t *testing.T, s *sqlstore.Store, at time.Time) error {
+	_, err := s.Claim(t.Context(), "n", "me", at, at.Add(time.Hour))
 	return err
 }
 

@@ -82,8 +82,9 @@ func configDrive(t *testing.T, d machinedata.Data) string {
 	return file
 }
 
-// start starts a machine; forward has rules of QEMU's for the user and the management network.
-func start(t *testing.T, root, drive, volume, serial string, forward [2]string) *vm {
+// start starts a machine; forward has rules of QEMU's for the user and the management network. A third disk has the image
+// again, as the volume of the image before does.
+func start(t *testing.T, root, drive, volume string, forward [2]string) *vm {
 	t.Helper()
 	v := &vm{t: t, dir: t.TempDir(), ended: make(chan struct{}), started: time.Now()}
 	link := func(id, mac, net string) []string {
@@ -93,8 +94,10 @@ func start(t *testing.T, root, drive, volume, serial string, forward [2]string) 
 		"-machine", "pc", "-accel", "tcg,tb-size=96", "-cpu", "Nehalem", "-m", "768", "-smp", "1", "-display", "none", "-nodefaults", "-vga", "std", "-no-reboot",
 		"-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console", "-qmp", "unix:" + filepath.Join(v.dir, "qmp") + ",server=on,wait=off",
 		"-drive", "file=" + root + ",if=none,id=root,snapshot=on", "-device", "virtio-blk-pci,drive=root,bootindex=1",
-		"-drive", "file=" + volume + ",if=none,id=data,format=raw", "-device", "virtio-blk-pci,drive=data,serial=" + serial,
-		"-drive", "file=" + drive + ",if=none,id=drive,format=raw,media=cdrom", "-device", "ide-cd,drive=drive", "-device", "virtio-rng-pci",
+		"-drive", "file=" + volume + ",if=none,id=data,format=raw", "-device", "virtio-blk-pci,drive=data,serial=" + machinedata.Serial(volumeID),
+		"-drive", "file=" + drive + ",if=none,id=drive,format=raw,media=cdrom", "-device", "ide-cd,drive=drive",
+		"-drive", "file=" + root + ",if=none,id=previous,snapshot=on", "-device", "virtio-blk-pci,drive=previous,serial=" + machinedata.Serial(previousID),
+		"-device", "virtio-rng-pci",
 	}
 	args = append(args, link("user", userMAC, "net=10.0.3.0/24"+forward[0])...) // the order is not that of the machine data
 	args = append(args, link("management", managementMAC, "net=10.0.2.0/24"+forward[1])...)

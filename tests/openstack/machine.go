@@ -92,7 +92,10 @@ func (c *Cloud) NewMachine(ctx context.Context, at Place, name string) (*Machine
 			return nil, errors.Join(err, m.Remove(ctx))
 		}
 	}
-	return m, m.bound(ctx)
+	if err := m.bound(ctx); err != nil {
+		return nil, errors.Join(err, m.Remove(ctx))
+	}
+	return m, nil
 }
 
 // resource is what the machines have to know of something of Neutron's.

@@ -9,7 +9,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -170,7 +172,7 @@ func (s *service) start(part string, env ...string) {
 	p.cmd.Env = append([]string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", "HOME=" + s.dir}, env...)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := p.cmd.Start(); err != nil {
+	if err := onLastingThread(p.cmd.Start); err != nil {
 		s.t.Fatal(err)
 	}
 	go func() { _ = p.cmd.Wait(); close(p.done) }()
@@ -183,6 +185,22 @@ func (s *service) start(part string, env ...string) {
 		return err == nil && strings.Contains(string(data[before:]), "service started")
 	})
 }
+
+// onLastingThread runs f on a thread that is there as long as the tests: the kernel ends a process with Pdeathsig when the thread ends that has started it, and
+// threads that were in another network namespace end at any time.
+var onLastingThread = func() func(func() error) error {
+	work, done := make(chan func() error), make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		for f := range work {
+			done <- f()
+		}
+	}()
+	return func(f func() error) error {
+		work <- f
+		return <-done
+	}
+}()
 
 func (s *service) running(part string) bool {
 	select {
@@ -215,12 +233,30 @@ func (s *service) cloudChanges() (lines []string) {
 	s.t.Helper()
 	for _, part := range parts {
 		for line := range strings.Lines(get(s.t, "http://"+s.metrics[part]+"/metrics")) {
-			if strings.HasPrefix(line, "trove_openstack_requests_total{") && !strings.Contains(line, `method="GET"`) && !strings.Contains(line, `service="identity"`) {
+			if strings.HasPrefix(line, "trove_openstack_requests_total{") && !strings.Contains(line, `method="GET"`) && !strings.Contains(line, `service="Keystone"`) {
 				lines = append(lines, part+" "+strings.TrimSpace(line))
 			}
 		}
 	}
 	return lines
+}
+
+// asked is how long the taskmanager has waited for answers of Neutron and Cinder so far.
+func (s *service) asked() time.Duration {
+	s.t.Helper()
+	var sum float64
+	for line := range strings.Lines(get(s.t, "http://"+s.metrics["taskmanager"]+"/metrics")) {
+		for _, service := range []string{"Neutron", "Cinder"} {
+			if value, ok := strings.CutPrefix(line, `trove_openstack_request_seconds_sum{service="`+service+`"} `); ok {
+				seconds, err := strconv.ParseFloat(strings.TrimSpace(value), 64)
+				if err != nil {
+					s.t.Fatal(err)
+				}
+				sum += seconds
+			}
+		}
+	}
+	return time.Duration(sum * float64(time.Second))
 }
 
 func get(t *testing.T, url string) string {

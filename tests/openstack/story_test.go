@@ -61,8 +61,8 @@ func tell(t *testing.T, c *openstack.Cloud, s *service, e engine, long bool) {
 		}
 		st.delete()
 	})
+	st.table.print(t)
 	nothingLeft(t, c, before)
-	st.table.print()
 }
 
 // flavor is what the official client takes for a name that the service and Nova know.
@@ -91,6 +91,7 @@ func (st *story) create() {
 	st.t.Helper()
 	e := st.engine
 	network := fmt.Sprint(st.demo.thing(st.t, "network", "show", "tenant")["id"])
+	asked := st.service.asked()
 	made := st.demo.thing(st.t, "database", "instance", "create", st.name, "--flavor", flavor(st.t, st.demo, "db.tiny"), "--size", "1",
 		"--datastore", e.datastore, "--datastore-version", e.version, "--databases", "shop", "--users", "anna:"+e.password, "--nic", "net-id="+network)
 	st.id = fmt.Sprint(made["id"])
@@ -98,11 +99,9 @@ func (st *story) create() {
 		st.t.Fatalf("create: %v", made)
 	}
 	watch := watchServer(st.t, st.cloud, "trove-"+st.id)
+	st.reached("machine")
+	asked = st.service.asked() - asked
 	op := st.finish("instance.create")
-	shown := st.demo.thing(st.t, "database", "instance", "show", st.name)
-	if shown["status"] != "ACTIVE" || shown["operating_status"] != "HEALTHY" {
-		st.t.Fatalf("show: status %v, operating status %v", shown["status"], shown["operating_status"])
-	}
 	i, err := st.service.client("demo").Instance(st.t.Context(), st.id)
 	if err != nil || len(i.Addresses) == 0 {
 		st.t.Fatalf("addresses of %s: %v %v", st.id, i.Addresses, err)
@@ -115,7 +114,11 @@ func (st *story) create() {
 		}
 		return err == nil
 	})
-	st.table.create(op, watch())
+	st.table.create(op, time.Now(), watch(), asked)
+	shown := st.demo.thing(st.t, "database", "instance", "show", st.name)
+	if shown["status"] != "ACTIVE" || shown["operating_status"] != "HEALTHY" {
+		st.t.Fatalf("show: status %v, operating status %v", shown["status"], shown["operating_status"])
+	}
 }
 
 // grown asks Cinder for the size of the volume, and the service for what the guest sees of it.
@@ -138,7 +141,7 @@ func (st *story) fetchCA() {
 	if err != nil {
 		st.t.Fatal(err)
 	}
-	pem := st.service.troveAs(rc, "ssl", "ca")
+	pem := st.service.troveAs(rc, "ssl", "ca", st.name)
 	if err := os.WriteFile(st.ca, []byte(pem), 0o600); err != nil {
 		st.t.Fatal(err)
 	}
@@ -165,6 +168,15 @@ func (st *story) action(what string, args ...string) {
 	if shown := st.demo.thing(st.t, "database", "instance", "show", st.name); shown["status"] != "ACTIVE" {
 		st.t.Fatalf("%s: status %v", what, shown["status"])
 	}
+}
+
+// reached waits until the newest operation is at a step, or over.
+func (st *story) reached(step string) {
+	st.t.Helper()
+	eventually(st.t, 2*time.Minute, "the operation to be at the step "+step, func() bool {
+		ops, err := st.service.client("demo").Operations(st.t.Context(), st.id)
+		return err == nil && len(ops) > 0 && (ops[0].Step == step || ops[0].State != "open")
+	})
 }
 
 // finish waits for the newest operation, of that kind if one is given.
@@ -222,7 +234,14 @@ func (st *story) whatGuestsSay() {
 			st.t.Logf("server %s is %s %s %s; its console:\n%s", server.ID, server.Status, server.TaskState, server.Fault.Message, console)
 		}
 	}
-	if out, complaint, err := st.demo.try("database", "instance", "force", "delete", st.id); err != nil {
-		st.t.Logf("force delete: %v %s%s", err, out, complaint)
+	if out, complaint, err := st.demo.try("database", "instance", "delete", st.id); err != nil {
+		st.t.Logf("delete: %v %s%s", err, out, complaint)
+		return
 	}
+	for end := time.Now().Add(2 * time.Minute); time.Now().Before(end); time.Sleep(time.Second) {
+		if _, _, err := st.demo.try("database", "instance", "show", st.id); err != nil {
+			return
+		}
+	}
+	st.t.Log("the instance is still there two minutes after its delete")
 }

@@ -112,7 +112,7 @@ func (e *enrolment) limited(handle func(*http.Request) (any, string, error)) htt
 		case trove.KindBadRequest:
 			status, body.Message = http.StatusBadRequest, trove.MessageOf(err)
 		case trove.KindUnauthorized, trove.KindForbidden, trove.KindNotFound:
-			status, body.Message = http.StatusForbidden, "The token or key is not accepted."
+			status, body.Message = http.StatusForbidden, bus.NotAccepted
 		case trove.KindConflict:
 			status, body.Message = http.StatusConflict, "The token was used already."
 		default:

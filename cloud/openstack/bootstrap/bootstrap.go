@@ -80,7 +80,8 @@ type Wanted struct {
 
 	Role          string // that the user has in the project
 	PasswordFile  string
-	ResetPassword bool // set the user's password to what is in the file, whoever may use the present one
+	PasswordName  string // what the configuration calls the file; "": its path
+	ResetPassword bool   // set the user's password to what is in the file, whoever may use the present one
 
 	Network         string // name or id
 	NetworkType     string // "": Neutron's default
@@ -112,8 +113,8 @@ type Wanted struct {
 	ConfigFile string // to write what the service needs to know into; "": none
 }
 
-// has reports whether a part is wanted.
-func (w Wanted) has(p Part) bool {
+// Has reports whether a part is wanted.
+func (w Wanted) Has(p Part) bool {
 	if len(w.Only) == 0 {
 		return true
 	}

@@ -15,12 +15,13 @@ import (
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/cloud/openstack/bootstrap"
+	"github.com/trove-dbaas/trove/cloud/openstack/bootstrap/bootstraptest"
 	"github.com/trove-dbaas/trove/internal/imagelayout"
 )
 
 // fixture is a fake OpenStack and what is wanted of it.
 type fixture struct {
-	*fake
+	*bootstraptest.Fake
 	b        *bootstrap.Bootstrap
 	w        bootstrap.Wanted
 	host     *host
@@ -28,8 +29,8 @@ type fixture struct {
 }
 
 func newFixture(t *testing.T) *fixture {
-	f := &fixture{fake: newFake(t), host: &host{}, registry: &registry{images: map[string]string{}}}
-	f.b = &bootstrap.Bootstrap{Services: f.session(t), Registry: f.registry, Host: f.host}
+	f := &fixture{Fake: bootstraptest.New(t), host: &host{}, registry: &registry{images: map[string]string{}}}
+	f.b = &bootstrap.Bootstrap{Services: session(t, f.Fake), Registry: f.registry, Host: f.host}
 	dir := t.TempDir()
 	f.w = bootstrap.Wanted{
 		Region: "R", User: "trove", UserDomain: "Default", Project: "service", ProjectDomain: "Default", Role: "admin",
@@ -98,11 +99,11 @@ func TestFromNothingAndASecondRunChangesNothing(t *testing.T) {
 			t.Errorf("no %q in %q", want, first)
 		}
 	}
-	f.made()
+	f.Made()
 	if again := f.run(t); len(again) != 0 {
 		t.Errorf("the second run changed %q", again)
 	}
-	if calls := f.made(); len(calls) != 0 {
+	if calls := f.Made(); len(calls) != 0 {
 		t.Errorf("the second run called %q", calls)
 	}
 	for _, s := range f.plan(t) {
@@ -116,9 +117,9 @@ func TestFromNothingAndASecondRunChangesNothing(t *testing.T) {
 func TestGuestsReachTheControllersPortsAndNothingElse(t *testing.T) {
 	f := newFixture(t)
 	f.run(t)
-	group := f.one(t, "network/v2.0/security-groups", "name", "trove-management")
+	group := f.One(t, "network/v2.0/security-groups", "name", "trove-management")
 	var rules []string
-	for _, r := range f.all["network/v2.0/security-group-rules"] {
+	for _, r := range f.All["network/v2.0/security-group-rules"] {
 		if r["security_group_id"] == group["id"] {
 			rules = append(rules, r["direction"].(string)+" "+r["protocol"].(string)+" "+r["remote_ip_prefix"].(string))
 		}
@@ -128,11 +129,11 @@ func TestGuestsReachTheControllersPortsAndNothingElse(t *testing.T) {
 	if diff := cmp.Diff(want, rules); diff != "" {
 		t.Error(diff)
 	}
-	subnet := f.one(t, "network/v2.0/subnets", "name", "trove-management-subnet")
+	subnet := f.One(t, "network/v2.0/subnets", "name", "trove-management-subnet")
 	if subnet["gateway_ip"] != nil || subnet["enable_dhcp"] != false || subnet["project_id"] != "p-service" {
 		t.Errorf("subnet: %v", subnet)
 	}
-	if n := f.one(t, "network/v2.0/networks", "name", "trove-management"); n["shared"] != false || n["project_id"] != "p-service" {
+	if n := f.One(t, "network/v2.0/networks", "name", "trove-management"); n["shared"] != false || n["project_id"] != "p-service" {
 		t.Errorf("network: %v", n)
 	}
 }
@@ -149,7 +150,7 @@ func TestPasswordIsInAFileOfItsOwnerAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	secret := strings.TrimSpace(string(data))
-	if user := f.one(t, "identity/v3/users", "name", "trove"); user["password"] != secret || len(secret) < 40 {
+	if user := f.One(t, "identity/v3/users", "name", "trove"); user["password"] != secret || len(secret) < 40 {
 		t.Errorf("the user has another password than the file, or it is short")
 	}
 	for _, s := range f.plan(t) {
@@ -170,7 +171,7 @@ func TestDryRunMakesNoChangingCallAndNoFile(t *testing.T) {
 	if err != nil || steps < 15 {
 		t.Errorf("%d steps: %v", steps, err)
 	}
-	if calls := f.made(); len(calls) != 0 {
+	if calls := f.Made(); len(calls) != 0 {
 		t.Errorf("it called %q", calls)
 	}
 	if _, err := os.Stat(f.w.PasswordFile); !os.IsNotExist(err) || len(f.registry.images) != 0 || len(f.host.net.Addresses) != 0 {
@@ -185,18 +186,18 @@ func TestEachBrokenThingIsMended(t *testing.T) {
 		want []string
 	}
 	set := func(path, name, field string, value any) func(*testing.T, *fixture) {
-		return func(t *testing.T, f *fixture) { f.one(t, path, "name", name)[field] = value }
+		return func(t *testing.T, f *fixture) { f.One(t, path, "name", name)[field] = value }
 	}
 	drop := func(path string, is func(object) bool) func(*testing.T, *fixture) {
 		return func(_ *testing.T, f *fixture) {
-			f.all[path] = slices.DeleteFunc(f.all[path], is)
+			f.All[path] = slices.DeleteFunc(f.All[path], is)
 		}
 	}
 	rule := func(o object) func(*testing.T, *fixture) {
 		return func(t *testing.T, f *fixture) {
 			o := maps.Clone(o)
-			o["id"], o["security_group_id"] = "strange", f.one(t, "network/v2.0/security-groups", "name", "trove-management")["id"]
-			f.put("network/v2.0/security-group-rules", o)
+			o["id"], o["security_group_id"] = "strange", f.One(t, "network/v2.0/security-groups", "name", "trove-management")["id"]
+			f.Put("network/v2.0/security-group-rules", o)
 		}
 	}
 	for name, c := range map[string]breakage{
@@ -215,12 +216,12 @@ func TestEachBrokenThingIsMended(t *testing.T) {
 		"the interface is gone": {func(_ *testing.T, f *fixture) { f.host.net.Addresses = nil }, []string{"make interface trove-m0"}},
 		"the bridge is open":    {func(_ *testing.T, f *fixture) { f.host.net.Guarded = nil }, []string{"change interface bridge of trove-management"}},
 		"a flavor is gone":      {drop("compute/v2.1/flavors", func(o object) bool { return o["name"] == "db.tiny" }), []string{"make flavor db.tiny"}},
-		"a quota is low":        {func(_ *testing.T, f *fixture) { f.quotas["compute"]["cores"] = 3 }, []string{"change quota compute of service"}},
+		"a quota is low":        {func(_ *testing.T, f *fixture) { f.Quotas["compute"]["cores"] = 3 }, []string{"change quota compute of service"}},
 		"the image is gone": {
 			drop("image/v2/images", func(object) bool { return true }),
 			[]string{"make image IMAGE", "change datastore-version mariadb 10.11"},
 		},
-		"the upload was cut off": {func(_ *testing.T, f *fixture) { f.all["image/v2/images"][0]["status"] = "queued" }, []string{"change image IMAGE"}},
+		"the upload was cut off": {func(_ *testing.T, f *fixture) { f.All["image/v2/images"][0]["status"] = "queued" }, []string{"change image IMAGE"}},
 		"the version has another image": {
 			func(_ *testing.T, f *fixture) { f.registry.images["mariadb 10.11"] = "another" },
 			[]string{"change datastore-version mariadb 10.11"},
@@ -234,7 +235,7 @@ func TestEachBrokenThingIsMended(t *testing.T) {
 		},
 		"the version is gone":     {func(_ *testing.T, f *fixture) { clear(f.registry.images) }, []string{"make datastore-version mariadb 10.11"}},
 		"an endpoint is gone":     {drop("identity/v3/endpoints", func(o object) bool { return o["interface"] == "public" }), []string{"make endpoint public in R"}},
-		"an endpoint is disabled": {func(_ *testing.T, f *fixture) { f.all["identity/v3/endpoints"][0]["enabled"] = false }, []string{"change endpoint public in R"}},
+		"an endpoint is disabled": {func(_ *testing.T, f *fixture) { f.All["identity/v3/endpoints"][0]["enabled"] = false }, []string{"change endpoint public in R"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t)
@@ -258,10 +259,10 @@ func TestEachBrokenThingIsMended(t *testing.T) {
 func TestRunThatIsCutOffAnywhereIsFinishedByTheNext(t *testing.T) {
 	whole := newFixture(t)
 	whole.run(t)
-	calls := whole.made()
+	calls := whole.Made()
 	counts := func(f *fixture) map[string]int {
 		n := map[string]int{}
-		for path, all := range f.all {
+		for path, all := range f.All {
 			n[path] = len(all)
 		}
 		return n
@@ -270,11 +271,11 @@ func TestRunThatIsCutOffAnywhereIsFinishedByTheNext(t *testing.T) {
 	for n, call := range calls {
 		f := newFixture(t)
 		cut := 0
-		f.before = func(string) bool { cut++; return cut == n+1 }
+		f.Before = func(string) bool { cut++; return cut == n+1 }
 		if _, err := f.b.Run(t.Context(), f.w, false, func(bootstrap.Step) {}); err == nil {
 			t.Errorf("call %d (%s) failed and nobody noticed", n, call)
 		}
-		f.before = nil
+		f.Before = nil
 		f.run(t)
 		if diff := cmp.Diff(want, counts(f)); diff != "" {
 			t.Errorf("cut off at call %d (%s): %s", n, call, diff)
@@ -291,11 +292,11 @@ func TestOlderImagesAreHiddenAndKept(t *testing.T) {
 	if diff := cmp.Diff(want, f.run(t)); diff != "" {
 		t.Error(diff)
 	}
-	if i := f.one(t, "image/v2/images", "trove_image", old.Manifest.ID); i["os_hidden"] != true {
+	if i := f.One(t, "image/v2/images", "trove_image", old.Manifest.ID); i["os_hidden"] != true {
 		t.Errorf("the old image: %v", i)
 	}
-	i := f.one(t, "image/v2/images", "trove_image", f.w.Images[0].Manifest.ID)
-	if f.registry.images["mariadb 10.11"] != i["id"] || f.data[i["id"].(string)] != "two" || i["owner"] != "p-service" || i["visibility"] != "private" {
+	i := f.One(t, "image/v2/images", "trove_image", f.w.Images[0].Manifest.ID)
+	if f.registry.images["mariadb 10.11"] != i["id"] || f.Data[i["id"].(string)] != "two" || i["owner"] != "p-service" || i["visibility"] != "private" {
 		t.Errorf("the new image: %v, the version has %v", i, f.registry.images)
 	}
 }
@@ -306,20 +307,20 @@ func TestImageThatIsNotWhatWasBuiltIsNotUploaded(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := f.b.Run(t.Context(), f.w, false, func(bootstrap.Step) {})
-	if err == nil || !strings.Contains(err.Error(), "not what was built") || len(f.all["image/v2/images"]) != 0 {
-		t.Errorf("%v, images %v", err, f.all["image/v2/images"])
+	if err == nil || !strings.Contains(err.Error(), "not what was built") || len(f.All["image/v2/images"]) != 0 {
+		t.Errorf("%v, images %v", err, f.All["image/v2/images"])
 	}
 }
 
 // A user that is there may be one of a Trove that runs: its password is not changed unless that is said.
 func TestPasswordOfAUserThatIsThereIsNotTaken(t *testing.T) {
 	f := newFixture(t)
-	f.put("identity/v3/users", object{"id": "u9", "name": "trove", "domain_id": "default", "password": "of-another-trove"})
+	f.Put("identity/v3/users", object{"id": "u9", "name": "trove", "domain_id": "default", "password": "of-another-trove"})
 	_, err := f.b.Run(t.Context(), f.w, false, func(bootstrap.Step) {})
 	if trove.KindOf(err) != trove.KindConflict || !strings.Contains(err.Error(), "--reset-password") {
 		t.Errorf("%v", err)
 	}
-	if calls := f.made(); len(calls) != 0 {
+	if calls := f.Made(); len(calls) != 0 {
 		t.Errorf("it changed %q all the same", calls)
 	}
 	if err := os.MkdirAll(filepath.Dir(f.w.PasswordFile), 0o700); err != nil {
@@ -333,7 +334,7 @@ func TestPasswordOfAUserThatIsThereIsNotTaken(t *testing.T) {
 	}
 	f.w.ResetPassword = true
 	f.run(t)
-	if u := f.one(t, "identity/v3/users", "name", "trove"); u["password"] != "wrong" {
+	if u := f.One(t, "identity/v3/users", "name", "trove"); u["password"] != "wrong" {
 		t.Errorf("the password is not that of the file")
 	}
 	if err := os.WriteFile(f.w.PasswordFile, []byte("of-another-trove\n"), 0o644); err != nil {
@@ -357,9 +358,9 @@ func TestFurtherControllersRulesStay(t *testing.T) {
 	if diff := cmp.Diff(want, f.run(t)); diff != "" {
 		t.Error(diff)
 	}
-	group := f.one(t, "network/v2.0/security-groups", "name", "trove-management")["id"]
+	group := f.One(t, "network/v2.0/security-groups", "name", "trove-management")["id"]
 	n := 0
-	for _, r := range f.all["network/v2.0/security-group-rules"] {
+	for _, r := range f.All["network/v2.0/security-group-rules"] {
 		if r["security_group_id"] == group {
 			n++
 		}

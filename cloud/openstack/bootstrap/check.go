@@ -87,7 +87,7 @@ const fullShare = 5
 
 // subnetLeft warns before the addresses run out.
 func (w Wanted) subnetLeft(f Found) []Finding {
-	if len(f.Subnets) != 1 || !w.has(PartSubnet) {
+	if len(f.Subnets) != 1 || !w.Has(PartSubnet) {
 		return nil
 	}
 	s := f.Subnets[0]

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/bus"
 	"github.com/trove-dbaas/trove/cloud/openstack/bootstrap"
 	"github.com/trove-dbaas/trove/internal/machinedata"
 )
@@ -42,14 +43,14 @@ func TestCheckFindsNothingAfterABootstrapAndNamesWhatIsTakenAway(t *testing.T) {
 	if bad := f.judge(t); len(bad) < 15 {
 		t.Errorf("of nothing it misses %v", bad)
 	}
-	if calls := f.made(); len(calls) != 0 {
+	if calls := f.Made(); len(calls) != 0 {
 		t.Errorf("a check called %q", calls)
 	}
 	f.run(t)
 	if bad := f.judge(t); len(bad) != 0 {
 		t.Errorf("after a bootstrap: %+v", bad)
 	}
-	f.all["grants"] = nil
+	f.All["grants"] = nil
 	bad := f.judge(t)
 	if len(bad) != 1 || bad[0].Level != bootstrap.Missing || bad[0].Command != "trove openstack bootstrap --instances 20 --only role" {
 		t.Errorf("without the role: %+v", bad)
@@ -146,11 +147,11 @@ func (f *fixture) probe(t *testing.T, timeout time.Duration) (bootstrap.Finding,
 func (f *fixture) nothingLeft(t *testing.T) {
 	t.Helper()
 	for _, path := range []string{"compute/v2.1/servers", "volume/v3/p-admin/volumes"} {
-		if len(f.all[path]) != 0 {
-			t.Errorf("%s are left: %v", path, f.all[path])
+		if len(f.All[path]) != 0 {
+			t.Errorf("%s are left: %v", path, f.All[path])
 		}
 	}
-	if n := len(f.all["network/v2.0/ports"]); n != 1 { // the controller's
+	if n := len(f.All["network/v2.0/ports"]); n != 1 { // the controller's
 		t.Errorf("%d ports are left", n)
 	}
 }
@@ -158,11 +159,11 @@ func (f *fixture) nothingLeft(t *testing.T) {
 func TestProbeIsFineWhenTheGuestWasAnsweredAndLeavesNothing(t *testing.T) {
 	f := newFixture(t)
 	f.run(t)
-	f.put("compute/v2.1/servers", object{"id": "old", "name": bootstrap.ProbeName}) // an earlier one that was killed
-	f.console = "[trove    9.81] enrol: call https://10.224.0.2:4223/v1/enrol: The enrolment token is not valid."
+	f.Put("compute/v2.1/servers", object{"id": "old", "name": bootstrap.ProbeName}) // an earlier one that was killed
+	f.Console = "[trove    9.81] enrol: call https://10.224.0.2:4223/v1/enrol: " + bus.NotAccepted
 	var told string
-	f.before = func(call string) bool {
-		for _, s := range f.all["compute/v2.1/servers"] {
+	f.Before = func(call string) bool {
+		for _, s := range f.All["compute/v2.1/servers"] {
 			if data, ok := s["user_data"].(string); ok {
 				told = data
 			}
@@ -187,13 +188,13 @@ func TestProbeIsFineWhenTheGuestWasAnsweredAndLeavesNothing(t *testing.T) {
 func TestProbeSaysTheLastWordsOfAGuestThatDoesNotArrive(t *testing.T) {
 	f := newFixture(t)
 	f.run(t)
-	f.console = "boot\x1b[2J\nlink is down\n"
+	f.Console = "boot\x1b[2J\nlink is down\n"
 	n, err := f.probe(t, 50*time.Millisecond)
 	if err != nil || n.Level != bootstrap.Missing || !strings.Contains(n.Detail, "in time") || !strings.Contains(n.Detail, "link is down") || strings.Contains(n.Detail, "\x1b") {
 		t.Errorf("%+v: %v", n, err)
 	}
 	f.nothingLeft(t)
-	f.before = func(call string) bool { return call == "POST compute/v2.1/servers" }
+	f.Before = func(call string) bool { return call == "POST compute/v2.1/servers" }
 	if n, err = f.probe(t, time.Minute); err != nil || n.Level != bootstrap.Missing || !strings.Contains(n.Detail, "booting it: ") {
 		t.Errorf("of a Nova that refuses: %+v: %v", n, err)
 	}

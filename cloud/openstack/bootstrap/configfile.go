@@ -2,6 +2,7 @@ package bootstrap
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,7 +36,7 @@ func Settings(w Wanted, f Found) []Setting {
 			{"auth_url", w.AuthURL},
 			{"ca_file", w.CAFile},
 			{"username", w.User},
-			{"password_file", w.PasswordFile},
+			{"password_file", cmp.Or(w.PasswordName, w.PasswordFile)},
 			{"user_domain", w.UserDomain},
 			{"project", w.Project},
 			{"project_domain", w.ProjectDomain},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 
@@ -13,8 +14,8 @@ import (
 	"github.com/trove-dbaas/trove/internal/execx"
 )
 
-// Machine is the network of the machine that this program runs on.
-type Machine struct{}
+// Machine is the network of the machine that this program runs on. What is made in it is gone after a restart; File remembers it, so that Restore makes it again.
+type Machine struct{ File string }
 
 // Network returns the addresses and routes of IPv4.
 func (Machine) Network(context.Context) (HostNet, error) {
@@ -48,7 +49,16 @@ func (Machine) Network(context.Context) (HostNet, error) {
 }
 
 // Guard drops what comes into this host by the bridge of a network.
-func (Machine) Guard(_ context.Context, bridge string) error { return guard(bridge) }
+func (m Machine) Guard(_ context.Context, bridge string) error {
+	if err := guard(bridge); err != nil {
+		return err
+	}
+	return m.remember(func(h *handmade) {
+		if !slices.Contains(h.Guards, bridge) {
+			h.Guards = append(h.Guards, bridge)
+		}
+	})
+}
 
 func prefix(n *net.IPNet) (netip.Prefix, bool) {
 	if n == nil {
@@ -66,7 +76,17 @@ func prefix(n *net.IPNet) (netip.Prefix, bool) {
 func tapName(port string) string { return "tap" + port[:min(11, len(port))] }
 
 // Plug makes an interface with the port's hardware address and address, connected to where the agent finds it. It may be repeated.
-func (Machine) Plug(ctx context.Context, agent, name string, p Port, mtu int, address netip.Prefix) error {
+func (m Machine) Plug(ctx context.Context, agent, name string, p Port, mtu int, address netip.Prefix) error {
+	if err := plug(ctx, agent, name, p, mtu, address); err != nil {
+		return err
+	}
+	return m.remember(func(h *handmade) {
+		h.Interfaces = slices.DeleteFunc(h.Interfaces, func(i handmadeInterface) bool { return i.Name == name })
+		h.Interfaces = append(h.Interfaces, handmadeInterface{Agent: agent, Name: name, Port: p.ID, MAC: p.MAC, MTU: mtu, Address: address})
+	})
+}
+
+func plug(ctx context.Context, agent, name string, p Port, mtu int, address netip.Prefix) error {
 	mac, err := net.ParseMAC(p.MAC)
 	if err != nil {
 		return fmt.Errorf("the hardware address of the port: %w", err)

@@ -246,7 +246,7 @@ func (b *Bootstrap) lookPorts(ctx context.Context, w Wanted, f *Found) error {
 const page = 500
 
 func (b *Bootstrap) lookFlavors(ctx context.Context, w Wanted, f *Found) error {
-	if len(w.Flavors) == 0 || !w.has(PartFlavor) {
+	if len(w.Flavors) == 0 || !w.Has(PartFlavor) {
 		return nil
 	}
 	c, err := open(b.Services.Compute)
@@ -308,7 +308,7 @@ func lookAccess(ctx context.Context, c rest, f *Found) error {
 
 func (b *Bootstrap) lookImages(ctx context.Context, w Wanted, f *Found) error {
 	f.Versions = map[string]string{}
-	if len(w.Images) == 0 {
+	if len(w.Images) == 0 || len(f.Projects) == 0 {
 		return nil
 	}
 	c, err := open(b.Services.Image)
@@ -331,7 +331,7 @@ func (b *Bootstrap) lookImages(ctx context.Context, w Wanted, f *Found) error {
 			var found struct {
 				Images []Image `json:"images"`
 			}
-			q := query("trove_datastore", m.Datastore, "trove_version", m.Version, "os_hidden", hidden, "sort", "created_at:asc")
+			q := query("trove_datastore", m.Datastore, "trove_version", m.Version, "os_hidden", hidden, "sort", "created_at:asc", "owner", f.Projects[0].ID)
 			if err := c.get(ctx, &found, q, "images"); err != nil {
 				return fmt.Errorf("look for images of %s %s: %w", m.Datastore, m.Version, err)
 			}

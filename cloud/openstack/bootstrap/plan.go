@@ -19,7 +19,7 @@ func Plan(w Wanted, f Found) ([]Step, error) {
 	} {
 		part()
 	}
-	return slices.DeleteFunc(p.steps, func(s Step) bool { return !w.has(s.Part) }), nil
+	return slices.DeleteFunc(p.steps, func(s Step) bool { return !w.Has(s.Part) }), nil
 }
 
 // Changes returns how many things a plan would make or change.

@@ -10,7 +10,7 @@ import (
 func (p *planner) flavors() {
 	for _, want := range p.w.Flavors {
 		want.Public = !p.w.PrivateFlavors
-		size := fmt.Sprintf("%d MiB, %d cores, %d GiB for the root", want.RAM, want.VCPUs, want.Disk)
+		size := fmt.Sprintf("%d MiB, %s, %d GiB for the root", want.RAM, some(want.VCPUs, "core"), want.Disk)
 		n := slices.IndexFunc(p.f.Flavors, func(f Flavor) bool { return f.Name == want.Name })
 		if n < 0 {
 			p.add(PartFlavor, want.Name, Make, MakeFlavor{want}, "%s", size)
@@ -25,7 +25,7 @@ func (p *planner) flavors() {
 			continue
 		}
 		if have.RAM != want.RAM || have.VCPUs != want.VCPUs || have.Disk != want.Disk {
-			size = fmt.Sprintf("it stays as it is: %d MiB, %d cores, %d GiB for the root, and not %s", have.RAM, have.VCPUs, have.Disk, size)
+			size = fmt.Sprintf("it stays as it is: %d MiB, %s, %d GiB for the root, and not %s", have.RAM, some(have.VCPUs, "core"), have.Disk, size)
 		}
 		p.add(PartFlavor, want.Name, There, nil, "%s", size)
 	}

@@ -22,10 +22,6 @@ import (
 // ProbeName is what a probe guest, its port and its volume are called. There is one at a time: a probe removes what an earlier one left.
 const ProbeName = "trove-probe"
 
-// reached is what the enrolment endpoint says to a token that it does not know, and the guest says on its console. It can come from nowhere else: the guest has
-// verified the endpoint's certificate before it sends the token.
-const reached = "The enrolment token is not valid"
-
 // ProbeSpec is what a probe guest is made of.
 type ProbeSpec struct {
 	Image      string // Glance's id
@@ -103,9 +99,9 @@ func (p *probe) run(ctx context.Context, n Finding) (Finding, error) {
 	case err == nil:
 		n.Level, n.Detail = Fine, fmt.Sprintf("a guest booted at %s and was answered by the enrolment endpoint, after %.0f s", p.port.Addresses[0].Address, took().Seconds())
 	case said == "":
-		n.Detail = fmt.Sprintf("%s; its console says nothing", trove.MessageOf(err))
+		n.Detail = fmt.Sprintf("%s; its console says nothing", strings.TrimSuffix(trove.MessageOf(err), "."))
 	default:
-		n.Detail = fmt.Sprintf("%s; the last words of its console:\n%s", trove.MessageOf(err), said)
+		n.Detail = fmt.Sprintf("%s; the last words of its console:\n%s", strings.TrimSuffix(trove.MessageOf(err), "."), said)
 	}
 	return n, nil
 }
@@ -163,10 +159,13 @@ func (p *probe) status(ctx context.Context, c rest, one string, path ...string) 
 const defaultPoll = 3 * time.Second
 
 func (p *probe) pause(ctx context.Context) error {
-	if clock.Sleep(ctx, cmp.Or(p.spec.Poll, defaultPoll)) != nil {
-		return context.Cause(ctx)
+	if clock.Sleep(ctx, cmp.Or(p.spec.Poll, defaultPoll)) == nil {
+		return nil
 	}
-	return nil
+	if cause := context.Cause(ctx); trove.KindOf(cause) == trove.KindUnavailable {
+		return cause // its own time
+	}
+	return trove.Wrap(trove.KindUnavailable, context.Cause(ctx), "The probe was stopped.")
 }
 
 func (p *probe) makeServer(ctx context.Context) error {
@@ -242,7 +241,7 @@ func (p *probe) listen(ctx context.Context) (said string, err error) {
 		}
 		body := map[string]any{"os-getConsoleOutput": map[string]any{"length": 200}}
 		if err := p.compute.post(ctx, body, &console, "servers", p.server.ID, "action"); err == nil && console.Output != "" {
-			if strings.Contains(console.Output, reached) {
+			if strings.Contains(console.Output, bus.NotAccepted) {
 				return "", nil
 			}
 			lines := strings.Split(strings.TrimSpace(printable(console.Output)), "\n")

@@ -28,7 +28,7 @@ func (b *Bootstrap) quotaPlaces() []quotaPlace {
 
 // lookQuotas reads the limits of the project. A service that is not there has none.
 func (b *Bootstrap) lookQuotas(ctx context.Context, w Wanted, f *Found) error {
-	if !w.has(PartQuota) || len(f.Projects) == 0 {
+	if !w.Has(PartQuota) || len(f.Projects) == 0 {
 		return nil
 	}
 	for _, place := range b.quotaPlaces() {

@@ -52,17 +52,25 @@ func (s Size) Bits() int {
 // Lines is the arithmetic in words.
 func (s Size) Lines() []string {
 	lines := []string{
-		fmt.Sprintf("%6d  %d instances with %d replicas each, one port for each of them", s.Guests(), s.Instances, s.Replicas),
+		fmt.Sprintf("%6d  %s with %s each, one port for each of them", s.Guests(), some(s.Instances, "instance"), some(s.Replicas, "replica")),
 		fmt.Sprintf("%6d  head-room, a tenth and at least %d: a guest that takes another's place is there before that one is gone", s.HeadRoom(), headRoomLeast),
 	}
 	if s.DHCP > 0 {
 		lines = append(lines, fmt.Sprintf("%6d  ports of DHCP agents", s.DHCP))
 	}
 	return append(lines,
-		fmt.Sprintf("%6d  %d controllers, and as many that take their place", 2*s.Controllers, s.Controllers),
+		fmt.Sprintf("%6d  %s, and as many that take their place", 2*s.Controllers, some(s.Controllers, "controller")),
 		fmt.Sprintf("%6d  a router, if one is added", routerAddresses),
 		fmt.Sprintf("%6d  the addresses of the network itself and for broadcasts", 2),
 		fmt.Sprintf("%6d  together: a /%d has %d", s.Addresses(), s.Bits(), 1<<(32-s.Bits())))
+}
+
+// some says how many there are of something.
+func some(n int, one string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %ss", n, one)
 }
 
 func (s Size) check() error {

@@ -32,7 +32,6 @@ kvm_works() {
 }
 
 libvirt() {
-	mkdir -p "$LAB/bin"
 	conf "$ETC/libvirt/libvirtd.conf" root <<-C
 		unix_sock_group = "libvirt"
 		unix_sock_rw_perms = "0770"
@@ -56,7 +55,7 @@ libvirt() {
 		for x; do [ "\$x" = tcg ] && x=tcg,thread=multi,tb-size=${LAB_TB_SIZE:-96}; set -- "\$@" "\$x"; shift; done
 		exec /usr/bin/qemu-system-x86_64 "\$@"
 	C
-	chmod 755 "$LAB/bin" "$LAB/bin/qemu-system-x86_64"
+	chmod 755 "$LAB/bin/qemu-system-x86_64"
 	define libvirtd root "virsh -c qemu:///system version" env PATH="$LAB/bin:$PATH" libvirtd --config "$ETC/libvirt/libvirtd.conf"
 	start libvirtd
 	serving libvirtd

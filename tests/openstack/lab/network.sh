@@ -88,6 +88,7 @@ neutron() {
 		[cache]
 		enabled = false
 	C
+	ebtables_that_deletes
 	once neutron-tables as neutron neutron-db-manage --config-file "$n/neutron.conf" --config-file "$n/ml2.ini" upgrade head
 	define neutron-server neutron "http $IP:9696/" neutron-server --config-file "$n/neutron.conf" --config-file "$n/ml2.ini"
 	start neutron-server
@@ -98,6 +99,21 @@ neutron() {
 	done
 	serving neutron-server
 	for a in "${agents[@]}"; do start neutron-$a; done
+}
+
+# The ebtables of Debian 12 cannot delete a rule that names several addresses (--among-src), and Neutron's agent, which does that when a port that it knows
+# changes, tries it for ever and does nothing else. The program below empties the chain instead, but for the rule at its end, which is what the agent wants.
+ebtables_that_deletes() {
+	cat >"$LAB/bin/ebtables" <<-'C'
+		#!/bin/bash
+		if [[ " $* " = *" -D neutronMAC-"*" --among-src "* ]]; then
+			for x; do [[ $x = neutronMAC-* ]] && chain=$x; done
+			ebtables-nft -t nat --concurrent -F "$chain" && exec ebtables-nft -t nat --concurrent -A "$chain" -j DROP
+		fi
+		exec ebtables-nft "$@"
+	C
+	chmod 755 "$LAB/bin/ebtables"
+	update-alternatives --quiet --install /usr/sbin/ebtables ebtables "$LAB/bin/ebtables" 100
 }
 
 # What the agents leave when they end: processes, namespaces, interfaces; all of them carry Neutron's names.
@@ -117,6 +133,7 @@ neutron_leftovers() {
 	done
 	# What "trove openstack bootstrap" adds so that guests do not reach this host past their security groups: it names a bridge that is gone.
 	for f in inet arp; do nft delete table $f trove_openstack 2>/dev/null || true; done
+	! update-alternatives --query ebtables 2>/dev/null | grep "^Alternative: $LAB/" >/dev/null || update-alternatives --quiet --remove ebtables "$LAB/bin/ebtables"
 	for x in $(ipset list -n 2>/dev/null | grep '^N[46I]'); do ipset destroy "$x" 2>/dev/null || true; done
 	return 0
 }

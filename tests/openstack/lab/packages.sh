@@ -22,7 +22,7 @@ packages() {
 		made=/usr/sbin/policy-rc.d
 	fi
 	if ! apt-get update -q >"$LOG/apt.log" 2>&1 ||
-		! apt-get install -y -q --no-install-recommends -o DPkg::Lock::Timeout=600 "${missing[@]}" >>"$LOG/apt.log" 2>&1; then
+		! apt-get install -y -q --no-install-recommends -o DPkg::Options::=--force-unsafe-io -o DPkg::Lock::Timeout=600 "${missing[@]}" >>"$LOG/apt.log" 2>&1; then
 		rm -f $made
 		tail -15 "$LOG/apt.log" >&2
 		die "the packages could not be installed; the lines above and $LOG/apt.log say why."

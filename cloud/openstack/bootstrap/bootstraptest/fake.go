@@ -1,42 +1,39 @@
-package bootstrap_test
+// Package bootstraptest is an OpenStack in memory, as far as a bootstrap asks for one: for tests of package bootstrap and of the program that calls it.
+package bootstraptest
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
-	"log/slog"
 	"maps"
 	"net/http"
 	"net/http/httptest"
-	"net/netip"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 
-	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/cloud/openstack/bootstrap"
-	"github.com/trove-dbaas/trove/cloud/openstack/osclient"
-	"github.com/trove-dbaas/trove/internal/imagelayout"
 )
 
-const adminPassword = "the-password-of-the-administrator"
+// AdminPassword is the password of the user admin, who may everything.
+const AdminPassword = "the-password-of-the-administrator"
 
-type object = map[string]any
+// Object is one of a collection, as it is in JSON.
+type Object = map[string]any
 
-// fake is an OpenStack in memory: collections of objects that are found by their fields, as far as a bootstrap asks for them. It refuses what it does not
+// Fake is an OpenStack in memory: collections of objects that are found by their fields, as far as a bootstrap asks for them. It refuses what it does not
 // know, so that a question that a real service would not understand is not overlooked.
-type fake struct {
+type Fake struct {
 	*httptest.Server
 	mu      sync.Mutex
-	all     map[string][]object // by the name of the collection in its URL
-	quotas  map[string]object   // by service
-	data    map[string]string   // of images
+	All     map[string][]Object // by the name of the collection in its URL
+	Quotas  map[string]Object   // by service
+	Data    map[string]string   // of images
 	changes []string            // calls that change something
-	console string              // what servers say
+	Console string              // what servers say
 	next    int
-	before  func(call string) (fail bool) // asked before each call that changes something; nil: none fails
+	Before  func(call string) (fail bool) // asked before each call that changes something; nil: none fails
 }
 
 // collections by path, with the name of one object and of several in JSON, and what they can be asked for by.
@@ -56,49 +53,51 @@ var collections = map[string]struct{ one, many, by string }{
 	"compute/v2.1/flavors":              {"flavor", "flavors", ""},
 	"compute/v2.1/servers":              {"server", "servers", "name"},
 	"volume/v3/p-admin/volumes":         {"volume", "volumes", "name"},
-	"image/v2/images":                   {"", "images", "trove_datastore trove_version os_hidden"},
+	"image/v2/images":                   {"", "images", "trove_datastore trove_version os_hidden owner"},
 }
 
-func newFake(t *testing.T) *fake {
-	f := &fake{all: map[string][]object{}, data: map[string]string{}}
-	f.quotas = map[string]object{
+// New starts one, with a project service, a role admin, and an agent of Neutron on the host lab1.
+func New(t *testing.T) *Fake {
+	f := &Fake{All: map[string][]Object{}, Data: map[string]string{}}
+	f.Quotas = map[string]Object{
 		"compute": {"instances": 10, "cores": 20, "ram": 51200, "server_groups": 10, "server_group_members": 10},
 		"volume":  {"volumes": 10, "gigabytes": 1000, "snapshots": 10},
 		"network": {"port": -1, "security_group": 10, "security_group_rule": 100, "floatingip": 50},
 	}
-	f.put("identity/v3/domains", object{"id": "default", "name": "Default"})
-	f.put("identity/v3/projects", object{"id": "p-service", "name": "service", "domain_id": "default"})
-	f.put("identity/v3/roles", object{"id": "r-admin", "name": "admin"})
-	f.put("network/v2.0/agents", object{"id": "a1", "host": "lab1", "agent_type": bootstrap.AgentLinuxBridge, "alive": true})
+	f.Put("identity/v3/domains", Object{"id": "default", "name": "Default"})
+	f.Put("identity/v3/projects", Object{"id": "p-service", "name": "service", "domain_id": "default"})
+	f.Put("identity/v3/roles", Object{"id": "r-admin", "name": "admin"})
+	f.Put("network/v2.0/agents", Object{"id": "a1", "host": "lab1", "agent_type": bootstrap.AgentLinuxBridge, "alive": true})
 	f.Server = httptest.NewServer(f)
 	t.Cleanup(f.Close)
 	return f
 }
 
-func (f *fake) put(path string, o object) object {
-	f.all[path] = append(f.all[path], o)
+// Put adds an object to a collection.
+func (f *Fake) Put(path string, o Object) Object {
+	f.All[path] = append(f.All[path], o)
 	return o
 }
 
-// one returns the only object of a collection with a field.
-func (f *fake) one(t *testing.T, path, field string, value any) object {
+// One returns the only object of a collection with a field.
+func (f *Fake) One(t *testing.T, path, field string, value any) Object {
 	t.Helper()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	var found []object
-	for _, o := range f.all[path] {
+	var found []Object
+	for _, o := range f.All[path] {
 		if o[field] == value {
 			found = append(found, o)
 		}
 	}
 	if len(found) != 1 {
-		t.Fatalf("%d of %s have %s %v: %v", len(found), path, field, value, f.all[path])
+		t.Fatalf("%d of %s have %s %v: %v", len(found), path, field, value, f.All[path])
 	}
 	return found[0]
 }
 
-// made returns the changes since the last call.
-func (f *fake) made() []string {
+// Made returns the changes since the last call.
+func (f *Fake) Made() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	c := f.changes
@@ -106,7 +105,8 @@ func (f *fake) made() []string {
 	return c
 }
 
-func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+// ServeHTTP answers.
+func (f *Fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	path := strings.Trim(r.URL.Path, "/")
@@ -115,15 +115,15 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if r.Header.Get("X-Auth-Token") != "admins" {
-		answer(w, http.StatusUnauthorized, object{"error": object{"message": "no token"}})
+		answer(w, http.StatusUnauthorized, Object{"error": Object{"message": "no token"}})
 		return
 	}
 	call := r.Method + " " + path
 	if r.Method != http.MethodGet {
 		f.changes = append(f.changes, call)
 	}
-	if r.Method != http.MethodGet && f.before != nil && f.before(call) {
-		answer(w, http.StatusInternalServerError, object{"error": object{"message": "broken"}})
+	if r.Method != http.MethodGet && f.Before != nil && f.Before(call) {
+		answer(w, http.StatusInternalServerError, Object{"error": Object{"message": "broken"}})
 		return
 	}
 	for _, h := range []func(http.ResponseWriter, *http.Request, string) bool{f.special, f.quota, f.collection} {
@@ -131,7 +131,7 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	answer(w, http.StatusBadRequest, object{"badRequest": object{"message": "the fake does not know " + call + "?" + r.URL.RawQuery}})
+	answer(w, http.StatusBadRequest, Object{"badRequest": Object{"message": "the fake does not know " + call + "?" + r.URL.RawQuery}})
 }
 
 func answer(w http.ResponseWriter, status int, body any) {
@@ -143,7 +143,7 @@ func answer(w http.ResponseWriter, status int, body any) {
 	}
 }
 
-func (f *fake) login(w http.ResponseWriter, r *http.Request) {
+func (f *Fake) login(w http.ResponseWriter, r *http.Request) {
 	var body struct {
 		Auth struct {
 			Identity struct {
@@ -155,59 +155,61 @@ func (f *fake) login(w http.ResponseWriter, r *http.Request) {
 	}
 	_ = json.NewDecoder(r.Body).Decode(&body)
 	user := body.Auth.Identity.Password.User
-	ok := user.Name == "admin" && user.Password == adminPassword
-	for _, u := range f.all["identity/v3/users"] {
-		ok = ok || u["id"] == user.ID && u["password"] == user.Password
+	ok := user.Name == "admin" && user.Password == AdminPassword
+	for _, u := range f.All["identity/v3/users"] {
+		ok = ok || (u["id"] == user.ID || u["name"] == user.Name) && u["password"] == user.Password
 	}
 	if !ok {
-		answer(w, http.StatusUnauthorized, object{"error": object{"message": "The request you have made requires authentication."}})
+		answer(w, http.StatusUnauthorized, Object{"error": Object{"message": "The request you have made requires authentication."}})
 		return
 	}
-	var catalog []object
+	var catalog []Object
 	for service, path := range map[string]string{
 		"identity": "/identity/v3", "network": "/network", "compute": "/compute/v2.1", "block-storage": "/volume/v3/p-admin", "image": "/image",
 	} {
-		catalog = append(catalog, object{"type": service, "endpoints": []object{{"interface": "public", "region": "R", "region_id": "R", "url": f.URL + path}}})
+		catalog = append(catalog, Object{"type": service, "endpoints": []Object{
+			{"interface": "public", "region": "R", "region_id": "R", "url": f.URL + path}, {"interface": "internal", "region": "R", "region_id": "R", "url": f.URL + path},
+		}})
 	}
 	w.Header().Set("X-Subject-Token", "admins")
-	answer(w, http.StatusCreated, object{"token": object{"user": object{"id": "u-admin"}, "project": object{"id": "p-admin"}, "catalog": catalog}})
+	answer(w, http.StatusCreated, Object{"token": Object{"user": Object{"id": "u-admin"}, "project": Object{"id": "p-admin"}, "catalog": catalog}})
 }
 
 // special are the calls that are not about an object of a collection.
-func (f *fake) special(w http.ResponseWriter, r *http.Request, path string) bool {
+func (f *Fake) special(w http.ResponseWriter, r *http.Request, path string) bool {
 	parts := strings.Split(path, "/")
 	last := parts[len(parts)-1]
 	switch {
 	case path == "identity/v3/role_assignments":
-		var granted []object
-		for _, o := range f.all["grants"] {
+		var granted []Object
+		for _, o := range f.All["grants"] {
 			if o["id"] == r.URL.Query().Get("scope.project.id")+" "+r.URL.Query().Get("user.id")+" "+r.URL.Query().Get("role.id") {
 				granted = append(granted, o)
 			}
 		}
-		answer(w, http.StatusOK, object{"role_assignments": granted})
+		answer(w, http.StatusOK, Object{"role_assignments": granted})
 	case r.Method == http.MethodPut && len(parts) == 8 && parts[6] == "roles":
-		f.put("grants", object{"id": parts[3] + " " + parts[5] + " " + parts[7]})
+		f.Put("grants", Object{"id": parts[3] + " " + parts[5] + " " + parts[7]})
 		answer(w, http.StatusNoContent, nil)
 	case strings.HasPrefix(path, "network/v2.0/network-ip-availabilities/"):
-		var subnets []object
-		for _, s := range f.all["network/v2.0/subnets"] {
-			subnets = append(subnets, object{"subnet_id": s["id"], "used_ips": 3, "total_ips": 250})
+		var subnets []Object
+		for _, s := range f.All["network/v2.0/subnets"] {
+			subnets = append(subnets, Object{"subnet_id": s["id"], "used_ips": 3, "total_ips": 250})
 		}
-		answer(w, http.StatusOK, object{"network_ip_availability": object{"subnet_ip_availability": subnets}})
+		answer(w, http.StatusOK, Object{"network_ip_availability": Object{"subnet_ip_availability": subnets}})
 	case path == "compute/v2.1/flavors/detail":
-		answer(w, http.StatusOK, object{"flavors": f.all["compute/v2.1/flavors"]})
+		answer(w, http.StatusOK, Object{"flavors": f.All["compute/v2.1/flavors"]})
 	case last == "os-flavor-access":
-		answer(w, http.StatusOK, object{"flavor_access": f.all["access "+parts[3]]})
+		answer(w, http.StatusOK, Object{"flavor_access": f.All["access "+parts[3]]})
 	case last == "action" && parts[2] == "servers":
-		answer(w, http.StatusOK, object{"output": f.console})
+		answer(w, http.StatusOK, Object{"output": f.Console})
 	case last == "action":
-		f.put("access "+parts[3], object{"tenant_id": read(r)["addTenantAccess"].(object)["tenant"]})
-		answer(w, http.StatusOK, object{})
+		f.Put("access "+parts[3], Object{"tenant_id": read(r)["addTenantAccess"].(Object)["tenant"]})
+		answer(w, http.StatusOK, Object{})
 	case last == "file":
 		data, _ := io.ReadAll(r.Body)
-		f.data[parts[3]] = string(data)
-		for _, i := range f.all["image/v2/images"] {
+		f.Data[parts[3]] = string(data)
+		for _, i := range f.All["image/v2/images"] {
 			if i["id"] == parts[3] {
 				i["status"] = "active"
 			}
@@ -219,13 +221,13 @@ func (f *fake) special(w http.ResponseWriter, r *http.Request, path string) bool
 	return true
 }
 
-func read(r *http.Request) object {
-	var o object
+func read(r *http.Request) Object {
+	var o Object
 	_ = json.NewDecoder(r.Body).Decode(&o)
 	return o
 }
 
-func (f *fake) quota(w http.ResponseWriter, r *http.Request, path string) bool {
+func (f *Fake) quota(w http.ResponseWriter, r *http.Request, path string) bool {
 	service, rest, _ := strings.Cut(path, "/")
 	if !strings.Contains(rest, "quota") {
 		return false
@@ -235,26 +237,26 @@ func (f *fake) quota(w http.ResponseWriter, r *http.Request, path string) bool {
 		body = "quota"
 	}
 	if r.Method == http.MethodPut {
-		maps.Copy(f.quotas[service], read(r)[body].(object))
-		answer(w, http.StatusOK, object{})
+		maps.Copy(f.Quotas[service], read(r)[body].(Object))
+		answer(w, http.StatusOK, Object{})
 		return true
 	}
-	limits := object{"id": "p-service"}
-	for name, limit := range f.quotas[service] {
-		limits[name] = object{"limit": limit, "in_use": 1, "used": 1, "reserved": 0}
+	limits := Object{"id": "p-service"}
+	for name, limit := range f.Quotas[service] {
+		limits[name] = Object{"limit": limit, "in_use": 1, "used": 1, "reserved": 0}
 	}
-	answer(w, http.StatusOK, object{body: limits})
+	answer(w, http.StatusOK, Object{body: limits})
 	return true
 }
 
-func (f *fake) collection(w http.ResponseWriter, r *http.Request, path string) bool {
+func (f *Fake) collection(w http.ResponseWriter, r *http.Request, path string) bool {
 	if c, ok := collections[path]; ok {
 		if r.Method == http.MethodPost {
 			f.create(w, r, path, c.one)
 			return true
 		}
-		var found []object
-		for _, o := range f.all[path] {
+		var found []Object
+		for _, o := range f.All[path] {
 			if matches(o, r, c.by) {
 				found = append(found, f.shown(path, o))
 			}
@@ -264,7 +266,7 @@ func (f *fake) collection(w http.ResponseWriter, r *http.Request, path string) b
 				return false
 			}
 		}
-		answer(w, http.StatusOK, object{c.many: found})
+		answer(w, http.StatusOK, Object{c.many: found})
 		return true
 	}
 	n := strings.LastIndex(path, "/")
@@ -272,31 +274,31 @@ func (f *fake) collection(w http.ResponseWriter, r *http.Request, path string) b
 	if !ok {
 		return false
 	}
-	at := slices.IndexFunc(f.all[path[:n]], func(o object) bool { return o["id"] == path[n+1:] })
+	at := slices.IndexFunc(f.All[path[:n]], func(o Object) bool { return o["id"] == path[n+1:] })
 	if at < 0 {
-		answer(w, http.StatusNotFound, object{"NeutronError": object{"message": "it is not there"}})
+		answer(w, http.StatusNotFound, Object{"NeutronError": Object{"message": "it is not there"}})
 		return true
 	}
 	switch r.Method {
 	case http.MethodDelete:
-		f.all[path[:n]] = slices.Delete(f.all[path[:n]], at, at+1)
+		f.All[path[:n]] = slices.Delete(f.All[path[:n]], at, at+1)
 		answer(w, http.StatusNoContent, nil)
 	case http.MethodPut, http.MethodPatch:
 		if c.one == "" { // Glance's list of changes
-			f.all[path[:n]][at]["os_hidden"] = true
+			f.All[path[:n]][at]["os_hidden"] = true
 		} else {
-			maps.Copy(f.all[path[:n]][at], read(r)[c.one].(object))
+			maps.Copy(f.All[path[:n]][at], read(r)[c.one].(Object))
 		}
-		answer(w, http.StatusOK, object{})
+		answer(w, http.StatusOK, Object{})
 	case http.MethodGet:
-		answer(w, http.StatusOK, object{c.one: f.all[path[:n]][at]})
+		answer(w, http.StatusOK, Object{c.one: f.All[path[:n]][at]})
 	default:
 		return false
 	}
 	return true
 }
 
-func matches(o object, r *http.Request, by string) bool {
+func matches(o Object, r *http.Request, by string) bool {
 	for key := range strings.FieldsSeq(by) {
 		if want := strings.Trim(r.URL.Query().Get(key), "^$"); want != "" && fmt.Sprint(o[key]) != want {
 			return false
@@ -306,13 +308,13 @@ func matches(o object, r *http.Request, by string) bool {
 }
 
 // shown is an object as it is listed: a security group has its rules in it.
-func (f *fake) shown(path string, o object) object {
+func (f *Fake) shown(path string, o Object) Object {
 	if path != "network/v2.0/security-groups" {
 		return o
 	}
 	o = maps.Clone(o)
-	rules := []object{}
-	for _, r := range f.all["network/v2.0/security-group-rules"] {
+	rules := []Object{}
+	for _, r := range f.All["network/v2.0/security-group-rules"] {
 		if r["security_group_id"] == o["id"] {
 			rules = append(rules, r)
 		}
@@ -321,10 +323,10 @@ func (f *fake) shown(path string, o object) object {
 	return o
 }
 
-func (f *fake) create(w http.ResponseWriter, r *http.Request, path, one string) {
+func (f *Fake) create(w http.ResponseWriter, r *http.Request, path, one string) {
 	o := read(r)
 	if one != "" {
-		o = o[one].(object)
+		o = o[one].(Object)
 	}
 	f.next++
 	o["id"] = fmt.Sprintf("%08d-0000-4000-8000-%012d", f.next, f.next)
@@ -337,7 +339,7 @@ func (f *fake) create(w http.ResponseWriter, r *http.Request, path, one string) 
 	case "network/v2.0/security-groups":
 		for _, family := range []string{"IPv4", "IPv6"} {
 			f.next++
-			f.put("network/v2.0/security-group-rules", object{
+			f.Put("network/v2.0/security-group-rules", Object{
 				"id": fmt.Sprintf("rule-%d", f.next), "security_group_id": o["id"], "direction": "egress", "ethertype": family,
 				"protocol": nil, "port_range_min": nil, "port_range_max": nil, "remote_ip_prefix": nil, "remote_group_id": nil,
 			})
@@ -345,7 +347,7 @@ func (f *fake) create(w http.ResponseWriter, r *http.Request, path, one string) 
 	case "network/v2.0/ports":
 		o["mac_address"], o["status"], o["binding:vif_type"] = "fa:16:3e:00:00:01", "DOWN", "bridge"
 		if o["fixed_ips"] == nil {
-			o["fixed_ips"] = []object{{"subnet_id": "any", "ip_address": "10.224.0.20"}}
+			o["fixed_ips"] = []Object{{"subnet_id": "any", "ip_address": "10.224.0.20"}}
 		}
 	case "compute/v2.1/servers":
 		o["status"] = "ACTIVE"
@@ -353,51 +355,10 @@ func (f *fake) create(w http.ResponseWriter, r *http.Request, path, one string) 
 		o["status"] = "available"
 	case "image/v2/images":
 		o["status"], o["os_hidden"] = "queued", false
-		f.put(path, o)
+		f.Put(path, o)
 		answer(w, http.StatusCreated, o)
 		return
 	}
-	f.put(path, o)
-	answer(w, http.StatusCreated, object{one: f.shown(path, o)})
-}
-
-// session logs in as the administrator.
-func (f *fake) session(t *testing.T) *osclient.Session {
-	t.Helper()
-	s, err := osclient.New(t.Context(), osclient.Config{
-		AuthURL: f.URL + "/identity/v3", Username: "admin", Project: "admin", Region: "R", Interface: "public", Log: slog.New(slog.DiscardHandler),
-		Password: func() (trove.Secret, error) { return adminPassword, nil },
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = s.Close() })
-	return s
-}
-
-// registry is a store of datastore versions.
-type registry struct{ images map[string]string }
-
-func (r *registry) VersionImage(_ context.Context, m imagelayout.Manifest) (string, error) {
-	return r.images[m.Datastore+" "+m.Version], nil
-}
-
-func (r *registry) RegisterVersion(_ context.Context, m imagelayout.Manifest, image string) error {
-	r.images[m.Datastore+" "+m.Version] = image
-	return nil
-}
-
-// host is a machine whose interfaces are made in memory.
-type host struct{ net bootstrap.HostNet }
-
-func (h *host) Network(context.Context) (bootstrap.HostNet, error) { return h.net, nil }
-
-func (h *host) Plug(_ context.Context, _, name string, _ bootstrap.Port, _ int, address netip.Prefix) error {
-	h.net.Addresses = append(h.net.Addresses, bootstrap.HostAddress{Interface: name, Prefix: address})
-	return nil
-}
-
-func (h *host) Guard(_ context.Context, bridge string) error {
-	h.net.Guarded = append(h.net.Guarded, bridge)
-	return nil
+	f.Put(path, o)
+	answer(w, http.StatusCreated, Object{one: f.shown(path, o)})
 }

@@ -1,0 +1,80 @@
+package bootstrap
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+
+	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/internal/atomicfile"
+)
+
+// handmade is what was made on this host for the management network.
+type handmade struct {
+	Guards     []string            `json:"guards"` // bridges that let nothing into this host
+	Interfaces []handmadeInterface `json:"interfaces"`
+}
+
+type handmadeInterface struct {
+	Agent   string       `json:"agent"`
+	Name    string       `json:"name"`
+	Port    string       `json:"port"`
+	MAC     string       `json:"mac"`
+	MTU     int          `json:"mtu"`
+	Address netip.Prefix `json:"address"`
+}
+
+func (m Machine) read() (h handmade, err error) {
+	data, err := os.ReadFile(m.File)
+	if errors.Is(err, os.ErrNotExist) {
+		return h, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(data, &h)
+	}
+	return h, wrap(err, "read what was made on this host")
+}
+
+// remember changes what the file says.
+func (m Machine) remember(change func(h *handmade)) error {
+	if m.File == "" {
+		return nil
+	}
+	h, err := m.read()
+	if err != nil {
+		return err
+	}
+	change(&h)
+	data, err := json.MarshalIndent(h, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write what was made on this host: %w", err)
+	}
+	return atomicfile.Write(m.File, append(data, '\n'), 0o600)
+}
+
+// Restore makes again what was made on this host, as after a restart of it, and returns it in words. It asks no OpenStack. It may be repeated.
+func (m Machine) Restore(ctx context.Context) (made []string, err error) {
+	h, err := m.read()
+	if err != nil {
+		return nil, err
+	}
+	if len(h.Guards)+len(h.Interfaces) == 0 {
+		return nil, trove.Errorf(trove.KindNotFound, "%s names nothing to make: trove openstack bootstrap --interface writes it.", m.File)
+	}
+	for _, bridge := range h.Guards { // before there is an address that could be reached
+		if err := guard(bridge); err != nil {
+			return made, err
+		}
+		made = append(made, "nothing comes in by "+bridge)
+	}
+	for _, i := range h.Interfaces {
+		if err := plug(ctx, i.Agent, i.Name, Port{ID: i.Port, MAC: i.MAC}, i.MTU, i.Address); err != nil {
+			return made, err
+		}
+		made = append(made, i.Name+" has "+i.Address.String())
+	}
+	return made, nil
+}

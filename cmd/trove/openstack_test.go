@@ -1,0 +1,40 @@
+package main
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/trove-dbaas/trove/cloud/openstack/bootstrap/bootstraptest"
+)
+
+func TestOpenStackStories(t *testing.T) {
+	f := bootstraptest.New(t)
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/openstack",
+		Setup: func(env *testscript.Env) error {
+			for name, value := range map[string]string{
+				"OS_AUTH_URL": f.URL + "/identity/v3", "OS_USERNAME": "admin", "OS_PASSWORD": bootstraptest.AdminPassword, "OS_PROJECT_NAME": "admin",
+				"OS_USER_DOMAIN_NAME": "Default", "OS_PROJECT_DOMAIN_NAME": "Default", "OS_REGION_NAME": "R",
+			} {
+				env.Setenv(name, value)
+			}
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			// made says that these calls, and perhaps others, were made that change something since it was asked last; without any: that none was.
+			"made": func(ts *testscript.TestScript, _ bool, calls []string) {
+				all := f.Made()
+				if len(calls) == 0 && len(all) > 0 {
+					ts.Fatalf("calls were made that change something: %q", all)
+				}
+				for _, c := range calls {
+					if !slices.Contains(all, c) {
+						ts.Fatalf("%q was not called, but %q", c, all)
+					}
+				}
+			},
+		},
+	})
+}
