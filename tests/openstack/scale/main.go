@@ -33,7 +33,8 @@ type options struct {
 const (
 	maxRatio = 1.3             // of the time that Nova alone takes
 	maxList  = 2 * time.Second // 99 of 100 lists of instances meanwhile
-	maxGrow  = 1.2             // of the requests and bytes of one instance, from few to many
+	maxGrow  = 1.6             // of the requests and bytes of one instance, from few to many: what takes longer is looked at more often
+	maxIdle  = 6               // requests a minute while nothing happens
 )
 
 func main() {
