@@ -29,6 +29,8 @@ type CreateInput struct {
 	Databases []Database `json:"databases,omitempty"`
 	// Sealed holds a CreateSecrets as JSON, sealed for the purpose SecretPurpose(instance).
 	Sealed string `json:"sealed,omitempty"`
+	// Adopt says that volume and network are there, with the data of a Python Trove: nothing is made instead of them, and they stay when it fails.
+	Adopt bool `json:"adopt,omitempty"`
 }
 
 // CreateSecrets are the secrets of a create.

@@ -128,6 +128,7 @@ type Preparation struct {
 	Users         []trove.User
 	TLSCert       []byte // PEM; nil: the driver makes a self-signed one
 	TLSKey        []byte
+	Adopted       bool // the data were another Trove's: its own accounts go
 }
 
 // Settings are what the server's configuration is derived from.

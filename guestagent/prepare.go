@@ -33,13 +33,17 @@ func prepare(ctx context.Context, r *run) error {
 		}
 	}
 	r.progressed(fmt.Sprintf("starting the database, for at most %s", r.times.StartTimeout), 50)
-	if err := r.supervisor.Start(ctx); err != nil {
+	err := r.supervisor.Start(ctx)
+	if err == nil && args.Adopt {
+		err = r.finishAdoption(ctx)
+	}
+	if err != nil {
 		if ctx.Err() == nil {
 			r.giveUp(ctx)
 		}
 		return err
 	}
-	err := r.supervisor.setIntent(func(i *intent) { i.Prepared, i.Stopped, i.PreparedBy = true, false, r.req.ID })
+	err = r.supervisor.setIntent(func(i *intent) { i.Prepared, i.Stopped, i.PreparedBy = true, false, r.req.ID })
 	if err != nil {
 		return err
 	}
@@ -54,6 +58,11 @@ func (r *run) writePreparation(ctx context.Context, args guestapi.PrepareArgs) e
 		return err
 	}
 	e, l := r.cfg.Engine, r.cfg.Layout
+	if args.Adopt {
+		if err := r.adoptData(ctx); err != nil {
+			return err
+		}
+	}
 	ready, err := e.Initialised(l)
 	if err != nil {
 		return fmt.Errorf("look for a data directory: %w", err)
@@ -81,6 +90,11 @@ func (r *run) writePreparation(ctx context.Context, args guestapi.PrepareArgs) e
 			return err
 		}
 	}
+	if args.Adopt {
+		if err := r.upgradeAdopted(ctx); err != nil {
+			return err
+		}
+	}
 	return r.supervisor.setIntent(func(i *intent) { i.PreparedBy = r.req.ID })
 }
 
@@ -92,6 +106,7 @@ func (r *run) preparation(args guestapi.PrepareArgs) engine.Preparation {
 		AdminPassword: trove.Secret(rand.Text() + rand.Text()),
 		RootPassword:  trove.Secret(args.RootPassword),
 		Databases:     args.Databases,
+		Adopted:       args.Adopt,
 	}
 	for _, u := range args.Users {
 		p.Users = append(p.Users, s.user(u))

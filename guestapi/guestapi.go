@@ -177,6 +177,7 @@ type PrepareArgs struct {
 	Overrides    map[string]json.RawMessage `json:"overrides,omitempty"`
 	Certificate  string                     `json:"certificate,omitempty"` // PEM, for the key that the guest asked for; "": the engine makes its own
 	RequireTLS   bool                       `json:"require_tls,omitempty"` // nobody is let in without TLS, from the first start on
+	Adopt        bool                       `json:"adopt,omitempty"`       // the volume has the data of a Python Trove, and nothing is made instead of them
 }
 
 // UserArgs is a user with its password.

@@ -1,17 +1,22 @@
 package image
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
+
+	"github.com/trove-dbaas/trove/internal/imagelayout"
 )
 
 // The disk, in sectors of 512 bytes and parts that begin at a whole MiB:
@@ -215,13 +220,13 @@ func (d *disk) squash(ctx context.Context, tree, to string) error {
 // exportScript copies the initialised database out of a volume; see initialiseScript.
 const exportScript = `set -eu
 mount -t xfs -o loop,ro,norecovery,nouuid "$1" "$2"
-mksquashfs "$2" "$3" -comp zstd -Xcompression-level 15 -noappend -no-progress -quiet -no-exports
+cp --archive --sparse=always --no-target-directory "$2" "$3"
 umount "$2"
 `
 
 // golden lets the agent make the database in the root, on a volume as a guest has it, and packs what is on it.
 func (d *disk) golden(ctx context.Context, work, rootfs string) (string, error) {
-	volume, at, to := filepath.Join(work, "volume"), filepath.Join(work, "at"), filepath.Join(work, "golden.squashfs")
+	volume, at, tree, to := filepath.Join(work, "volume"), filepath.Join(work, "at"), filepath.Join(work, "golden"), filepath.Join(work, "golden.squashfs")
 	if err := d.makeVolume(ctx, volume, d.recipe.GoldensMiB[0]); err != nil {
 		return "", err
 	}
@@ -231,8 +236,70 @@ func (d *disk) golden(ctx context.Context, work, rootfs string) (string, error) 
 	if err := os.Mkdir(at, 0o700); err != nil {
 		return "", fmt.Errorf("pack the database: %w", err)
 	}
-	if _, err := d.run(ctx, "unshare", slices.Concat(namespaces, []string{"sh", "-c", exportScript, "pack", volume, at, to})...); err != nil {
+	if _, err := d.run(ctx, "unshare", slices.Concat(namespaces, []string{"sh", "-c", exportScript, "pack", volume, at, tree})...); err != nil {
 		return "", fmt.Errorf("pack the database: %w", err)
 	}
-	return to, nil
+	if err := trimTree(tree); err != nil {
+		return "", fmt.Errorf("pack the database: %w", err)
+	}
+	return to, d.squash(ctx, tree, to)
+}
+
+// trimTree cuts the zeros off the end of large files and writes their sizes into a file of the tree. Logs are made at their full size and hold next to
+// nothing: a guest would read hundreds of megabytes of zeros to find that out.
+func trimTree(tree string) error {
+	dir, err := os.OpenRoot(tree)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = dir.Close() }()
+	sizes := map[string]int64{}
+	err = fs.WalkDir(dir.FS(), ".", func(name string, e fs.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() {
+			return err
+		}
+		size, err := trimFile(dir, name)
+		if size > 0 {
+			sizes[name] = size
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	data, err := json.Marshal(sizes)
+	if err != nil {
+		return err
+	}
+	return dir.WriteFile(imagelayout.GoldenSizes, data, 0o600)
+}
+
+// trimmed is how many zeros make it worth while.
+const trimmed = 1 << 20
+
+// trimFile returns the size that a file had if it was cut.
+func trimFile(dir *os.Root, name string) (int64, error) {
+	f, err := dir.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil || info.Size() < trimmed {
+		return 0, err
+	}
+	buf, end := make([]byte, 64<<10), int64(0)
+	for at := int64(0); at < info.Size(); at += int64(len(buf)) {
+		n, err := f.ReadAt(buf, at)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return 0, err
+		}
+		if kept := len(bytes.TrimRight(buf[:n], "\x00")); kept > 0 {
+			end = at + int64(kept)
+		}
+	}
+	if info.Size()-end < trimmed {
+		return 0, nil
+	}
+	return info.Size(), f.Truncate(end)
 }

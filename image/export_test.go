@@ -161,3 +161,6 @@ func MachineLocks() (map[string]int, error) {
 	}
 	return all, nil
 }
+
+// TrimTree cuts zeros off the files of a tree.
+var TrimTree = trimTree

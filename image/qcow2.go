@@ -43,7 +43,7 @@ type DiskManifest struct {
 }
 
 // diskFormat changes when this package makes another disk of the same root.
-const diskFormat = 1
+const diskFormat = 2
 
 const minRAM = 512 // MiB, for the kernel, the agent and the smallest settings of an engine
 

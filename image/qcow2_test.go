@@ -195,3 +195,24 @@ func TestReadDiskOfNothing(t *testing.T) {
 		t.Errorf("ReadDisk = %v", err)
 	}
 }
+
+func TestZerosAtTheEndOfLargeFilesAreCut(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir+"/db/log", "redo"+strings.Repeat("\x00", 3*mib))
+	write(t, dir+"/db/holes", "a"+strings.Repeat("\x00", 2*mib)+"b")
+	write(t, dir+"/db/small", "c\x00\x00")
+	must(t, image.TrimTree(dir))
+	got := map[string]int64{}
+	for _, name := range []string{"log", "holes", "small"} {
+		info, err := os.Stat(dir + "/db/" + name)
+		must(t, err)
+		got[name] = info.Size()
+	}
+	if diff := cmp.Diff(map[string]int64{"log": 4, "holes": 2*mib + 2, "small": 3}, got); diff != "" {
+		t.Errorf("sizes (-want +got):\n%s", diff)
+	}
+	sizes, err := os.ReadFile(dir + "/.trove-sizes")
+	if err != nil || string(sizes) != `{"db/log":3145732}` {
+		t.Errorf("sizes are %s, %v", sizes, err)
+	}
+}

@@ -28,7 +28,7 @@ func (m *Manager) createInstance() *workflow.Definition {
 		Steps: []workflow.Step{
 			{Name: "token", Says: "preparing the enrolment", Do: m.makeToken, Undo: blame(nil)},
 			{Name: "network", Says: "making the network and the volume", Do: m.createNetwork, Undo: blame(m.undoNetwork), Deadline: cmp.Or(m.patience.Network, 2*time.Minute)},
-			{Name: "volume", Says: "attaching the volume", Do: m.createVolume, Undo: blame(m.undoVolume), Deadline: cmp.Or(m.patience.Volume, usage/2)},
+			{Name: "volume", Says: "attaching the volume", Do: m.createVolume, Undo: blame(m.undoNewVolume), Deadline: cmp.Or(m.patience.Volume, usage/2)},
 			{Name: "machine", Says: "starting the machine", Do: m.createMachine, Undo: blame(m.undoMachine), Deadline: cmp.Or(m.patience.Boot, usage/2), Weight: 2},
 			{Name: "guest", Says: "waiting for the guest to enrol", Do: m.awaitGuest, Undo: blame(nil), Deadline: cmp.Or(m.patience.Boot, usage/2), Late: neverReported, Weight: 3},
 			{Name: "prepare", Says: "preparing the database", Do: m.guestStep(m.prepare), Undo: blame(nil), Deadline: usage, Weight: 8},
@@ -69,8 +69,15 @@ func (m *Manager) createNetwork(ctx context.Context, op *workflow.Op) (workflow.
 	if err != nil {
 		return workflow.Outcome{}, err //nolint:wrapcheck // says which instance
 	}
+	adopt, err := adopts(op)
+	if err == nil {
+		err = m.adoptable(ctx, op)
+	}
+	if err != nil {
+		return workflow.Outcome{}, err
+	}
 	var wg sync.WaitGroup
-	if w.HasVolume() && op.Attempt() == 0 {
+	if w.HasVolume() && op.Attempt() == 0 && !adopt {
 		wg.Go(func() {
 			if _, err := m.cloud.EnsureVolume(ctx, w.Volume(w.Instance.VolumeSize)); err != nil {
 				m.log.DebugContext(ctx, "volume was not begun early", "instance", op.Target(), "op", op.ID(), "err", err)
@@ -242,7 +249,7 @@ func (m *Manager) prepareArgs(ctx context.Context, op *workflow.Op) (guestapi.Pr
 	if err != nil {
 		return guestapi.PrepareArgs{}, fmt.Errorf("read the datastore version of instance %s: %w", i.ID, err)
 	}
-	args := guestapi.PrepareArgs{RequireTLS: version.RequireTLS, ServerID: i.ServerID, RAM: in.Flavor.RAM, VCPUs: in.Flavor.VCPUs, Databases: in.Databases, Overrides: overrides}
+	args := guestapi.PrepareArgs{RequireTLS: version.RequireTLS, ServerID: i.ServerID, RAM: in.Flavor.RAM, VCPUs: in.Flavor.VCPUs, Databases: in.Databases, Overrides: overrides, Adopt: in.Adopt}
 	if args.Certificate, err = m.firstCertificate(ctx, op); err != nil {
 		return guestapi.PrepareArgs{}, err
 	}
@@ -324,6 +331,9 @@ func (m *Manager) ready(context.Context, *workflow.Op) (workflow.Outcome, error)
 }
 
 func (m *Manager) undoNetwork(ctx context.Context, op *workflow.Op) (workflow.Outcome, error) {
+	if adopt, err := adopts(op); err != nil || adopt {
+		return workflow.Done(), err
+	}
 	if err := m.cloud.RemoveNetwork(ctx, op.Target()); err != nil {
 		return workflow.Outcome{}, fmt.Errorf("remove the network: %w", err)
 	}
@@ -374,6 +384,11 @@ func buildError(op *workflow.Op) trove.Task {
 // createClosed writes the row of an instance that is made, or of one that could not be.
 func (m *Manager) createClosed(ctx context.Context, tx store.Tx, op *workflow.Op, state trove.OperationState, cause string) error {
 	c := closing{what: "The instance could not be created", failed: buildError(op), change: m.created}
+	if adopt, err := adopts(op); err != nil {
+		return err
+	} else if adopt {
+		c.what = "The instance could not be taken over"
+	}
 	if err := m.closed(c)(ctx, tx, op, state, cause); err != nil {
 		return err
 	}
@@ -389,7 +404,11 @@ func (m *Manager) createClosed(ctx context.Context, tx store.Tx, op *workflow.Op
 // created writes what the steps found, or empties the row of what was removed.
 func (m *Manager) created(ctx context.Context, tx store.Tx, op *workflow.Op, i *trove.Instance, ok bool) error {
 	if !ok {
-		i.ServerStatus, i.Addresses, i.Hostname, i.ComputeID, i.VolumeID = trove.ServerNone, nil, "", "", ""
+		i.ServerStatus, i.Addresses, i.Hostname = trove.ServerNone, nil, ""
+		if adopt, err := adopts(op); err != nil || adopt {
+			return err
+		}
+		i.ComputeID, i.VolumeID = "", ""
 		return giveAll(ctx, tx, i)
 	}
 	i.ServerStatus = trove.ServerActive

@@ -27,10 +27,12 @@ type volume struct {
 	Size        int               `json:"size"`
 	Created     stamp             `json:"created_at"`
 	Metadata    map[string]string `json:"metadata"`
-	Attachments []struct {
-		ServerID     string `json:"server_id"`
-		AttachmentID string `json:"attachment_id"`
-	} `json:"attachments"`
+	Attachments []attachment      `json:"attachments"`
+}
+
+type attachment struct {
+	ServerID     string `json:"server_id"`
+	AttachmentID string `json:"attachment_id"`
 }
 
 // failed reports whether the volume will not get better by itself.

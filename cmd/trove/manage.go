@@ -39,7 +39,7 @@ func manageCommand() *cobra.Command {
 	guest := &cobra.Command{Use: "guest", Short: "Guests that the service does not trust any more", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() }}
 	guest.AddCommand(guestClearCommand(&o))
 	c.AddCommand(storeCommands(&o.stateOptions)...)
-	c.AddCommand(ca, databaseCACommand(&o), key, guest, parametersCommand(&o), exportCommand(&o.stateOptions), restoreCommand(&o.stateOptions), recoveryKeyCommand())
+	c.AddCommand(ca, databaseCACommand(&o), key, guest, adoptCommand(&o), parametersCommand(&o), exportCommand(&o.stateOptions), restoreCommand(&o.stateOptions), recoveryKeyCommand())
 	return c
 }
 

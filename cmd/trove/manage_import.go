@@ -19,7 +19,7 @@ const importHelp = `Take what a Python Trove has in its database into the store 
 allow and the rules of their parameters, configuration groups, instances, backups and their strategies, quotas, and who enabled root. Without --apply nothing is changed, and the report says what would be. With it everything is done in one
 transaction, or nothing. It may be repeated: what is there stays as it is.
 
-Of an instance the row is taken, not its machine and its data: it shows UNKNOWN and a fault that says so, counts for its project's quota, and can be deleted.
+Of an instance the row is taken, not its machine and its data: it shows UNKNOWN and a fault that says so, counts for its project's quota, and can be deleted. With cloud: openstack "trove manage adopt" takes its server and volume over.
 Of a backup the row is taken too; its object stays where it is.
 What is left, such as instances that something is being done to, stands in the report with its reason.
 

@@ -4,6 +4,7 @@ import (
 	"os"
 	"testing"
 
+	"github.com/trove-dbaas/trove/engine/enginetest"
 	"github.com/trove-dbaas/trove/engine/redis"
 	"github.com/trove-dbaas/trove/engine/redis/redistest"
 )
@@ -13,4 +14,8 @@ func TestServer(t *testing.T) {
 		t.Fatalf("the server's programs are missing; install Debian's redis-server: %v", err)
 	}
 	redistest.Run(t, redis.New)
+}
+
+func TestUpgradeFromEveryOlderVersion(t *testing.T) {
+	redistest.RunUpgrades(t, redis.New, enginetest.OlderProgram{Programs: []string{"usr/bin/redis-server"}})
 }

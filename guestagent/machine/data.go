@@ -2,16 +2,17 @@ package machine
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/trove-dbaas/trove/internal/atomicfile"
+	"github.com/trove-dbaas/trove/internal/imagelayout"
 )
 
 const volumeFlags = unix.MS_NODEV | unix.MS_NOSUID | unix.MS_NOEXEC | unix.MS_NOATIME
@@ -147,64 +148,103 @@ func (m *machine) copyGolden(ctx context.Context, from, part, whole string) erro
 	if err := m.Kernel.Run(ctx, "", "cp", "--archive", "--sparse=always", "--no-target-directory", m.at(from), part); err != nil {
 		return err
 	}
+	if err := restoreSizes(part); err != nil {
+		return err
+	}
 	if err := m.Kernel.Run(ctx, "", "sync", "--file-system", part); err != nil {
 		return err
 	}
 	return os.Rename(part, whole)
 }
 
-// The user data names the volume of the previous image for as long as the machine has that image, and the volume is taken away when the change to it is over. So
-// which one was here is noted on the data volume: from then on it may be missing, and is waited for no longer than a disk needs that comes after the others.
-const (
-	seenFile = ".trove-previous"
-	lateDisk = 5 * time.Second
-)
-
-// seenPrevious reports whether the volume of the previous image was here at an earlier start.
-func (m *machine) seenPrevious() bool {
-	noted, err := os.ReadFile(m.at(m.Data, seenFile))
-	return err == nil && string(noted) == m.data.PreviousVolume
+// restoreSizes gives files their zeros at the end again, which the image does not have.
+func restoreSizes(tree string) error {
+	dir, err := os.OpenRoot(tree)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = dir.Close() }()
+	data, err := dir.ReadFile(imagelayout.GoldenSizes)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	var sizes map[string]int64
+	if err == nil {
+		err = json.Unmarshal(data, &sizes)
+	}
+	if err != nil {
+		return fmt.Errorf("read the sizes of files: %w", err)
+	}
+	for name, size := range sizes {
+		f, err := dir.OpenFile(name, os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(f.Truncate(size), f.Close()); err != nil {
+			return err
+		}
+	}
+	return dir.Remove(imagelayout.GoldenSizes)
 }
 
-// openPrevious mounts the root of the image that the instance had before, for the programs of the new version that ask those of the old one.
+// previousFile, in the agent's directory on the data volume, names the volume of the previous image that was seen last. User data stays as it is when that
+// volume is taken away after an upgrade, and later starts must not wait for it.
+const previousFile = "previous-volume"
+
+// openPrevious mounts the root of the image that the instance had before, for the programs of the new version that ask those of the old one. A machine
+// without it goes on: only an upgrade needs it, and says so.
 func (m *machine) openPrevious(ctx context.Context) error {
 	if m.data.PreviousVolume == "" {
 		return nil
 	}
-	wait, seen := m.DiskWait, m.seenPrevious()
-	if seen {
-		wait = min(wait, lateDisk)
+	seen := m.at(m.Data, filepath.Base(imagelayout.StateDir), previousFile)
+	disk, err := m.findDisk(m.data.PreviousVolume)
+	if err == nil && disk == "" {
+		if text, readErr := os.ReadFile(seen); readErr == nil && string(text) == m.data.PreviousVolume {
+			m.say("the volume of the previous image was taken away")
+			return nil
+		}
+		disk, err = m.waitDisk(ctx, "the volume of the previous image", m.data.PreviousVolume)
 	}
-	disk, err := m.waitDiskFor(ctx, wait, "the volume of the previous image", m.data.PreviousVolume)
-	if err != nil && seen && ctx.Err() == nil {
-		m.say("the volume of the previous image was here at an earlier start and is not any more")
-		return nil
+	if err == nil {
+		err = m.mountPrevious(disk)
+	}
+	if err == nil {
+		err = keepText(seen, m.data.PreviousVolume)
 	}
 	if err != nil {
-		return fmt.Errorf("open the previous image: %w", err)
+		m.say("going on without the root of the previous image: %v", err)
 	}
+	return ctx.Err() //nolint:wrapcheck // the machine is being stopped
+}
+
+func keepText(file, text string) error {
+	if err := os.MkdirAll(filepath.Dir(file), 0o700); err != nil {
+		return fmt.Errorf("note the volume: %w", err)
+	}
+	return atomicfile.Write(file, []byte(text), 0o600)
+}
+
+func (m *machine) mountPrevious(disk string) error {
 	parts, err := m.partitions(disk)
 	if err != nil {
-		return fmt.Errorf("open the previous image: %w", err)
+		return err
 	}
 	for _, p := range parts {
 		content, err := contentOf(m.at("/dev", p))
 		if err != nil {
-			return fmt.Errorf("open the previous image: %w", err)
+			return err
 		}
 		if content != squashfs {
 			continue
 		}
 		if err := m.mountOnce("/dev/"+p, m.Previous, squashfs, unix.MS_RDONLY|unix.MS_NODEV|unix.MS_NOSUID, ""); err != nil {
-			return fmt.Errorf("open the previous image: %w", err)
+			return err
 		}
 		m.say("the root of the previous image %s is mounted at %s", "/dev/"+p, m.Previous)
-		if err := atomicfile.Write(m.at(m.Data, seenFile), []byte(m.data.PreviousVolume), 0o600); err != nil {
-			return fmt.Errorf("note that the previous image was here: %w", err)
-		}
 		return nil
 	}
-	return fmt.Errorf("open the previous image: the disk /dev/%s has no root of an image of Trove", disk)
+	return fmt.Errorf("the disk /dev/%s has no root of an image of Trove", disk)
 }
 
 // Grow lets the file system on the data volume fill a disk that has grown. It may be called at any time, and does nothing most of the time.

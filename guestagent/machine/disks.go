@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/trove-dbaas/trove/internal/machinedata"
 )
@@ -43,37 +42,34 @@ func (c Config) serial(disk string) string {
 	return ""
 }
 
-// waitDisk waits for the disk of a volume and returns its name.
-func (m *machine) waitDisk(ctx context.Context, what, volume string) (disk string, err error) {
-	return m.waitDiskFor(ctx, m.DiskWait, what, volume)
+// findDisk returns the name of the disk of a volume, "" while there is none.
+func (c Config) findDisk(volume string) (string, error) {
+	short := machinedata.Serial(volume)
+	all, err := c.disks()
+	if err != nil {
+		return "", err
+	}
+	var found []string
+	for _, d := range all {
+		// The bus decides how much of the id a serial number holds.
+		if s := c.serial(d); len(s) >= len(short) && strings.HasPrefix(volume, s) {
+			found = append(found, d)
+		}
+	}
+	switch {
+	case len(found) > 1:
+		return "", fmt.Errorf("the disks %s have the same serial number %s", strings.Join(found, " and "), short)
+	case len(found) == 0 || !exists(c.at("/dev", found[0])): // the kernel makes the node a moment later
+		return "", nil
+	}
+	return found[0], nil
 }
 
-// waitDiskFor is waitDisk with a patience of its own.
-func (m *machine) waitDiskFor(ctx context.Context, wait time.Duration, what, volume string) (disk string, err error) {
-	short := machinedata.Serial(volume)
-	err = m.until(ctx, wait, what+", a disk with the serial number "+short, func() (bool, error) {
-		all, err := m.disks()
-		if err != nil {
-			return false, err
-		}
-		var found []string
-		for _, d := range all {
-			// The bus decides how much of the id a serial number holds.
-			if s := m.serial(d); len(s) >= len(short) && strings.HasPrefix(volume, s) {
-				found = append(found, d)
-			}
-		}
-		if len(found) > 1 {
-			return false, fmt.Errorf("the disks %s have the same serial number %s", strings.Join(found, " and "), short)
-		}
-		if len(found) == 0 {
-			return false, nil
-		}
-		if _, err := os.Stat(m.at("/dev", found[0])); err != nil {
-			return false, nil //nolint:nilerr // the kernel makes its node a moment later
-		}
-		disk = found[0]
-		return true, nil
+// waitDisk waits for the disk of a volume and returns its name.
+func (m *machine) waitDisk(ctx context.Context, what, volume string) (disk string, err error) {
+	err = m.until(ctx, m.DiskWait, what+", a disk with the serial number "+machinedata.Serial(volume), func() (bool, error) {
+		disk, err = m.findDisk(volume)
+		return disk != "", err
 	})
 	return disk, err
 }

@@ -117,6 +117,7 @@ func (g *guest) Mount(source, target, kind string, flags uintptr, _ string) erro
 	}
 	if strings.HasSuffix(source, "vda3") {
 		g.write(filepath.Join(target, "mysql/ibdata1"), "rows")
+		g.write(filepath.Join(target, ".trove-sizes"), `{"mysql/ibdata1":4096}`)
 	}
 	return nil
 }
@@ -356,7 +357,6 @@ func TestWhatIsMissingIsSaid(t *testing.T) {
 		"none with the hardware address fa:16:3e:00:0": func(g *guest) { g.write("sys/class/net/eth1/address", "00:00:00:00:00:01") },
 		"mkfs.xfs failed":                              func(g *guest) { g.fail = "mkfs.xfs" },
 		"nft failed":                                   func(g *guest) { g.fail = "nft" },
-		"serial number 9a2b1f0e-77a1-4b77-8":           func(g *guest) { g.data.PreviousVolume = previous },
 	} {
 		g := newGuest(t)
 		spoil(g)
@@ -394,8 +394,11 @@ func TestGoldenDataOfTheImage(t *testing.T) {
 	if err := g.run(); err != nil {
 		t.Fatal(err)
 	}
-	if got := g.read("data/mysql/ibdata1"); got != "rows" {
-		t.Errorf("the data is %q", got)
+	if got := g.read("data/mysql/ibdata1"); len(got) != 4096 || strings.TrimRight(got, "\x00") != "rows" {
+		t.Errorf("the data is %d bytes, %.10q", len(got), got)
+	}
+	if _, err := os.Lstat(g.path("data/.trove-sizes")); err == nil {
+		t.Error("the list of sizes is among the data")
 	}
 	g.write("data/mysql/ibdata1", "more rows")
 	if err := g.boot(); err != nil || g.read("data/mysql/ibdata1") != "more rows" {
@@ -413,7 +416,7 @@ func TestGoldenDataThatWasCutOff(t *testing.T) {
 	}
 	g.fail = ""
 	g.write("data/.golden-part/mysql/half", "")
-	if err := g.boot(); err != nil || g.formatted() || g.read("data/mysql/ibdata1") != "rows" {
+	if err := g.boot(); err != nil || g.formatted() || !strings.HasPrefix(g.read("data/mysql/ibdata1"), "rows") {
 		t.Fatalf("formatted %t, %v", g.formatted(), err)
 	}
 	if left, err := filepath.Glob(g.path("data/.golden*")); err != nil || len(left) > 0 {
@@ -424,8 +427,7 @@ func TestGoldenDataThatWasCutOff(t *testing.T) {
 	}
 }
 
-func TestPreviousImage(t *testing.T) {
-	g := newGuest(t)
+func (g *guest) previousImage() {
 	g.data.PreviousVolume = previous
 	g.disk("vdc", previous[:20], nil)
 	for i, head := range []string{"kernel", "hsqs", "hsqs"} {
@@ -433,34 +435,55 @@ func TestPreviousImage(t *testing.T) {
 		g.write("sys/block/vdc/"+part+"/partition", fmt.Sprintln(i+1))
 		g.write("dev/"+part, head+strings.Repeat("\x00", 4096))
 	}
+}
+
+func TestPreviousImage(t *testing.T) {
+	g := newGuest(t)
+	g.previousImage()
 	if err := g.run(); err != nil {
 		t.Fatal(err)
 	}
 	if !strings.Contains(g.read("proc/self/mountinfo"), "/run/previous rw,relatime - squashfs /dev/vdc2") || g.flags["/run/previous"]&unix.MS_RDONLY == 0 {
 		t.Errorf("mounts:\n%s", g.read("proc/self/mountinfo"))
 	}
-}
-
-func TestPreviousImageThatWasTakenAway(t *testing.T) {
-	g := newGuest(t)
-	g.data.PreviousVolume = previous
-	g.disk("vdc", previous[:20], nil)
-	g.write("sys/block/vdc/vdc1/partition", "1\n")
-	g.write("dev/vdc1", "hsqs"+strings.Repeat("\x00", 4096))
-	if err := g.run(); err != nil {
+	// It is taken away after the upgrade, and the user data of before stays: no start waits for it any more.
+	if err := errors.Join(os.RemoveAll(g.path("sys/block/vdc")), os.Remove(g.path("dev/vdc"))); err != nil {
 		t.Fatal(err)
 	}
-	for _, dir := range []string{"sys/block/vdc", "sys/class/block/vdc"} {
-		if err := os.RemoveAll(g.path(dir)); err != nil {
+	g.console.Reset()
+	if err := g.boot(); err != nil {
+		t.Fatal(err)
+	}
+	said := g.console.String()
+	if !strings.Contains(said, "was taken away") || strings.Contains(said, "waiting for the volume") || !strings.Contains(said, "the agent of instance") {
+		t.Errorf("the console says\n%s", said)
+	}
+	// That of another change is.
+	g.data.PreviousVolume = "9a2b1f0e-77a1-4b77-8b5b-6f9a8f3f0a03"
+	g.console.Reset()
+	if err := g.boot(); err != nil || !strings.Contains(g.console.String(), "waiting for the volume of the previous image") {
+		t.Errorf("with another volume: %v\n%s", err, &g.console)
+	}
+}
+
+func TestAMachineGoesOnWithoutThePreviousImage(t *testing.T) {
+	for want, spoil := range map[string]func(*guest){
+		"previous image, a disk with the serial number 9a2b1f0e-77a1-4b77-8 did not come within": func(g *guest) { g.data.PreviousVolume = previous },
+		"/dev/vdc has no root of an image of Trove": func(g *guest) {
+			g.previousImage()
+			for _, part := range []string{"vdc2", "vdc3"} {
+				g.write("dev/"+part, strings.Repeat("\x00", 4096))
+			}
+		},
+	} {
+		g := newGuest(t)
+		spoil(g)
+		if err := g.run(); err != nil {
 			t.Fatal(err)
 		}
-	}
-	if err := g.boot(); err != nil || !strings.Contains(g.console.String(), "was here at an earlier start") {
-		t.Errorf("without the volume that the change needed: %v\n%s", err, g.console.String())
-	}
-	g.data.PreviousVolume = "9a2b1f0e-77a1-4b77-8b5b-6f9a8f3f0a03"
-	if err := g.boot(); err == nil {
-		t.Error("the volume of another change is not waited for")
+		if said := g.console.String(); !strings.Contains(said, "going on without the root of the previous image: ") || !strings.Contains(said, want) {
+			t.Errorf("the console has no %q:\n%s", want, said)
+		}
 	}
 }
 

@@ -28,6 +28,10 @@ const (
 	// PreviousDir is, while an instance gets another datastore version, the read-only root file system of the image that it had before.
 	PreviousDir = "/run/previous"
 
+	// GoldenSizes is, in the initialised database of a whole-disk image, the file that says how large files are whose end of zeros was cut off: JSON, from
+	// their paths to bytes.
+	GoldenSizes = ".trove-sizes"
+
 	BootDir  = "/config" // read-only, holds the boot data: the counterpart of a config drive
 	BootFile = BootDir + "/boot.json"
 	RunDir   = "/run/trove" // tmpfs; sockets, pid files

@@ -10,7 +10,8 @@ import (
 	trove "github.com/trove-dbaas/trove"
 )
 
-const imported = "This instance comes from another Trove. Its machine and its data are not under the control of this service."
+// Imported is the fault of an instance whose row alone was taken.
+const Imported = "This instance comes from another Trove. Its machine and its data are not under the control of this service."
 
 func (r *run) instance(ctx context.Context, row record) error {
 	id, name := row["id"], row["name"]
@@ -39,7 +40,7 @@ func (r *run) instance(ctx context.Context, row record) error {
 		ID: id, ProjectID: row["tenant_id"], Name: name, Created: row.time("created"), Updated: row.time("updated"), Task: trove.Task(task),
 		ServerStatus: trove.ServerNone, DatastoreVersionID: r.versions[row["datastore_version_id"]].ID, FlavorID: row["flavor_id"], VolumeSize: size,
 		Region: row["region_id"], Hostname: row["hostname"], ReplicaOf: row["slave_of_id"], ComputeID: row["compute_instance_id"], VolumeID: row["volume_id"],
-		Fault: &trove.Fault{Message: imported, Created: r.options.Now}, Held: map[string]int{trove.QuotaInstances: 1, trove.QuotaVolumes: size},
+		Fault: &trove.Fault{Message: Imported, Created: r.options.Now}, Held: map[string]int{trove.QuotaInstances: 1, trove.QuotaVolumes: size},
 	}
 	reasons := r.fill(&i, row)
 	if err := r.hold(ctx, i.ProjectID, i.Held); err != nil {

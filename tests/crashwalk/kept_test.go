@@ -48,6 +48,11 @@ var asks = map[string]func(w *walker, i wire.Instance) error{
 		}
 		return w.Client.UpdateInstance(w.t.Context(), i.ID, wire.InstanceUpdate{Access: &wire.AccessRequest{AllowedCIDRs: &cidrs}})
 	},
+	trove.OpUpgrade: func(w *walker, i wire.Instance) error {
+		return w.Client.UpgradeInstance(w.t.Context(), i.ID, newVersion)
+	},
+	trove.OpUpgradeRollback: func(w *walker, i wire.Instance) error { return w.Client.RollbackUpgrade(w.t.Context(), i.ID) },
+	trove.OpUpgradeConfirm:  func(w *walker, i wire.Instance) error { return w.Client.ConfirmUpgrade(w.t.Context(), i.ID) },
 }
 
 // admin asks for what only administrators may.
@@ -62,11 +67,8 @@ func (w *walker) admin() *client.Client {
 
 // elsewhere are operations that this walk cannot ask for, and where they are killed instead.
 var elsewhere = map[string]string{
-	trove.OpMigrate:         "needs a second host, which the local cloud does not have: TestCrashWalk of taskmanager",
-	trove.OpUpgrade:         "there is no way back from it that keeps the rows of the walk: TestCrashWalk of taskmanager, TestUpgrade of tests/e2e",
-	trove.OpUpgradeRollback: "gives up the rows of the walk, which is its purpose: TestCrashWalk of taskmanager, TestUpgrade of tests/e2e",
-	trove.OpUpgradeConfirm:  "only after an upgrade: TestCrashWalk of taskmanager, TestUpgrade of tests/e2e",
-	trove.OpUpgradeAgent:    "needs signed releases of the agent: TestAgentUpgradeWithoutTheControlPlane of tests/e2e",
+	trove.OpMigrate:      "needs a second host, which the local cloud does not have: TestCrashWalk of taskmanager",
+	trove.OpUpgradeAgent: "needs signed releases of the agent: TestAgentUpgradeWithoutTheControlPlane of tests/e2e",
 }
 
 // leg is one crash in an operation on a living instance.
@@ -114,7 +116,7 @@ func (w *walker) allLegs(steps map[string][]step, kinds []string) []leg {
 	var all []leg
 	for _, kind := range kinds {
 		switch {
-		case kind == trove.OpCreate, kind == trove.OpDelete, kind == trove.OpStart, elsewhere[kind] != "":
+		case kind == trove.OpCreate, kind == trove.OpDelete, kind == trove.OpStart, elsewhere[kind] != "", slices.Contains(ofUpgrades, kind):
 		case asks[kind] == nil:
 			w.t.Errorf("there is an operation %s, and nothing here says how it is asked for", kind)
 		case kind == trove.OpStop:

@@ -65,6 +65,9 @@ func (w *walker) onHost() []string {
 	return all
 }
 
+// ended matches the state of a process that has ended and that the machine's init has not collected yet, which is init's affair.
+var ended = regexp.MustCompile(`\) Z 1 `)
+
 // processes returns the programs that run in the deployment's control groups.
 func (w *walker) processes() []string {
 	files, _ := filepath.Glob("/proc/[0-9]*/cgroup")
@@ -72,6 +75,9 @@ func (w *walker) processes() []string {
 	for _, f := range files {
 		data, err := os.ReadFile(f)
 		if err != nil || !strings.Contains(string(data), "/trove-"+w.hash()+"/") {
+			continue
+		}
+		if stat, err := os.ReadFile(filepath.Join(filepath.Dir(f), "stat")); err != nil || ended.Match(stat) {
 			continue
 		}
 		name, _ := os.ReadFile(filepath.Join(filepath.Dir(f), "comm"))

@@ -2,7 +2,7 @@
 // the next start finishes or undoes the operation within 30 s, and nothing is left over.
 //
 // The boundaries come from taskmanager/testdata/steps.golden, so that a new step is walked by itself and a new operation fails the test until it is
-// said here how it is asked for. The program is built with the tag crashpoints; one deployment serves all crashes.
+// said here how it is asked for. The program is built with the tag crashpoints; one deployment serves all crashes of a test.
 package crashwalk_test
 
 import (
@@ -111,8 +111,12 @@ type walker struct {
 	slowest time.Duration
 }
 
-func newWalker(t *testing.T) *walker {
+// newWalker makes a deployment with images of these versions, each a datastore and its version.
+func newWalker(t *testing.T, versions ...[2]string) *walker {
 	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Fatal("this needs root: it makes sandboxes, volumes and networks")
+	}
 	root := repository(t)
 	if err := deploy.Build(root); err != nil {
 		t.Fatal(err)
@@ -122,8 +126,10 @@ func newWalker(t *testing.T) *walker {
 	d := &deploy.Deployment{T: t, Root: root, State: filepath.Join(root, "var", "crashwalk"), Listen: deploy.FreePort()}
 	w.Deployment = d
 	d.Env = append(os.Environ(), "TROVE_CACHE="+filepath.Join(root, "var", "cache"))
-	if out, err := d.Try("image", "build", "--state", d.State, "--datastore", "mariadb", "--datastore-version", "10.11"); err != nil {
-		t.Fatalf("build the image: %v\n%s", err, out)
+	for _, version := range versions {
+		if out, err := d.Try("image", "build", "--state", d.State, "--datastore", version[0], "--datastore-version", version[1]); err != nil {
+			t.Fatalf("build the image: %v\n%s", err, out)
+		}
 	}
 	d.Env = append(d.Env, "TROVE_API_RATE_LIMIT=0", "TROVE_QUOTA_INSTANCES=100", "TROVE_QUOTA_VOLUMES=400", "TROVE_CRASH_FILE="+w.file)
 	t.Cleanup(w.destroy)
@@ -286,19 +292,21 @@ func (w *walker) askCreate(name string) error {
 	return err //nolint:wrapcheck // shown as it is
 }
 
-// TestCrashWalk is the whole walk.
+// TestCrashWalk is the walk over all operations but those of upgrades.
 func TestCrashWalk(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Fatal("this needs root: it makes sandboxes, volumes and networks")
-	}
 	steps, kinds := readSteps(t)
-	w := newWalker(t)
+	w := newWalker(t, [2]string{"mariadb", "10.11"})
 	began := time.Now()
 	empty := w.look()
 	w.walkCreateAndDelete(steps, empty)
 	w.walkKept(steps, kinds)
 	w.same("in the end", empty)
-	t.Logf("%d crashes in %s, the slowest recovery took %s", w.crashes, time.Since(began).Round(time.Second), w.slowest.Round(time.Millisecond))
+	w.sum(began)
+}
+
+func (w *walker) sum(began time.Time) {
+	w.t.Helper()
+	w.t.Logf("%d crashes in %s, the slowest recovery took %s", w.crashes, time.Since(began).Round(time.Second), w.slowest.Round(time.Millisecond))
 }
 
 // walkCreateAndDelete makes and removes an instance for each boundary of create, done and undone, and meets one of delete each time.

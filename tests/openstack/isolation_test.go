@@ -27,7 +27,7 @@ func isolation(t *testing.T, c *openstack.Cloud, s *service) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
+	defer func() { _ = l.Close() }()
 	_, api, _ := net.SplitHostPort(s.listen)
 	for what, to := range map[string]string{
 		"another guest":            other.Address + ":3306",

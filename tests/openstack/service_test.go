@@ -313,7 +313,7 @@ func freePorts(t *testing.T, n int) []string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer l.Close() // all at once, so that none is given twice
+		defer func() { _ = l.Close() }() // all at once, so that none is given twice
 		_, port, _ := net.SplitHostPort(l.Addr().String())
 		ports = append(ports, port)
 	}

@@ -17,6 +17,7 @@ import (
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/cloud/openstack/bootstrap"
+	"github.com/trove-dbaas/trove/internal/clock"
 )
 
 // inNamespace gives the test a network of its own, on a thread that ends with it.
@@ -58,7 +59,7 @@ func newGuest(t *testing.T, tap, address string) guest {
 		if theirs, _ := os.Readlink("/proc/" + g.pid + "/ns/net"); theirs != mine && theirs != "" {
 			break
 		}
-		time.Sleep(10 * time.Millisecond)
+		_ = clock.Sleep(t.Context(), 10*time.Millisecond)
 	}
 	ip(t, "link", "add", "g0", "netns", g.pid, "type", "veth", "peer", "name", tap)
 	ip(t, "link", "set", tap, "up")

@@ -112,6 +112,9 @@ func (p *Product) expect(prep engine.Preparation) (expectation, error) {
 // firstStatements returns what makes the expectation true. Each may run again: a prepare that died after the start is repeated.
 func (p *Product) firstStatements(prep engine.Preparation, want expectation) ([]string, error) {
 	var all []string
+	if prep.Adopted {
+		all = append(all, "DROP USER IF EXISTS "+account(troveAdmin, adminHost))
+	}
 	for _, d := range prep.Databases {
 		all = append(all, createDatabase(d, "IF NOT EXISTS "))
 	}

@@ -40,6 +40,15 @@ func Run(t *testing.T, newEngine New) {
 	}
 }
 
+// RunUpgrades takes data over from each older version that is at hand.
+func RunUpgrades(t *testing.T, newEngine New, older enginetest.OlderProgram) {
+	t.Helper()
+	s := setup(t, newEngine)
+	version, _, err := s.Engine.(engine.Upgrader).Versions(t.Context(), s.Layout)
+	must(t, err)
+	enginetest.RunUpgrades(t, version, older, func(t *testing.T) enginetest.Setup { return setup(t, newEngine) })
+}
+
 // prepared makes the data directory and prepares the server.
 func prepared(t *testing.T, s enginetest.Setup, p engine.Preparation) {
 	t.Helper()

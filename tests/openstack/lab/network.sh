@@ -95,10 +95,10 @@ neutron() {
 	# Where servers are words, nobody asks for an address or goes through a router: the agent by which ports bind is enough.
 	[ "$(virt)" != fake ] || agents=(linuxbridge)
 	for a in "${agents[@]}"; do
-		define neutron-$a neutron true neutron-$a-agent --config-file "$n/neutron.conf" --config-file "$n/$a.ini"
+		define "neutron-$a" neutron true "neutron-$a-agent" --config-file "$n/neutron.conf" --config-file "$n/$a.ini"
 	done
 	serving neutron-server
-	for a in "${agents[@]}"; do start neutron-$a; done
+	for a in "${agents[@]}"; do start "neutron-$a"; done
 }
 
 # The ebtables of Debian 12 cannot delete a rule that names several addresses (--among-src), and Neutron's agent, which does that when a port that it knows
@@ -118,7 +118,7 @@ ebtables_that_deletes() {
 
 # What the agents leave when they end: processes, namespaces, interfaces; all of them carry Neutron's names.
 neutron_leftovers() {
-	local f x
+	local f x protocol
 	for f in "$LAB"/neutron/dhcp/*/pid "$LAB"/neutron/external/pids/*; do
 		[ -s "$f" ] && x=$(tr -dc 0-9 <"$f") && grep -qaF "$LAB/neutron" "/proc/$x/cmdline" 2>/dev/null && kill "$x" 2>/dev/null
 	done
@@ -130,6 +130,13 @@ neutron_leftovers() {
 		for x in filter nat mangle raw; do
 			if [[ $($f-save -t $x 2>/dev/null) = *neutron* ]]; then $f-save -t $x | grep -v neutron | $f-restore -T $x; fi
 		done
+	done
+	for x in $(ebtables-nft -t nat -L 2>/dev/null | sed -n 's/^Bridge chain: \(neutron\(ARP\|MAC\)-tap[^,]*\),.*/\1/p'); do
+		protocol=()
+		[[ $x = neutronMAC-* ]] || protocol=(-p ARP)
+		ebtables-nft -t nat -D PREROUTING "${protocol[@]}" -i "${x#neutron???-}" -j "$x" 2>/dev/null || true
+		ebtables-nft -t nat -F "$x" || continue
+		ebtables-nft -t nat -X "$x" || true
 	done
 	# What "trove openstack bootstrap" adds so that guests do not reach this host past their security groups: it names a bridge that is gone.
 	for f in inet arp; do nft delete table $f trove_openstack 2>/dev/null || true; done

@@ -66,7 +66,8 @@ func Run(t *testing.T, c Case) {
 		"EveryParameterCanBeSetAndSurvivesARestart": c.everyParameterCanBeSetAndSurvivesARestart, "AppliesAreTogetherOrNot": c.appliesAreTogetherOrNot,
 		"BufferPoolBeyondTheMemoryIsRefused": c.bufferPoolBeyondTheMemoryIsRefused,
 		"AgentIsNotBoundByGlobalVariables":   c.agentIsNotBoundByGlobalVariables, "FirstStartHasTheOverrides": c.firstStartHasTheOverrides,
-		"CertificatesOfAnAuthority": c.certificatesOfAnAuthority, "Metrics": c.metrics, "Statements": c.statements,
+		"AdoptsWhatAPythonTroveLeft": c.adoptsWhatAPythonTroveLeft,
+		"CertificatesOfAnAuthority":  c.certificatesOfAnAuthority, "Metrics": c.metrics, "Statements": c.statements,
 	} {
 		t.Run(name, test)
 	}
@@ -80,6 +81,7 @@ type Driver interface {
 	engine.TLSSource
 	engine.MetricSource
 	engine.StatementSource
+	engine.Upgrader
 	FixedOptions() []string
 }
 
