@@ -10,7 +10,7 @@ LINT := $(BIN)/golangci-lint
 
 export TROVE_DEMO_STATE = $(STATE)
 
-.PHONY: help demo demo-vm stop destroy build clean tools format check lint unit enginetest generate fresh test compat openstack-lab e2e-openstack e2e-openstack-faults test-long bench bench-provision bench-agent bench-api bench-fleet fuzz
+.PHONY: help demo demo-vm stop destroy build clean tools format check lint unit enginetest generate fresh test compat openstack-lab e2e-openstack e2e-openstack-faults test-long bench bench-provision bench-agent bench-api bench-fleet bench-openstack-scale fuzz
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
@@ -64,5 +64,7 @@ bench-api: ## trove-api on one processor under wrk, on SQLite and PostgreSQL; ab
 	@scripts/bench-api.sh
 bench-fleet: ## 10,000 simulated guests against the controllers; long
 	@scripts/bench-fleet.sh
+bench-openstack-scale: ## 100 instances at once on OpenStack's fake hypervisor against a bare script; about an hour (root)
+	@scripts/openstack-scale.sh
 fuzz: ## each fuzz target for 30 s
 	@scripts/fuzz.sh 30s

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What is too long for CI, with results under docs/evidence: provisioning 50 times, an upgrade of 1 GB and back, the figures of the whole service, benchmarks of the packages, what the
-# agent costs beside each engine, volumes filled and grown 20 times, a fleet of guests, the demo in an emulated machine, each fuzz target for two minutes.
+# agent costs beside each engine, volumes filled and grown 20 times, a fleet of guests, 100 instances at once on OpenStack, the demo in an emulated machine, each fuzz target for two minutes.
 source "$(dirname "$0")/lib.sh"
 source scripts/parts.sh
 need_root
@@ -12,6 +12,7 @@ part "benchmarks" scripts/bench-packages.sh
 part "what the agent costs" scripts/bench-agent.sh
 part "full volumes" scripts/full-volume.sh
 part "fleet" scripts/bench-fleet.sh
+part "many instances at once on OpenStack" scripts/openstack-scale.sh
 part "demo in an emulated machine" scripts/demo-vm.sh
 part "a guest in a machine of its own" scripts/machinetest.sh
 part "OpenStack" env LONG=1 scripts/openstack.sh

@@ -143,13 +143,9 @@ func (p *Provider) ensureGroup(ctx context.Context, s cloud.NetworkSpec, want []
 		}
 		surplus = append(surplus, r.ID)
 	}
-	for _, r := range want {
-		if have[r] {
-			continue
-		}
-		if err := p.addRule(ctx, g.ID, r); err != nil && !clash(err) {
-			return "", asBad(err)
-		}
+	missing := slices.DeleteFunc(slices.Clone(want), func(r rule) bool { return have[r] })
+	if err := p.addRules(ctx, g.ID, missing); err != nil {
+		return "", asBad(err)
 	}
 	for _, id := range surplus {
 		if err := p.neutron("security-group-rules", id).remove(ctx); err != nil {
@@ -172,14 +168,35 @@ func (p *Provider) makeGroup(ctx context.Context, s cloud.NetworkSpec) ([]group,
 	return all, err
 }
 
-func (p *Provider) addRule(ctx context.Context, group string, r rule) error {
-	o := object{
-		"security_group_id": group, "direction": "ingress", "ethertype": r.Family, "protocol": "tcp", "port_range_min": r.Port, "port_range_max": r.Port,
+// addRules adds rules in one request. Where somebody has added one of them at this moment, which fails all, it is one by one.
+func (p *Provider) addRules(ctx context.Context, group string, all []rule) error {
+	if len(all) == 0 {
+		return nil
 	}
-	if r.From != "" {
-		o["remote_ip_prefix"] = r.From
+	err := p.postRules(ctx, group, all...)
+	if !clash(err) {
+		return err
+	}
+	for _, r := range all {
+		if err := p.postRules(ctx, group, r); err != nil && !clash(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *Provider) postRules(ctx context.Context, group string, rules ...rule) error {
+	all := make([]object, 0, len(rules))
+	for _, r := range rules {
+		o := object{
+			"security_group_id": group, "direction": "ingress", "ethertype": r.Family, "protocol": "tcp", "port_range_min": r.Port, "port_range_max": r.Port,
+		}
+		if r.From != "" {
+			o["remote_ip_prefix"] = r.From
+		}
+		all = append(all, o)
 	}
 	q := p.neutron("security-group-rules")
-	q.body = object{"security_group_rule": o}
+	q.body = object{"security_group_rules": all}
 	return q.post(ctx)
 }

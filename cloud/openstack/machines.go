@@ -52,6 +52,10 @@ func (p *Provider) makeServer(ctx context.Context, s cloud.MachineSpec) (cloud.M
 	pending := cloud.Machine{Instance: s.Instance, State: cloud.MachinePending, FlavorID: s.Flavor.ID, ImageID: s.ImageID}
 	w, err := p.wiring(ctx, s)
 	if err != nil {
+		// Whoever makes one at this moment has the volume reserved: then there is one to be seen.
+		if sv, none := p.oneServer(ctx, s.Instance); none == nil {
+			return p.machine(ctx, s.Instance, &sv)
+		}
 		return cloud.Machine{}, err
 	}
 	previous, ready, err := p.previousVolume(ctx, s.Instance, s.Project, s.PreviousImageID)

@@ -35,15 +35,23 @@ func (p *Provider) EnsureNetwork(ctx context.Context, s cloud.NetworkSpec) (clou
 		}
 	}
 	defer p.lock(s.Instance)()
+	var ports []port
 	for range clashes {
-		if err = p.makeNetwork(ctx, s, rules); !clash(err) {
+		if ports, err = p.makeNetwork(ctx, s, rules); !clash(err) {
 			break
 		}
 	}
 	if err != nil {
 		return cloud.Network{}, passing(err)
 	}
-	return p.findNetwork(ctx, s.Instance)
+	var public []floatingIP
+	if s.Access.IsPublic {
+		if public, err = p.floating(ctx, s.Instance); err != nil {
+			return cloud.Network{}, err
+		}
+	}
+	slices.SortFunc(ports, inOrder)
+	return networkOf(s.Instance, ports, public), nil
 }
 
 // clash reports whether something is there already: of two who make it at the same moment Neutron lets one.
@@ -52,35 +60,39 @@ func clash(err error) bool {
 	return ok && slices.Contains([]string{"MacAddressInUse", "SecurityGroupRuleExists", "FloatingIPPortAlreadyAssociated"}, a.Type)
 }
 
-func (p *Provider) makeNetwork(ctx context.Context, s cloud.NetworkSpec, rules []rule) error {
+// makeNetwork makes what is missing and returns all ports.
+func (p *Provider) makeNetwork(ctx context.Context, s cloud.NetworkSpec, rules []rule) ([]port, error) {
 	there, err := p.ports(ctx, s.Instance)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	fresh := len(there) == 0
 	nics, err := p.nics(ctx, s, there)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	group, err := p.ensureGroup(ctx, s, rules)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for n, nic := range nics {
 		name := portName(s.Instance, n)
 		if at := indexOf(there, name); at >= 0 {
 			if err := p.tagged(ctx, s, "ports", there[at].ID, there[at].Tags); err != nil {
-				return err
+				return nil, err
 			}
 			continue
 		}
 		made, err := p.makePort(ctx, s, name, nic, group)
 		if err != nil {
-			return p.portRefused(err, nic)
+			return nil, p.portRefused(err, nic)
 		}
 		there = append(there, made)
 	}
-	if err := p.ensureFloating(ctx, s, there); err != nil {
-		return err
+	if s.Access.IsPublic || !fresh { // a floating address comes after the first port, and goes before the last
+		if err := p.ensureFloating(ctx, s, there); err != nil {
+			return nil, err
+		}
 	}
 	return p.ensureManagement(ctx, s, there)
 }

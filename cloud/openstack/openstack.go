@@ -96,7 +96,7 @@ func (p *Provider) Patience() cloud.Patience {
 	}
 }
 
-// sweep is how long they let pass at least between two lists of all that we have: each has a page of some KiB for every instance, which services take long to make.
+// sweep is how long callers let pass at least between two lists of all that we have: each has a page of some KiB for every instance, which services take long to make.
 const sweep = 5 * time.Minute
 
 // EnsureName is cloud.Names.EnsureName.

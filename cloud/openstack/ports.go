@@ -101,25 +101,25 @@ func (p *Provider) tagged(ctx context.Context, s cloud.NetworkSpec, kind, id str
 	return r.put(ctx)
 }
 
-// ensureManagement makes the port on the management network.
-func (p *Provider) ensureManagement(ctx context.Context, s cloud.NetworkSpec, there []port) error {
+// ensureManagement makes the port on the management network and returns all.
+func (p *Provider) ensureManagement(ctx context.Context, s cloud.NetworkSpec, there []port) ([]port, error) {
 	name := managementPort(s.Instance)
 	if at := indexOf(there, name); at >= 0 {
-		return p.tagged(ctx, s, "ports", there[at].ID, there[at].Tags)
+		return there, p.tagged(ctx, s, "ports", there[at].ID, there[at].Tags)
 	}
 	n, err := p.network(ctx, p.cfg.ManagementNetwork, p.cfg.Session.ProjectID())
 	if err != nil {
-		return notMade(err, "management network")
+		return nil, notMade(err, "management network")
 	}
 	g, err := p.securityGroup(ctx, p.cfg.ManagementSecurityGroup)
 	if err != nil {
-		return notMade(err, "security group of the management network")
+		return nil, notMade(err, "security group of the management network")
 	}
-	_, err = p.makePort(ctx, s, name, trove.NIC{NetworkID: n.ID}, g)
+	made, err := p.makePort(ctx, s, name, trove.NIC{NetworkID: n.ID}, g)
 	if a, ok := osclient.AnswerOf(err); ok && a.Type == "IpAddressGenerationFailure" {
-		return trove.Permanent(trove.Wrap(trove.KindOverLimit, err, "The management network %s has no address left: it needs another subnet.", p.cfg.ManagementNetwork))
+		return nil, trove.Permanent(trove.Wrap(trove.KindOverLimit, err, "The management network %s has no address left: it needs another subnet.", p.cfg.ManagementNetwork))
 	}
-	return err
+	return append(there, made), err
 }
 
 // notMade says what mends it that something of the deployment is not there. It can be mended while an operation waits.

@@ -97,25 +97,45 @@ func (k *call) makePort() {
 	k.answer(http.StatusCreated, Object{"port": p})
 }
 
+// makeRule makes a rule, or several: all of them or none.
 func (k *call) makeRule() {
-	want := k.body["security_group_rule"].(Object)
-	g := k.all["security-groups"][fmt.Sprint(want["security_group_id"])]
-	if g == nil {
-		k.refuseNet(http.StatusNotFound, "SecurityGroupNotFound", "Security group %v does not exist", want["security_group_id"])
-		return
+	wanted := []any{k.body["security_group_rule"]}
+	several, bulk := k.body["security_group_rules"].([]any)
+	if bulk {
+		wanted = several
 	}
-	for _, r := range g["security_group_rules"].([]Object) {
-		same := true
-		for _, key := range []string{"direction", "ethertype", "protocol", "port_range_min", "remote_ip_prefix"} {
-			same = same && r[key] == want[key]
+	made := make([]Object, 0, len(wanted))
+	for _, w := range wanted {
+		want := w.(Object)
+		g := k.all["security-groups"][fmt.Sprint(want["security_group_id"])]
+		if g == nil {
+			k.refuseNet(http.StatusNotFound, "SecurityGroupNotFound", "Security group %v does not exist", want["security_group_id"])
+			return
 		}
-		if same {
+		if slices.ContainsFunc(slices.Concat(g["security_group_rules"].([]Object), made), func(r Object) bool { return sameRule(r, want) }) {
 			k.refuseNet(http.StatusConflict, "SecurityGroupRuleExists", "Security group rule already exists.")
 			return
 		}
+		made = append(made, merged(want, Object{"id": newID()}))
 	}
-	g["security_group_rules"] = append(g["security_group_rules"].([]Object), merged(want, Object{"id": newID()}))
-	k.answer(http.StatusCreated, Object{"security_group_rule": want})
+	for _, r := range made {
+		g := k.all["security-groups"][fmt.Sprint(r["security_group_id"])]
+		g["security_group_rules"] = append(g["security_group_rules"].([]Object), r)
+	}
+	if bulk {
+		k.answer(http.StatusCreated, Object{"security_group_rules": made})
+		return
+	}
+	k.answer(http.StatusCreated, Object{"security_group_rule": made[0]})
+}
+
+func sameRule(a, b Object) bool {
+	for _, key := range []string{"direction", "ethertype", "protocol", "port_range_min", "remote_ip_prefix"} {
+		if a[key] != b[key] {
+			return false
+		}
+	}
+	return true
 }
 
 func (k *call) makeFloating() {

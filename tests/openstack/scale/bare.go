@@ -139,9 +139,9 @@ func (b *bare) ask(f func() error) error {
 	return f()
 }
 
-// until asks with growing pauses until it is so.
+// until asks with growing pauses, those of the service, until it is so.
 func (b *bare) until(ctx context.Context, f func() (bool, error)) error {
-	for pause := 500 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
+	for pause := 500 * time.Millisecond; ; pause = min(pause*5/4, 15*time.Second) {
 		var done bool
 		err := b.ask(func() (err error) { done, err = f(); return err })
 		if err != nil || done {
