@@ -94,7 +94,9 @@ func run(ctx context.Context, o options) (err error) {
 		return err
 	}
 	// Names of namespaces and libvirt's domains are the machine's, and those of another lab: this one has none.
-	left = slices.DeleteFunc(left, func(s string) bool { return strings.Contains(s, "network namespace ") || strings.Contains(s, "libvirt domain ") })
+	left = slices.DeleteFunc(left, func(s string) bool {
+		return strings.Contains(s, "network namespace ") || strings.Contains(s, "libvirt domain ")
+	})
 	m.must(len(left) == 0, "%d things are left in the cloud, such as %v", len(left), left[:min(len(left), 5)])
 	return m.tell()
 }
