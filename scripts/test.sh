@@ -8,7 +8,9 @@ need_root
 part "packages" scripts/install-packages.sh test
 rm -f var/test-*.json
 part "check" scripts/check.sh
+beside "packages of OpenStack" bash -c 'scripts/install-packages.sh openstack && tests/openstack/lab/lab packages'
 part "every engine, every version" scripts/enginetest.sh
+join_beside
 part "crash walk, every call" scripts/gotest.sh crash -timeout 10m -count=1 -run Crash ./taskmanager
 beside "every message lost once" scripts/gotest.sh messages -timeout 15m -count=1 ./tests/messages # it waits most of the time
 part "fuzzing, 3 s each" scripts/fuzz.sh 3s
