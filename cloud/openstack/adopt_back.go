@@ -103,16 +103,7 @@ func (p *Provider) dropNetwork(ctx context.Context, instance string) error {
 			}
 		}
 	}
-	groups, err := p.groups(ctx, instance)
-	if err != nil {
-		return err
-	}
-	for _, g := range groups {
-		if err := p.neutron("security-groups", g.ID).remove(ctx); err != nil {
-			return passing(err)
-		}
-	}
-	return nil
+	return p.removeGroups(ctx, instance)
 }
 
 // giveVolume makes the volume be as in the snapshot, once, and attaches it.

@@ -273,6 +273,11 @@ func (p *Provider) RemoveNetwork(ctx context.Context, instance string) error {
 			return passing(err)
 		}
 	}
+	return p.removeGroups(ctx, instance)
+}
+
+// removeGroups removes the security groups of an instance, which no port may have any more.
+func (p *Provider) removeGroups(ctx context.Context, instance string) error {
 	groups, err := p.groups(ctx, instance)
 	if err != nil {
 		return err
