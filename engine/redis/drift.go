@@ -2,12 +2,7 @@ package redis
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"io/fs"
 	"maps"
-	"os"
 	"slices"
 
 	"github.com/trove-dbaas/trove/engine"
@@ -29,7 +24,7 @@ func (e *Engine) Drift(ctx context.Context, l engine.Layout) ([]engine.Differenc
 	if err != nil {
 		return nil, err
 	}
-	given, err := p.readGiven()
+	given, err := p.given().Read()
 	if err != nil {
 		return nil, err
 	}
@@ -52,40 +47,9 @@ func (e *Engine) Drift(ctx context.Context, l engine.Layout) ([]engine.Differenc
 	return all, nil
 }
 
-// given is where it is noted. The tmpfs ends with the boot, and Command forgets it.
-func (p place) readGiven() (map[string]string, error) {
-	data, err := os.ReadFile(p.given())
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	var all map[string]string
-	if err == nil {
-		err = json.Unmarshal(data, &all)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read what the server was given: %w", err)
-	}
-	return all, nil
-}
-
-func (p place) writeGiven(all map[string]string) error {
-	data, err := json.Marshal(all)
-	if err != nil {
-		return fmt.Errorf("note what the server was given: %w", err)
-	}
-	return guestfiles.Write(p.given(), data, 0o600, os.Geteuid(), os.Getegid())
-}
-
-func (p place) forgetGiven() error {
-	if err := os.Remove(p.given()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("forget what the server was given: %w", err)
-	}
-	return nil
-}
-
 // noteStart asks a server that has just started. What it was given since stands: an agent that comes back to a running server notes nothing.
 func (p place) noteStart(ctx context.Context, c conn, s engine.Settings) error {
-	if there, err := guestfiles.Exists(p.given()); err != nil || there {
+	if there, err := guestfiles.Exists(string(p.given())); err != nil || there {
 		return err
 	}
 	options, err := p.options(s)
@@ -100,19 +64,10 @@ func (p place) noteStart(ctx context.Context, c conn, s engine.Settings) error {
 	if err != nil {
 		return err
 	}
-	return p.writeGiven(is)
+	return p.given().Write(is)
 }
 
 // noteChange adds what the server has taken up just now. What waits for a start is not compared until then.
 func (p place) noteChange(changed map[string]string) error {
-	given, err := p.readGiven()
-	if err != nil {
-		return err
-	}
-	all := maps.Clone(given)
-	if all == nil {
-		all = map[string]string{}
-	}
-	maps.Copy(all, changed)
-	return p.writeGiven(all)
+	return p.given().Add(changed)
 }

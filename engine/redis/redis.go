@@ -18,6 +18,7 @@ import (
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/engine"
+	"github.com/trove-dbaas/trove/engine/internal/guestfiles"
 	"github.com/trove-dbaas/trove/internal/clock"
 )
 
@@ -127,10 +128,15 @@ func (p place) stateDir() string     { return filepath.Join(p.State, p.product.m
 func (p place) settingsFile() string { return filepath.Join(p.stateDir(), "settings.json") }
 
 // In the tmpfs. The directory is root's, its files are the engine's to read; only run is the engine's to write.
-func (p place) runtime() string  { return filepath.Join(p.Runtime, p.product.manager) }
-func (p place) config() string   { return filepath.Join(p.runtime(), "server.conf") }
-func (p place) started() string  { return filepath.Join(p.runtime(), "started.json") } // the overrides that the server was started with
-func (p place) given() string    { return filepath.Join(p.runtime(), "given.json") }   // how the server wrote what it was given
+func (p place) runtime() string { return filepath.Join(p.Runtime, p.product.manager) }
+func (p place) config() string  { return filepath.Join(p.runtime(), "server.conf") }
+func (p place) started() string { return filepath.Join(p.runtime(), "started.json") } // the overrides that the server was started with
+
+// given is how the server wrote what it was given; Command forgets it.
+func (p place) given() guestfiles.Given {
+	return guestfiles.Given(filepath.Join(p.runtime(), "given.json"))
+}
+
 func (p place) cert() string     { return filepath.Join(p.runtime(), "tls.crt") }
 func (p place) key() string      { return filepath.Join(p.runtime(), "tls.key") }
 func (p place) clientCA() string { return filepath.Join(p.runtime(), "clients-ca.crt") }

@@ -69,7 +69,7 @@ func (e *Engine) Command(l engine.Layout) (engine.Command, error) {
 	if err != nil {
 		return engine.Command{}, err
 	}
-	if err := errors.Join(p.writeStarted(k.Settings.Overrides), p.forgetGiven()); err != nil {
+	if err := errors.Join(p.writeStarted(k.Settings.Overrides), p.given().Forget()); err != nil {
 		return engine.Command{}, err
 	}
 	if err := guestfiles.Write(p.config(), config, 0o400, l.UID, l.GID); err != nil {

@@ -3,12 +3,6 @@ package mysqlfamily
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"io/fs"
-	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -33,7 +27,7 @@ func (e *Engine) Drift(ctx context.Context, l engine.Layout) ([]engine.Differenc
 	if err != nil {
 		return nil, err
 	}
-	given, err := p.readGiven()
+	given, err := p.given().Read()
 	if err != nil {
 		return nil, err
 	}
@@ -85,21 +79,8 @@ func members(text string) []string {
 }
 
 // given is where it is noted how the server wrote what it was given while it ran. The tmpfs ends with the boot, and Command empties it.
-func (p Place) given() string { return filepath.Join(p.RuntimeDir(), "given.json") }
-
-func (p Place) readGiven() (map[string]string, error) {
-	data, err := os.ReadFile(p.given())
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	var all map[string]string
-	if err == nil {
-		err = json.Unmarshal(data, &all)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read what the server was given: %w", err)
-	}
-	return all, nil
+func (p Place) given() guestfiles.Given {
+	return guestfiles.Given(filepath.Join(p.RuntimeDir(), "given.json"))
 }
 
 // noteGiven reads back what was set just now.
@@ -111,28 +92,9 @@ func (p Place) noteGiven(ctx context.Context, db *sql.Conn, changes []change) er
 	if err != nil {
 		return err
 	}
-	before, err := p.readGiven()
-	if err != nil {
-		return err
-	}
-	all := maps.Clone(before)
-	if all == nil {
-		all = map[string]string{}
-	}
+	now := map[string]string{}
 	for name, v := range known {
-		all[name] = v.Global
+		now[name] = v.Global
 	}
-	data, err := json.Marshal(all)
-	if err != nil {
-		return fmt.Errorf("note what the server was given: %w", err)
-	}
-	return guestfiles.Write(p.given(), data, 0o600, os.Geteuid(), os.Getegid())
-}
-
-// forgetGiven is for a new start of the server: what it has then is in its files.
-func (p Place) forgetGiven() error {
-	if err := os.Remove(p.given()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("forget what the server was given: %w", err)
-	}
-	return nil
+	return p.given().Add(now)
 }
