@@ -1,6 +1,7 @@
 package openstack_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,15 +25,17 @@ import (
 	"github.com/trove-dbaas/trove/tests/openstack"
 )
 
-// world is a deployment over the lab whose parts can be killed and whose guests are simulated.
+// world is a deployment over the lab whose parts can be killed, whose requests to the cloud are seen and cut off, and whose guests are simulated.
 type world struct {
 	t       *testing.T
 	service *service
 	guests  *guests
+	proxies map[string]*proxy // by part
 	client  *client.Client
 	crash   string // what TROVE_CRASH_FILE names
 	network string // the tenant's
 	alone   bool   // nobody else uses the lab: its whole inventory is compared
+	stops   bool   // services are taken away by an end of their daemons
 	things  things
 
 	mu     sync.Mutex
@@ -43,8 +46,10 @@ type world struct {
 
 // things are what the tests need in the cloud.
 type things struct {
-	flavor string
-	image  string
+	small, large, huge string // flavors
+	image              string
+	brokenType         string // a volume type that no storage has
+	fullType           string // one of which the service project may have nothing
 }
 
 // tokenLife is how long a login of the test's own is used; Keystone's tokens live for an hour.
@@ -68,31 +73,29 @@ func (w *world) lab() *openstack.Cloud {
 	return c
 }
 
-// newWorld starts one.
-func newWorld(t *testing.T) *world {
+// newWorld starts one, with more lines of the configuration's section openstack.
+func newWorld(t *testing.T, more string) *world {
 	t.Helper()
-	if os.Getenv("CRASH_TROVE") == "" {
-		t.Fatal("CRASH_TROVE names no program with crash points: scripts/openstack-faults.sh builds one")
-	}
-	w := &world{t: t, alone: os.Getenv("LAB_ALONE") != "", ids: map[string]bool{}}
+	w := &world{t: t, proxies: map[string]*proxy{}, alone: os.Getenv("LAB_ALONE") != "", stops: os.Getenv("LAB_ALONE")+os.Getenv("LAB_STOPS") != "", ids: map[string]bool{}}
 	if err := os.MkdirAll(filepath.Join(repository, "var", "openstack"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	w.crash = filepath.Join(t.TempDir(), "crash")
 	w.makeThings()
-	w.service = w.newService()
+	w.service = w.newService(more)
 	w.guests = newGuests(t, w.lab)
 	w.login()
 	return w
 }
 
 // newService makes the deployment in the lab as the lab seeds it. Nothing of it is in the catalogue: the lab may be shared with deployments that are.
-func (w *world) newService() *service {
+func (w *world) newService(more string) *service {
 	t := w.t
 	t.Helper()
 	s := &service{t: t, dir: filepath.Join(repository, "var", "openstack", "faults-"+unique), runs: map[string]*process{}, metrics: map[string]string{}, crash: os.Getenv("CRASH_TROVE")}
 	for _, part := range parts {
 		s.metrics[part] = net.JoinHostPort("127.0.0.1", freePorts(t, 1)[0])
+		w.proxies[part] = newProxy(t, w.lab().Ports())
 	}
 	err := errors.Join(os.RemoveAll(s.dir), os.MkdirAll(filepath.Join(s.dir, "keys"), 0o700))
 	if err != nil {
@@ -103,7 +106,7 @@ func (w *world) newService() *service {
 	s.guestPorts = map[string]string{"bus": ports[1], "enrolment": ports[2], "object gateway": ports[3]}
 	s.write("trove.yaml", fmt.Sprintf(`cloud: openstack
 bus: {address: %[1]s, port: %[2]s, enrol_port: %[3]s}
-objects: {port: %[4]s}
+objects: {port: %[4]s, store: file}
 api: {listen: "%[5]s", rate_limit: 0, listeners: [{listen: "%[6]s"}]}
 identity: {driver: keystone, auth_url: "http://%[1]s:5000/v3", username: trove, password_file: keys/openstack-password, project: service, service_roles: [admin]}
 quota: {instances: 100, volumes: 400}
@@ -113,12 +116,13 @@ openstack:
   username: trove
   password_file: keys/openstack-password
   public_network: public
-`, controller, ports[1], ports[2], ports[3], s.listen, s.metrics["api"]))
+  management_network: %[9]s
+  management_security_group: %[9]s
+  %[7]s
+`, controller, ports[1], ports[2], ports[3], s.listen, s.metrics["api"], more, unique, cmp.Or(os.Getenv("LAB_MANAGEMENT"), "trove-management")))
 	s.servicePassword()
 	w.datastore(s)
-	for _, part := range parts {
-		w.start(s, part)
-	}
+	w.startAll(s)
 	t.Cleanup(func() {
 		_ = os.Remove(w.crash)
 		for _, part := range slices.Backward(parts) {
@@ -133,10 +137,16 @@ openstack:
 	return s
 }
 
-// start starts a part. The taskmanager is the one that dies where it is told to.
+func (w *world) startAll(s *service) {
+	for _, part := range parts {
+		w.start(s, part)
+	}
+}
+
+// start starts a part behind its proxy. The taskmanager is the one that dies where it is told to.
 func (w *world) start(s *service, part string) {
 	w.t.Helper()
-	s.start(part, "TROVE_CRASH_FILE="+w.crash)
+	s.start(part, "HTTP_PROXY="+w.proxies[part].url, "TROVE_CRASH_FILE="+w.crash)
 }
 
 // datastore registers a version whose engine needs no product.
@@ -201,20 +211,43 @@ func (w *world) ask(method, service, path string, body, into any) {
 	}
 }
 
-// makeThings makes a flavor of this run's own, which goes with the test.
+// makeThings makes flavors and volume types of this run's own. They go with the test.
 func (w *world) makeThings() {
 	w.t.Helper()
 	w.things.image = w.thing("image", "/v2/images?name=lab-tiny", "images")
-	var made struct{ Flavor struct{ ID string } }
-	w.ask(http.MethodPost, "compute", "/flavors", map[string]any{"flavor": map[string]any{"name": "faults-" + unique, "ram": 64, "vcpus": 1, "disk": 1}}, &made)
-	w.things.flavor = made.Flavor.ID
-	w.t.Cleanup(func() { w.ask(http.MethodDelete, "compute", "/flavors/"+made.Flavor.ID, nil, nil) })
+	for name, f := range map[string]struct {
+		ram int
+		id  *string
+	}{
+		"small": {64, &w.things.small},
+		"large": {96, &w.things.large},
+		"huge":  {4 << 20, &w.things.huge},
+	} {
+		var made struct{ Flavor struct{ ID string } }
+		w.ask(http.MethodPost, "compute", "/flavors", map[string]any{"flavor": map[string]any{
+			"name": "faults-" + name + "-" + unique, "ram": f.ram, "vcpus": 1, "disk": 1,
+		}}, &made)
+		*f.id = made.Flavor.ID
+		w.t.Cleanup(func() { w.ask(http.MethodDelete, "compute", "/flavors/"+made.Flavor.ID, nil, nil) })
+	}
+}
+
+// volumeType makes a volume type with these further words.
+func (w *world) volumeType(name string, specs map[string]string) string {
+	w.t.Helper()
+	name = "faults-" + name + "-" + unique
+	var made struct {
+		Type struct{ ID string } `json:"volume_type"`
+	}
+	w.ask(http.MethodPost, "block-storage", "/types", map[string]any{"volume_type": map[string]any{"name": name, "extra_specs": specs}}, &made)
+	w.t.Cleanup(func() { w.ask(http.MethodDelete, "block-storage", "/types/"+made.Type.ID, nil, nil) })
+	return name
 }
 
 // spec is what is asked for where a test has no other wish.
 func (w *world) spec(name string) wire.InstanceCreate {
 	return wire.InstanceCreate{
-		Name: name + "-" + unique, FlavorRef: wire.Ref(w.things.flavor), Volume: &wire.VolumeCreate{Size: 1}, NICs: []wire.NIC{{NetID: w.network}},
+		Name: name + "-" + unique, FlavorRef: wire.Ref(w.things.small), Volume: &wire.VolumeCreate{Size: 1}, NICs: []wire.NIC{{NetID: w.network}},
 		Datastore: &wire.DatastoreChoice{Type: enginefake.Manager, Version: "1"}, Databases: []wire.DatabaseCreate{{Name: "app"}},
 		Users: []wire.UserCreate{{Name: "app", Password: "walk-" + unique, Databases: []wire.Database{{Name: "app"}}}},
 	}
@@ -312,7 +345,7 @@ func (w *world) inventory() openstack.Inventory {
 	}
 	var own openstack.Inventory
 	for _, line := range all {
-		if slices.ContainsFunc(w.known(), func(id string) bool { return strings.Contains(line, id) || strings.HasPrefix(line, tapOf(id)) }) {
+		if slices.ContainsFunc(w.known(), func(id string) bool { return strings.Contains(line, id) || strings.HasPrefix(line, "tap tap"+id[:11]) }) {
 			own = append(own, line)
 		}
 	}
@@ -336,9 +369,6 @@ func (w *world) known() []string {
 	return all
 }
 
-// tapOf is the line of the interface of a port.
-func tapOf(port string) string { return "tap " + "tap" + port[:min(11, len(port))] }
-
 // settle is how long agents of the cloud may take to clean up after the API has forgotten something.
 const settle = 90 * time.Second
 
@@ -356,6 +386,13 @@ func (w *world) same(what string, before openstack.Inventory) {
 		}
 	}
 	w.t.Errorf("%s: the cloud is not as it was (+ came, - went):\n%s", what, strings.Join(difference, "\n"))
+}
+
+// within has what goes wrong from here on be that of a part of the test.
+func (w *world) within(t *testing.T) (back func()) {
+	before := w.t
+	w.t, w.service.t = t, t
+	return func() { w.t, w.service.t = before, before }
 }
 
 // noCancel is a context for cleanups, when that of the test is over.

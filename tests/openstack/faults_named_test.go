@@ -1,0 +1,156 @@
+package openstack_test
+
+import (
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/api/wire"
+)
+
+// mishap is something that goes wrong in the cloud, and what the owner of the instance reads of it.
+type mishap struct {
+	name   string
+	change func(*wire.InstanceCreate) // of what is asked for
+	hook   func() (undo func())       // what is done to the cloud meanwhile
+	within time.Duration              // from the request to the fault, with what was made taken away again
+	says   []string                   // that the fault has
+}
+
+// TestFaultsNamed shows that what goes wrong in the cloud ends in a fault that names it, in time, and leaves nothing behind.
+func TestFaultsNamed(t *testing.T) {
+	long := os.Getenv("LONG") != ""
+	boot := time.Minute
+	if long {
+		boot = 3 * time.Minute // Nova gives up on ports in the lab after two
+	}
+	w := newWorld(t, "boot_timeout: "+boot.String()+"\n  volume_timeout: 30s")
+	table := newEvidence(t, "## What goes wrong in the cloud\n\n| what | fault | seconds until it was there and all else gone | left over |\n| --- | --- | --- | --- |")
+	w.things.brokenType = w.volumeType("broken", map[string]string{"volume_backend_name": "nowhere-" + unique})
+	w.things.fullType = w.volumeType("full", map[string]string{"volume_backend_name": "rbd"})
+	w.ask(http.MethodPut, "block-storage", "/os-quota-sets/"+w.lab().Project("service"), map[string]any{"quota_set": map[string]any{"volumes_" + w.things.fullType: 0}}, nil)
+	const slack = 90 * time.Second // for what is done around: the machine is slow
+	mishaps := []mishap{
+		{
+			name:   "a flavor that no host has room for",
+			change: func(i *wire.InstanceCreate) { i.FlavorRef = wire.Ref(w.things.huge) },
+			within: slack, says: []string{"Nova found no host that has room for it"},
+		},
+		{
+			name:   "a volume that Cinder cannot make",
+			change: func(i *wire.InstanceCreate) { i.Volume.Type = &w.things.brokenType },
+			within: slack, says: []string{"The volume failed: Cinder says error of the volume", "(request req-"},
+		},
+		{
+			name:   "a quota of the service project that is used up",
+			change: func(i *wire.InstanceCreate) { i.Volume.Type = &w.things.fullType },
+			within: 30*time.Second + slack, says: []string{"Cinder: ", "uota", "(request req-", "not done within 30s"},
+		},
+		{
+			name:   "a guest that never calls",
+			hook:   func() func() { w.guests.silence(true); return func() { w.guests.silence(false) } },
+			within: boot + slack, says: []string{"its guest has not reported", "not done within " + boot.String()},
+		},
+	}
+	if long {
+		mishaps = append(mishaps, mishap{
+			name: "a port that is never connected", hook: w.unplug, within: 2*time.Minute + slack, says: []string{"Its ports were not connected in time"},
+		})
+	}
+	for _, m := range mishaps {
+		t.Run(strings.ReplaceAll(m.name, " ", "_"), func(t *testing.T) {
+			defer w.within(t)()
+			fault, took := w.meets(m)
+			table.line("| %s | %s | %.1f | nothing |", m.name, fault, took.Seconds())
+		})
+	}
+	t.Run("a_larger_flavor_that_no_host_has_room_for", func(t *testing.T) {
+		defer w.within(t)()
+		fault, took := w.noRoomToGrow()
+		table.line("| a larger flavor that no host has room for | %s | %.1f | the instance, as it was |", fault, took.Seconds())
+	})
+}
+
+// meets has an instance meet a mishap.
+func (w *world) meets(m mishap) (fault string, took time.Duration) {
+	w.t.Helper()
+	empty := w.inventory()
+	if m.hook != nil {
+		defer m.hook()()
+	}
+	spec := w.spec("mishap")
+	if m.change != nil {
+		m.change(&spec)
+	}
+	began := time.Now()
+	id := w.create(spec)
+	op := w.ends(id, trove.OpCreate)
+	took = time.Since(began)
+	i := w.instance(id)
+	if op.State != string(trove.OperationUndone) || i.Status != "ERROR" || i.Fault == nil {
+		w.t.Fatalf("the create ended %s (%s), the instance is %s, its fault is %+v", op.State, op.Error, i.Status, i.Fault)
+	}
+	fault = i.Fault.Message
+	for _, words := range m.says {
+		if !strings.Contains(fault, words) {
+			w.t.Errorf("the fault is %q, and does not say %q", fault, words)
+		}
+	}
+	if took > m.within {
+		w.t.Errorf("the fault was there after %s, want %s at most", took, m.within)
+	}
+	w.t.Logf("%.1f s: %s", took.Seconds(), fault)
+	w.same("with the fault", empty)
+	w.remove(id)
+	w.same("after the delete", empty)
+	return fault, took
+}
+
+// noRoomToGrow resizes an instance to a flavor that no host has room for: it stays what it was.
+func (w *world) noRoomToGrow() (fault string, took time.Duration) {
+	w.t.Helper()
+	empty := w.inventory()
+	id := w.create(w.spec("grow"))
+	if op := w.ends(id, trove.OpCreate); op.State != "done" {
+		w.t.Fatalf("create: %s %s", op.State, op.Error)
+	}
+	there, began := w.inventory(), time.Now()
+	if err := w.client.ResizeFlavor(w.t.Context(), id, w.things.huge); err != nil {
+		w.t.Fatal(err)
+	}
+	op := w.ends(id, trove.OpResizeFlavor)
+	took = time.Since(began)
+	i := w.instance(id)
+	if op.State != "undone" || i.Status != "ACTIVE" || i.Flavor.ID != w.things.small || i.Fault == nil || !strings.Contains(i.Fault.Message, "no host has room") {
+		w.t.Fatalf("the resize ended %s (%s), the instance is %s, its flavor %s, its fault %+v", op.State, op.Error, i.Status, i.Flavor.ID, i.Fault)
+	}
+	w.t.Logf("%.1f s: %s", took.Seconds(), i.Fault.Message)
+	w.same("after the resize that came to nothing", there)
+	w.remove(id)
+	w.same("after the delete", empty)
+	return i.Fault.Message, took
+}
+
+// unplug has the tenant's port of the next instance switched off when the server is asked for: Neutron never says then that it is connected.
+func (w *world) unplug() (undo func()) {
+	p, asked := w.proxies["taskmanager"], false
+	p.on(func(c call) {
+		if c.Service != "Nova" || c.Method != http.MethodPost || !strings.HasSuffix(c.Path, "/servers") || asked {
+			return
+		}
+		asked = true
+		var answer struct{ Ports []struct{ ID, Name string } }
+		w.ask(http.MethodGet, "network", "/v2.0/ports?project_id="+url.QueryEscape(w.lab().Project("service")), nil, &answer)
+		for _, port := range answer.Ports {
+			if id, ok := strings.CutPrefix(port.Name, "trove-"); ok && slices.Contains(w.known(), strings.TrimSuffix(id, "-0")) && strings.HasSuffix(id, "-0") {
+				w.ask(http.MethodPut, "network", "/v2.0/ports/"+port.ID, map[string]any{"port": map[string]any{"admin_state_up": false}}, nil)
+			}
+		}
+	}, nil)
+	return func() { p.on(nil, nil) }
+}
