@@ -23,6 +23,7 @@ const (
 	noteSize        = "size"        // GiB, what the volume really has
 	noteBoot        = "boot"        // the machine's boot before it was rebooted
 	noteHost        = "host"        // of the machine before it was migrated
+	noteLooks       = "looks"       // at something pending
 	noteSince       = "since_"      // and the step's name: when it began to wait
 )
 

@@ -180,14 +180,37 @@ func (m *Manager) machineRunning(op *workflow.Op, mc cloud.Machine) (workflow.Ou
 
 // pause is how long a step lets pass before it looks at the cloud again: short at first, because the local cloud is quick.
 func (m *Manager) pause(op *workflow.Op) time.Duration {
+	n := looked(op)
 	if m.patience.Look > 0 {
-		return patientPause(m.patience.Look, op.Attempt())
+		return patientPause(m.patience.Look, n)
 	}
 	const first, most = 5 * time.Millisecond, 2 * time.Second
-	if n := op.Attempt(); n < 10 {
+	if n < 10 {
 		return min(first<<n, most)
 	}
 	return most
+}
+
+// looks is how often a step has looked at something pending, one time after the other.
+type looks struct {
+	Step    string `json:"step"`
+	Attempt int    `json:"attempt"` // of the last look
+	Before  int    `json:"before"`  // looks before that
+}
+
+// looked counts the looks of a step since it began to wait or last met an error, without the present one: when a service was away for long, what is asked of it then is
+// as new as at the beginning, and is not looked at as seldom as something that has taken so long already.
+func looked(op *workflow.Op) int {
+	var l looks
+	_, _ = op.Note(noteLooks, &l) // an unreadable note is none
+	if l.Step == op.Step() && l.Attempt+1 == op.Attempt() {
+		l.Before++
+	} else {
+		l = looks{Step: op.Step()}
+	}
+	l.Attempt = op.Attempt()
+	_ = op.SetNote(noteLooks, l) // cannot fail
+	return l.Before
 }
 
 // patientPause grows by a quarter each time: what takes long is looked at seldom, and noticed late by a fifth of the time that it took. A hundred servers that are made at
