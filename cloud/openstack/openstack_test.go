@@ -463,6 +463,29 @@ func TestAServiceThatIsAwayIsWaitedFor(t *testing.T) {
 	}
 }
 
+func TestNovaThatCannotReadAnImageIsToldFromOneThatIsAway(t *testing.T) {
+	b := newBed(t)
+	_, err := b.p.EnsureNetwork(t.Context(), b.network())
+	b.must(err)
+	_, err = b.p.EnsureVolume(t.Context(), b.volume(1))
+	b.must(err)
+	broken := b.c.Break(openstacktest.Fault{Method: http.MethodPost, Path: "/compute/v2.1/servers", Status: http.StatusInternalServerError})
+	without := b.c.Break(openstacktest.Fault{Path: "/image", Status: http.StatusServiceUnavailable})
+	_, err = b.p.EnsureMachine(t.Context(), b.machine())
+	if m := trove.MessageOf(err); trove.IsPermanent(err) || !strings.Contains(m, "Glance cannot do this at the moment") || !strings.Contains(m, "Nova cannot do this at the moment: it answered 500") {
+		t.Errorf("Glance is away: %v", err)
+	}
+	without()
+	_, err = b.p.EnsureMachine(t.Context(), b.machine())
+	if m := trove.MessageOf(err); trove.IsPermanent(err) || strings.Contains(m, "Glance") || !strings.Contains(m, "Nova cannot do this at the moment: it answered 500") {
+		t.Errorf("Nova is away: %v", err)
+	}
+	broken()
+	if m := b.made(); m.State != cloud.MachineRunning {
+		t.Errorf("when both are back the server is %s: %s", m.State, m.Reason)
+	}
+}
+
 func TestACallerSeesWhatIsHisAndNothingIsAskedInOurName(t *testing.T) {
 	b := newBed(t)
 	before := len(b.c.Requests())
