@@ -68,7 +68,9 @@ func (w *world) creates(change func(*wire.InstanceCreate)) func() error {
 // foreignNetworks are creates on networks of others.
 func (w *world) foreignNetworks() []request {
 	w.t.Helper()
-	nic := func(n wire.NIC) func() error { return w.creates(func(i *wire.InstanceCreate) { i.NICs = []wire.NIC{n} }) }
+	nic := func(n wire.NIC) func() error {
+		return w.creates(func(i *wire.InstanceCreate) { i.NICs = []wire.NIC{n} })
+	}
 	network := w.thing("network", "/v2.0/networks?name=other-tenant", "networks")
 	subnet := w.thing("network", "/v2.0/subnets?network_id="+network, "subnets")
 	own := w.thing("network", "/v2.0/subnets?network_id="+w.network, "subnets")

@@ -86,7 +86,9 @@ func newProxy(t *testing.T, ports map[string]string) *proxy {
 	return p
 }
 
-func hash(r *http.Request) [sha256.Size]byte { return sha256.Sum256([]byte(r.Header.Get("X-Auth-Token"))) }
+func hash(r *http.Request) [sha256.Size]byte {
+	return sha256.Sum256([]byte(r.Header.Get("X-Auth-Token")))
+}
 
 func (p *proxy) of(r *http.Request) call {
 	p.mu.Lock()
