@@ -32,7 +32,7 @@ func (m *Manager) createInstance() *workflow.Definition {
 			{Name: "machine", Says: "starting the machine", Do: m.createMachine, Undo: blame(m.undoMachine), Deadline: cmp.Or(m.patience.Boot, usage/2), Weight: 2},
 			{Name: "guest", Says: "waiting for the guest to enrol", Do: m.awaitGuest, Undo: blame(nil), Deadline: cmp.Or(m.patience.Boot, usage/2), Late: neverReported, Weight: 3},
 			{Name: "prepare", Says: "preparing the database", Do: m.guestStep(m.prepare), Undo: blame(nil), Deadline: usage, Weight: 8},
-			{Name: "names", Says: "making the host name", Do: m.createNames, Undo: blame(m.undoNames), Deadline: 2 * time.Minute},
+			{Name: "names", Says: "making the host name", Do: m.createNames, Undo: blame(m.undoNames), Deadline: outage},
 			{Name: "ready", Says: "finishing", Do: m.ready, Undo: blame(nil)},
 		},
 		Closed: m.createClosed,

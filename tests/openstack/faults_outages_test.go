@@ -85,9 +85,9 @@ type meeting struct {
 // meetsOutage has operations meet an outage.
 func (w *world) meetsOutage(o outage, away time.Duration) []*meeting {
 	w.t.Helper()
-	w.login() // Keystone's word on the token is remembered for some minutes
 	empty := w.inventory()
 	all := w.prepared(o)
+	w.login() // Keystone's word on a token is remembered for some minutes only
 	g := w.gate(o)
 	defer w.back(o.service)
 	defer g.open() // before, so that nothing waits for it for ever
