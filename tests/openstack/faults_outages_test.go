@@ -15,6 +15,8 @@ import (
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/api/wire"
 	"github.com/trove-dbaas/trove/client"
+	enginedriver "github.com/trove-dbaas/trove/engine"
+	enginefake "github.com/trove-dbaas/trove/engine/fake"
 	"github.com/trove-dbaas/trove/tests/openstack"
 )
 
@@ -195,9 +197,18 @@ func (w *world) logContainers() {
 	}
 }
 
-// publish has an instance's log published, which is an object in Swift then.
+// publish has an instance's log published, which is an object in Swift then. Its server complains first: an empty log is nothing to publish.
 func (w *world) publish(id string) {
 	w.t.Helper()
+	file := enginefake.LogFile(enginedriver.Layout{Data: filepath.Join(w.guests.home(id), "data")})
+	log, err := os.OpenFile(file, os.O_APPEND|os.O_WRONLY, 0)
+	if err == nil {
+		_, err = log.WriteString("a complaint\n")
+		_ = log.Close()
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
 	if _, err := w.client.ActOnLog(w.t.Context(), id, wire.LogAction{Name: "error", Publish: 1}); err != nil {
 		w.t.Fatalf("publish a log: %v", err)
 	}
