@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -144,11 +145,37 @@ func (m *Manager) createMachine(ctx context.Context, op *workflow.Op) (workflow.
 	if err != nil {
 		return workflow.Outcome{}, fmt.Errorf("start the machine: %w", err)
 	}
+	if out, anew, err := m.madeAnew(ctx, op, mc); anew || err != nil {
+		return out, err
+	}
 	out, err := m.machineRunning(op, mc)
 	if err != nil || mc.State != cloud.MachineRunning {
 		return out, err
 	}
 	return workflow.Done(), op.SetNote(noteMachine, mc.ID)
+}
+
+// triesAnew is how often a new machine is made anew that failed of what may pass, and looksAnew after how many first looks: 20 s on OpenStack. Nothing was in it yet.
+const (
+	triesAnew = 3
+	looksAnew = 40
+)
+
+// madeAnew removes a machine that failed of what may pass, so that the next run of the step makes another.
+func (m *Manager) madeAnew(ctx context.Context, op *workflow.Op, mc cloud.Machine) (workflow.Outcome, bool, error) {
+	if mc.State != cloud.MachineFailed || !mc.Passes {
+		return workflow.Outcome{}, false, nil
+	}
+	tried := 0
+	if err := note(op, noteAnew, &tried); err != nil || tried >= triesAnew {
+		return workflow.Outcome{}, false, err
+	}
+	if err := m.cloud.RemoveMachine(ctx, op.Target()); err != nil {
+		return workflow.Outcome{}, false, fmt.Errorf("remove the machine that failed: %w", err)
+	}
+	m.log.WarnContext(ctx, "machine failed and is made anew", "instance", op.Target(), "op", op.ID(), "reason", mc.Reason)
+	out := workflow.Again(looksAnew*m.patience.Look, "waiting to make another machine: %s", strings.TrimSuffix(mc.Reason, "."))
+	return out, true, op.SetNote(noteAnew, tried+1)
 }
 
 // bootData opens the token and puts it where the machine reads it.

@@ -114,7 +114,8 @@ func (k *call) makeServer() {
 	})
 	id := s["id"].(string)
 	k.did(id, "create")
-	noHost, noBinding := k.knobs.NoValidHost, k.knobs.NoBinding
+	noHost, noBinding, notBuilt := k.knobs.NoValidHost, k.knobs.NoBinding, k.knobs.NotBuilt > 0
+	k.knobs.NotBuilt--
 	for _, p := range ports {
 		k.all["ports"][p]["device_id"] = id
 	}
@@ -122,6 +123,9 @@ func (k *call) makeServer() {
 		switch {
 		case noHost:
 			fail(s, "No valid host was found. There are not enough hosts available.")
+			return
+		case notBuilt:
+			fail(s, "Exceeded maximum number of retries. Exhausted all hosts available for retrying build failures for instance "+id+".")
 			return
 		case noBinding:
 			for _, p := range ports {
