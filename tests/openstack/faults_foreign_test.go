@@ -97,7 +97,7 @@ func (w *world) foreignThings(id string) []request {
 		{"a volume type", "Cinder", 404, "type in volume) cannot be found", w.creates(func(i *wire.InstanceCreate) { i.Volume.Type = &kind })},
 		{"a secret", "Barbican", 403, secret, func() error { return w.enableSSL(id, secret) }},
 		{"objects: a published log of another project's instance", "", 404, id + " cannot be found", func() error {
-			return w.as("other").ReadLog(w.t.Context(), id, "error", 0, io.Discard)
+			return w.clientOf("other").ReadLog(w.t.Context(), id, "error", 0, io.Discard)
 		}},
 		{"an object as a backup to register", "", 501, "not read objects", func() error {
 			_, err := w.client.CreateBackup(w.t.Context(), wire.BackupCreate{Name: "foreign", RestoreFrom: &wire.RestoreFrom{

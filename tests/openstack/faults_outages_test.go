@@ -17,7 +17,6 @@ import (
 	"github.com/trove-dbaas/trove/client"
 	enginedriver "github.com/trove-dbaas/trove/engine"
 	enginefake "github.com/trove-dbaas/trove/engine/fake"
-	"github.com/trove-dbaas/trove/tests/openstack"
 )
 
 // daemons are what a service's interface consists of in the lab.
@@ -157,30 +156,13 @@ func (w *world) begin(m *meeting) {
 	case trove.OpUpdateAccess:
 		err = w.client.UpdateInstance(ctx, m.id, wire.InstanceUpdate{Access: &wire.AccessRequest{AllowedCIDRs: &[]string{"192.0.2.0/24"}}})
 	case trove.OpRebuild:
-		err = w.as("admin").RebuildInstance(ctx, m.id, w.things.image)
+		err = w.clientOf("admin").RebuildInstance(ctx, m.id, w.things.image)
 	default:
 		w.t.Fatalf("how is %s asked for?", m.kind)
 	}
 	if err != nil {
 		w.t.Fatalf("%s: %v", m.kind, err)
 	}
-}
-
-// as is the client of somebody whose login the lab has made.
-func (w *world) as(user string) *client.Client {
-	w.t.Helper()
-	rc, err := openstack.ReadRC(filepath.Join(state, user+"rc"))
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	c, err := client.New(client.Config{
-		AuthURL: rc["OS_AUTH_URL"], Username: rc["OS_USERNAME"], Password: trove.Secret(rc["OS_PASSWORD"]), Project: rc["OS_PROJECT_NAME"],
-		Endpoint: "http://" + w.service.listen + "/v1.0/" + w.lab().Project(rc["OS_PROJECT_NAME"]), HTTP: &http.Client{Timeout: time.Minute},
-	})
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	return c
 }
 
 // logContainers makes the containers of the project's published logs, which stay when the logs go, for the time of the test.
