@@ -9,14 +9,16 @@ source "$(dirname "$0")/lib.sh"
 source scripts/parts.sh
 need_root
 export LONG=${LONG:-} LAB_SEED_MGMT=1 LAB_SEED_TROVE=1 FAULTS_EVIDENCE=$PWD/var/openstack/outages.md
+machines=$PWD/var/openstack/outages-machines.md
 lab=$PWD/tests/openstack/lab/lab tests=$PWD/var/openstack/outages.test
 fake=(env LAB_STATE="${LAB_STATE:-/tmp/lab-outages}" LAB_NETNS="${LAB_NETNS:-lab-outages}" LAB_VIRT=fake LAB_ALONE=1)
-real=(env -u LAB_NETNS -u LAB_VIRT LAB_STATE="${LAB_REAL:-/tmp/lab}" LAB_ALONE=1)
-[ -z "${LAB_SHARED:-}" ] || real=(env -u LAB_NETNS -u LAB_VIRT LAB_STATE="${LAB_REAL:-/tmp/lab}")
+real=(env -u LAB_NETNS -u LAB_VIRT FAULTS_EVIDENCE="$machines" LAB_STATE="${LAB_REAL:-/tmp/lab}" LAB_ALONE=1)
+[ -z "${LAB_SHARED:-}" ] || real=(env -u LAB_NETNS -u LAB_VIRT FAULTS_EVIDENCE="$machines" LAB_STATE="${LAB_REAL:-/tmp/lab}")
 
-up=()
+up=() beside=
 take_away() {
 	local code=$?
+	[ -z "$beside" ] || kill "$beside" 2>/dev/null || true
 	[ ${#up[@]} = 0 ] || [ -n "${KEEP_LAB:-}" ] || "${up[@]}" "$lab" down -x || code=1
 	up=()
 	return $code
@@ -26,28 +28,40 @@ trap 'take_away || exit 1' EXIT
 run() {
 	local -n with=$1
 	shift
-	(cd tests/openstack && "${with[@]}" "$lab" in "$tests" -test.v -test.timeout 90m "$@")
+	(cd tests/openstack && exec "${with[@]}" "$lab" in "$tests" -test.v -test.timeout 90m "$@")
+}
+# It is of another lab, and may run beside the first part where that lab is there anyway.
+with_machines() { run real -test.run '^TestFaultsNamed$' >var/openstack/outages-machines.log 2>&1; }
+joined() {
+	wait "$beside" || { cat var/openstack/outages-machines.log >&2 && return 1; }
+	beside=
 }
 
 mkdir -p var/openstack
 part "binaries" make -s build
 part "the tests" go test -c -o "$tests" ./tests/openstack
 : >"$FAULTS_EVIDENCE"
+: >"$machines"
+all=$([ -n "$LONG" ] && [ $# = 0 ] && echo yes || true)
+if [ -n "$all" ] && [ -n "${LAB_SHARED:-}" ]; then
+	with_machines &
+	beside=$!
+fi
 up=("${fake[@]}")
 part "a lab on the fake hypervisor" "${fake[@]}" "$lab" up
-part "services away, faults, things of others" run fake -test.run '^TestFaults(Outages|Named|Foreign)$' "$@"
-take_away
-if [ -n "$LONG" ] && [ $# = 0 ]; then
-	if [ -z "${LAB_SHARED:-}" ]; then
-		up=("${real[@]}")
-		part "a lab with virtual machines" "${real[@]}" "$lab" up
-	fi
-	part "faults, with virtual machines" run real -test.run '^TestFaultsNamed$'
+part "things of others, faults, services away" run fake -test.run '^TestFaults(Foreign|Named|Outages)$' "$@"
+if [ -n "$beside" ]; then
+	part "faults, with virtual machines" joined
+elif [ -n "$all" ]; then
 	take_away
+	up=("${real[@]}")
+	part "a lab with virtual machines" "${real[@]}" "$lab" up
+	part "faults, with virtual machines" with_machines
 fi
+cat "$machines" >>"$FAULTS_EVIDENCE"
 cat "$FAULTS_EVIDENCE"
 parts_summary
-[ -n "$LONG" ] && [ $# = 0 ] || exit 0
+[ -n "$all" ] || exit 0
 {
 	echo "# Services of OpenStack away, faults, and things of other projects"
 	echo

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -161,13 +162,15 @@ const (
 	looksAnew = 40
 )
 
-// madeAnew removes a machine that failed of what may pass, so that the next run of the step makes another.
+// madeAnew removes a machine that failed of what may pass, so that the next run of the step makes another. It stops long before the step's deadline, so that the fault says
+// of what the machine failed.
 func (m *Manager) madeAnew(ctx context.Context, op *workflow.Op, mc cloud.Machine) (workflow.Outcome, bool, error) {
 	if mc.State != cloud.MachineFailed || !mc.Passes {
 		return workflow.Outcome{}, false, nil
 	}
 	tried := 0
-	if err := note(op, noteAnew, &tried); err != nil || tried >= triesAnew {
+	waited, err := m.waited(op)
+	if err = errors.Join(err, note(op, noteAnew, &tried)); err != nil || tried >= triesAnew || waited > m.patience.Boot/4 {
 		return workflow.Outcome{}, false, err
 	}
 	if err := m.cloud.RemoveMachine(ctx, op.Target()); err != nil {
