@@ -42,7 +42,8 @@ part "binaries" make -s build
 part "the tests" go test -c -o "$tests" ./tests/openstack
 : >"$FAULTS_EVIDENCE"
 : >"$machines"
-all=$([ -n "$LONG" ] && [ $# = 0 ] && echo yes || true)
+all=
+if [ -n "$LONG" ] && [ $# = 0 ]; then all=yes; fi
 if [ -n "$all" ] && [ -n "${LAB_SHARED:-}" ]; then
 	with_machines &
 	beside=$!
