@@ -57,7 +57,11 @@ func (p *Provider) whyFailed(ctx context.Context, instance string, s *server) (s
 	case said == "":
 		said = "Nova gives no reason"
 	case strings.Contains(lower, "no valid host"), strings.Contains(lower, "exhausted all hosts"):
-		said = "Nova found no host that has room for it (" + said + ")"
+		found := "Nova found no host that has room for it"
+		if by := placedBy(s); by != "" {
+			found += ", and " + by
+		}
+		said = found + " (" + said + ")"
 	case strings.Contains(lower, "virtual interface creation failed"), strings.Contains(lower, "failed to allocate the network"):
 		said = "Its ports were not connected in time: see the agents of Neutron (" + said + ")"
 	default:

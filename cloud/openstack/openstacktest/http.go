@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -69,6 +70,10 @@ func (*dropped) WriteHeader(int)                {}
 func (c *Cloud) fault(r *http.Request) *Fault {
 	for n, f := range c.faults {
 		if (f.Method != "" && f.Method != r.Method) || !strings.HasPrefix(r.URL.Path, f.Path) {
+			continue
+		}
+		if f.After > 0 {
+			f.After--
 			continue
 		}
 		if f.Times == 1 {
@@ -205,8 +210,17 @@ func (k *call) matches(o Object) bool {
 					return false
 				}
 			}
+		case "name":
+			// Nova takes it for a regular expression, and nobody else does.
+			pattern := "^" + regexp.QuoteMeta(values[0]) + "$"
+			if strings.HasPrefix(k.r.URL.Path, compute) {
+				pattern = values[0]
+			}
+			if ok, err := regexp.MatchString(pattern, fmt.Sprint(o[key])); err != nil || !ok {
+				return false
+			}
 		default:
-			if !slices.Contains(values, fmt.Sprint(o[key])) && !slices.Contains(values, "^"+fmt.Sprint(o[key])+"$") {
+			if !slices.Contains(values, fmt.Sprint(o[key])) {
 				return false
 			}
 		}
