@@ -20,8 +20,8 @@ type PlacementOfMany interface {
 // Migrator is a provider with several hosts. It is optional.
 type Migrator interface {
 	Placement
-	// MigrateMachine moves the machine from one host to another, "" for any, and starts it afresh there. It is called until the machine that it returns runs: one that
-	// is not where it was any more is not moved again, and gets what it still needs. One that shall be moved to where it is is left alone. Without a machine it is
-	// NotFound. A move that came to nothing, after which the machine is as before, is a permanent error once.
+	// MigrateMachine moves the machine from one host to another, "" for any, and starts it afresh there. It is called until the machine that it returns runs: one that has
+	// left the first host is not moved again, and gets what it still needs; with the same host twice nothing is moved. Without a machine it is NotFound. A move that came
+	// to nothing, after which the machine is as before, is a permanent error once.
 	MigrateMachine(ctx context.Context, instance, from, to string) (Machine, error)
 }

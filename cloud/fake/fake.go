@@ -48,7 +48,7 @@ type state struct {
 	networks map[string]*network
 	names    map[string]string
 	groups   map[string]cloud.Policy // by id
-	serial   int // for ids, boot ids and addresses
+	serial   int                     // for ids, boot ids and addresses
 
 	onCall   func(op, instance string)
 	failNext map[string][]error

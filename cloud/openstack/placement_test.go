@@ -219,7 +219,7 @@ func TestAGroupThatSomebodyHasRemovedIsMadeAgain(t *testing.T) {
 
 func TestAGroupThatGoesJustBeforeTheServerIsMadeAgainByTheNextTry(t *testing.T) {
 	b := newBed(t)
-	b.c.Break(openstacktest.Fault{Method: http.MethodPost, Path: "/compute/v2.1/servers", Status: http.StatusServiceUnavailable, Times: 1})
+	b.c.Break(openstacktest.Fault{Method: http.MethodPost, Path: "/compute/v2.1/servers", Status: http.StatusInternalServerError, Times: 1})
 	if _, err := b.placed(cloud.Affinity, b.id); err == nil {
 		t.Fatal("it was made")
 	}

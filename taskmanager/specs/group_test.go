@@ -60,26 +60,31 @@ func TestMachinesArePlacedByTheLocalityOfTheirSet(t *testing.T) {
 		"no locality": {[]trove.Instance{{ID: primary}, {ID: first, ReplicaOf: primary}}, first, cloud.Group{}},
 		"an instance": {[]trove.Instance{{ID: primary, Locality: "affinity"}}, primary, cloud.Group{ID: primary, Policy: cloud.Affinity}},
 		"a primary": {
-			[]trove.Instance{{ID: primary, Locality: "affinity"}, {ID: first, ReplicaOf: primary}, {ID: second, ReplicaOf: primary}}, primary,
+			[]trove.Instance{{ID: primary, Locality: "affinity"}, {ID: first, ReplicaOf: primary}, {ID: second, ReplicaOf: primary}},
+			primary,
 			cloud.Group{ID: primary, Policy: cloud.Affinity, Peers: []string{first, second}},
 		},
 		"a replica": {
-			[]trove.Instance{{ID: primary, Locality: "anti-affinity"}, {ID: first, ReplicaOf: primary, Locality: "anti-affinity"}, {ID: second, ReplicaOf: primary}}, first,
+			[]trove.Instance{{ID: primary, Locality: "anti-affinity"}, {ID: first, ReplicaOf: primary, Locality: "anti-affinity"}, {ID: second, ReplicaOf: primary}},
+			first,
 			cloud.Group{ID: primary, Policy: cloud.AntiAffinity, Peers: []string{primary, second}},
 		},
 		"a replica inherits it": {
-			[]trove.Instance{{ID: primary, Locality: "anti-affinity"}, {ID: first, ReplicaOf: primary}}, first,
+			[]trove.Instance{{ID: primary, Locality: "anti-affinity"}, {ID: first, ReplicaOf: primary}},
+			first,
 			cloud.Group{ID: primary, Policy: cloud.AntiAffinity, Peers: []string{primary}},
 		},
 		"one that follows a promoted replica": {
-			[]trove.Instance{{ID: primary, Locality: "affinity", ReplicaOf: first}, {ID: first, Locality: "affinity"}, {ID: second, ReplicaOf: first}}, second,
+			[]trove.Instance{{ID: primary, Locality: "affinity", ReplicaOf: first}, {ID: first, Locality: "affinity"}, {ID: second, ReplicaOf: first}},
+			second,
 			cloud.Group{ID: first, Policy: cloud.Affinity, Peers: []string{first, primary}},
 		},
 		"one that was detached": {
 			[]trove.Instance{{ID: primary, Locality: "affinity"}, {ID: first, Locality: "affinity"}}, first, cloud.Group{ID: first, Policy: cloud.Affinity},
 		},
 		"a replica whose primary is gone": {
-			[]trove.Instance{{ID: first, Locality: "affinity", ReplicaOf: primary}, {ID: second, ReplicaOf: primary}}, first,
+			[]trove.Instance{{ID: first, Locality: "affinity", ReplicaOf: primary}, {ID: second, ReplicaOf: primary}},
+			first,
 			cloud.Group{ID: primary, Policy: cloud.Affinity, Peers: []string{primary, second}},
 		},
 		"a member of a cluster": {

@@ -211,12 +211,7 @@ func (k *call) matches(o Object) bool {
 				}
 			}
 		case "name":
-			// Nova takes it for a regular expression, and nobody else does.
-			pattern := "^" + regexp.QuoteMeta(values[0]) + "$"
-			if strings.HasPrefix(k.r.URL.Path, compute) {
-				pattern = values[0]
-			}
-			if ok, err := regexp.MatchString(pattern, fmt.Sprint(o[key])); err != nil || !ok {
+			if !k.named(values[0], fmt.Sprint(o[key])) {
 				return false
 			}
 		default:
@@ -226,6 +221,15 @@ func (k *call) matches(o Object) bool {
 		}
 	}
 	return true
+}
+
+// named compares names: Nova takes what it is asked for as a regular expression, and nobody else does.
+func (k *call) named(asked, name string) bool {
+	if !strings.HasPrefix(k.r.URL.Path, compute) {
+		return asked == name
+	}
+	ok, err := regexp.MatchString(asked, name)
+	return err == nil && ok
 }
 
 func (k *call) remove(kind string) {
