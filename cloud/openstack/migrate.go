@@ -30,20 +30,22 @@ func (p *Provider) MachineHost(ctx context.Context, instance string) (string, er
 	return sv.Host, gone(err)
 }
 
-// atOnce is how many instances are asked for in one request: their names are in its address.
+// atOnce is how many instances are asked for in one request: their ids are in its address.
 const atOnce = 40
 
 // MachineHosts is cloud.PlacementOfMany.MachineHosts.
 func (p *Provider) MachineHosts(ctx context.Context, instances []string) (map[string]string, error) {
 	all := map[string]string{}
 	for part := range slices.Chunk(instances, atOnce) {
+		var tags []string // names would be one regular expression, in which Nova takes a | for itself
 		for _, id := range part {
 			if err := checkID(id); err != nil {
 				return nil, err
 			}
+			tags = append(tags, keyInstance+"="+id)
 		}
 		r := p.nova("detail")
-		r.query = url.Values{"name": {"^" + nameOf("") + "(" + strings.Join(part, "|") + ")$"}}
+		r.query = url.Values{"tags-any": {strings.Join(tags, ",")}}
 		found, err := list[server](ctx, r, "servers")
 		if err != nil {
 			return nil, err
@@ -161,13 +163,20 @@ func (p *Provider) migrationFailed(ctx context.Context, sv *server, from string)
 		return nil
 	}
 	all, err := p.actions(ctx, sv.ID)
-	if err != nil || len(all) == 0 || all[0].Action != "migrate" || all[0].Message == nil {
+	if err != nil || len(all) == 0 {
 		return err
+	}
+	why := "no other host has room for it, or the move failed"
+	switch {
+	case all[0].Action == "migrate" && all[0].Message != nil:
+	case all[0].Action == "confirmResize": // some hypervisors can do that
+		why = "its scheduler has moved it to the same host"
+	default:
+		return nil
 	}
 	if err := p.dropMetadata(ctx, sv.ID, keyMigrate); err != nil {
 		return err
 	}
-	why := "no other host has room for it, or the move failed"
 	if by := placedBy(sv); by != "" {
 		why += "; " + by
 	}

@@ -282,6 +282,29 @@ func TestAMigrationThatFindsNoHostIsSaidOnceAndMayBeTriedAgain(t *testing.T) {
 	a.removed2(b)
 }
 
+func TestAMigrationToTheSameHostIsNone(t *testing.T) {
+	b := newBed(t)
+	b.made()
+	b.c.Set(func(k *openstacktest.Knobs) { k.SameHost = true })
+	var err error
+	for range 4 { // moved, confirmed, looked at
+		if _, err = b.p.MigrateMachine(t.Context(), b.id, "host1", ""); err != nil {
+			break
+		}
+	}
+	if !trove.IsPermanent(err) || !strings.Contains(trove.MessageOf(err), "moved it to the same host") {
+		t.Errorf("got %v", err)
+	}
+	b.c.Set(func(k *openstacktest.Knobs) { k.SameHost = false })
+	for range 4 {
+		_, err = b.p.MigrateMachine(t.Context(), b.id, "host1", "")
+		b.must(err)
+	}
+	if b.hosted() != "host2" {
+		t.Errorf("it is on %s", b.hosted())
+	}
+}
+
 func TestWhatStandsInTheWayOfAMigration(t *testing.T) {
 	b := newBed(t)
 	b.made()

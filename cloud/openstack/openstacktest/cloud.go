@@ -73,6 +73,7 @@ type Knobs struct {
 	Hosts        []string // of Nova; empty: host1 and host2
 	Disabled     []string // those of them that take no servers
 	NoMigrate    bool     // migrations fail
+	SameHost     bool     // they may lead to the same host
 	ServerGroups int      // quota of Nova; 0: none
 }
 

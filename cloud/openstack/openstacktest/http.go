@@ -199,6 +199,11 @@ func (k *call) matches(o Object) bool {
 			if !slices.Contains(tags, any(values[0])) {
 				return false
 			}
+		case "tags-any":
+			tags, _ := o["tags"].([]any)
+			if !slices.ContainsFunc(strings.Split(values[0], ","), func(t string) bool { return slices.Contains(tags, any(t)) }) {
+				return false
+			}
 		case "metadata":
 			var want map[string]string
 			if json.Unmarshal([]byte(values[0]), &want) != nil {
@@ -223,12 +228,12 @@ func (k *call) matches(o Object) bool {
 	return true
 }
 
-// named compares names: Nova takes what it is asked for as a regular expression, and nobody else does.
+// named compares names: Nova takes what it is asked for as a regular expression without alternatives, and nobody else does.
 func (k *call) named(asked, name string) bool {
 	if !strings.HasPrefix(k.r.URL.Path, compute) {
 		return asked == name
 	}
-	ok, err := regexp.MatchString(asked, name)
+	ok, err := regexp.MatchString(strings.ReplaceAll(asked, "|", `\|`), name)
 	return err == nil && ok
 }
 

@@ -131,13 +131,13 @@ func (k *call) makeServer() {
 		host := c.place(id, func(string) bool { return true })
 		switch {
 		case noHost || host == "":
-			fail(s, "No valid host was found. There are not enough hosts available.")
+			c.fail(s, "No valid host was found. There are not enough hosts available.")
 			return
 		case noBinding:
 			for _, p := range ports {
 				k.all["ports"][p]["binding:vif_type"] = "binding_failed"
 			}
-			fail(s, "Build of instance "+id+" aborted: Binding failed for a port, please check neutron logs for more information.")
+			c.fail(s, "Build of instance "+id+" aborted: Binding failed for a port, please check neutron logs for more information.")
 			return
 		}
 		for _, p := range ports {
@@ -177,8 +177,10 @@ func stop(s Object) {
 	s["status"], s["OS-EXT-STS:task_state"], s["OS-EXT-STS:power_state"] = "SHUTOFF", nil, 4
 }
 
-func fail(s Object, message string) {
-	s["status"], s["OS-EXT-STS:task_state"], s["fault"] = "ERROR", nil, Object{"code": 500, "message": message}
+// fail ends a server in ERROR. Why is written after that: whoever looks at once does not see it.
+func (c *Cloud) fail(s Object, message string) {
+	s["status"], s["OS-EXT-STS:task_state"] = "ERROR", nil
+	c.steps[s["id"].(string)] = &step{looks: max(2, c.knobs.Looks), then: func(s Object) { s["fault"] = Object{"code": 500, "message": message} }}
 }
 
 func (c *Cloud) did(server, what string) {

@@ -141,7 +141,7 @@ func (k *call) migrate(s Object, was string, args Object, begin func(task, did s
 	}
 	c, id := k.Cloud, s["id"].(string)
 	begin("resize_prep", "migrate", func(s Object) {
-		host := c.place(id, func(h string) bool { return h != from && (to == "" || h == to) })
+		host := c.place(id, func(h string) bool { return (h != from || c.knobs.SameHost) && (to == "" || h == to) })
 		if host == "" || c.knobs.NoMigrate {
 			all := c.actions[id]
 			all[len(all)-1]["message"] = "Error"
