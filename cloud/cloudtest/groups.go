@@ -95,6 +95,7 @@ func (s *suite) apart() {
 		id := s.id()
 		s.parts(id)
 		s.refusedOrFailed(s.grouped(id, ids[0], cloud.AntiAffinity, ids...))
+		s.stays(ids[0])
 	}
 	seen := map[string]string{}
 	for _, id := range ids {
@@ -108,6 +109,26 @@ func (s *suite) apart() {
 	alone := s.id()
 	s.parts(alone)
 	s.ensured(s.grouped(alone, alone, cloud.AntiAffinity))
+}
+
+// stays tries to move a machine that the others of its group leave no host.
+func (s *suite) stays(id string) {
+	m, ok := s.Provider.(cloud.Migrator)
+	if s.Hosts < 2 || !ok {
+		return
+	}
+	ctx, from := s.Context(), s.host(id)
+	var err error
+	s.eventually("a refused move", func() bool {
+		_, err = m.MigrateMachine(ctx, id, from, "")
+		return err != nil
+	})
+	s.refused(err, "MigrateMachine without a place", trove.KindOverLimit, trove.KindInternal)
+	if !strings.Contains(trove.MessageOf(err), string(cloud.AntiAffinity)) {
+		s.Errorf("MigrateMachine without a place: %q does not say why", trove.MessageOf(err))
+	}
+	s.running(id)
+	s.hosts(map[string]string{id: from})
 }
 
 // groupLife looks at what there is of a group in the cloud: nothing after its last machine, whichever that is.
