@@ -63,15 +63,23 @@ func (p *Provider) whyFailed(ctx context.Context, instance string, s *server) (w
 	case said == "":
 		said = "Nova gives no reason"
 	case strings.Contains(lower, "exhausted all hosts"), strings.Contains(lower, "exceeded max scheduling attempts"):
-		said, passes = "Nova could build it on no host ("+said+")"+p.silentAgents(ctx), true
+		said, passes = "Nova could build it on no host"+also(placedBy(s))+" ("+said+")"+p.silentAgents(ctx), true
 	case strings.Contains(lower, "no valid host"):
-		said = "Nova found no host that has room for it (" + said + ")"
+		said = "Nova found no host that has room for it" + also(placedBy(s)) + " (" + said + ")"
 	case strings.Contains(lower, "virtual interface creation failed"), strings.Contains(lower, "failed to allocate the network"):
 		said = "Its ports were not connected in time: see the agents of Neutron (" + said + ")"
 	default:
 		said = "Nova: " + said
 	}
 	return said + " (server " + s.ID + ").", passes, nil
+}
+
+// also is a further part of a sentence, if there is one.
+func also(said string) string {
+	if said == "" {
+		return ""
+	}
+	return ", and " + said
 }
 
 // binders are the agents by which Neutron binds ports to hosts.
