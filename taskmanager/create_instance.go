@@ -160,12 +160,13 @@ func (m *Manager) createMachine(ctx context.Context, op *workflow.Op) (workflow.
 const (
 	triesAnew = 3
 	looksAnew = 40
+	bootAnew  = time.Minute // with less there is no time for another
 )
 
 // madeAnew removes a machine that failed of what may pass, so that the next run of the step makes another. It stops long before the step's deadline, so that the fault says
 // of what the machine failed.
 func (m *Manager) madeAnew(ctx context.Context, op *workflow.Op, mc cloud.Machine) (workflow.Outcome, bool, error) {
-	if mc.State != cloud.MachineFailed || !mc.Passes {
+	if mc.State != cloud.MachineFailed || !mc.Passes || m.patience.Boot < bootAnew {
 		return workflow.Outcome{}, false, nil
 	}
 	tried := 0
