@@ -34,6 +34,7 @@ delete table inet trove
 table inet trove {
 	chain input {
 		type filter hook input priority filter; policy drop;
+		iifname "lo" accept
 		ct state established,related accept
 		icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
 	}
@@ -42,6 +43,7 @@ table inet trove {
 	}
 	chain output {
 		type filter hook output priority filter; policy drop;
+		oifname "lo" accept
 ` + refuseMetadata + `		meta skuid != 0 reject with icmpx admin-prohibited
 		meta l4proto tcp accept
 		icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert } accept
