@@ -68,8 +68,8 @@ func (p place) fixed() []option {
 		{"port", strconv.Itoa(port)},
 		{"unix_socket_directories", p.runDir()},
 		{"unix_socket_permissions", "0777"}, // the directory is closed
-		{"ssl_cert_file", p.cert()},
-		{"ssl_key_file", p.key()},
+		{"ssl_cert_file", p.tls().Cert()},
+		{"ssl_key_file", p.tls().Key()},
 		{"ssl_min_protocol_version", "TLSv1.2"},
 		{"shared_preload_libraries", "pg_stat_statements"},
 		{"pg_stat_statements.track_utility", "off"}, // a password that somebody sets by SQL is in such a statement
