@@ -21,7 +21,9 @@ func TestTheBusIsLookedForInTheNamespaceOfTheManagementNetwork(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "1.0.0")
 	w.management = filepath.Join(t.TempDir(), "management")
-	w.must(netns.Make(w.management, func() error { return exec.CommandContext(context.WithoutCancel(t.Context()), "ip", "link", "set", "lo", "up").Run() }))
+	w.must(netns.Make(w.management, func() error {
+		return exec.CommandContext(context.WithoutCancel(t.Context()), "ip", "link", "set", "lo", "up").Run()
+	}))
 	t.Cleanup(func() { w.must(netns.Remove(w.management)) })
 	var bus net.Listener
 	w.must(netns.Do(w.management, func() (err error) {
