@@ -55,7 +55,7 @@ func TestDialerConnectsFromTheNamespaceIfThereIsOne(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
+	defer func() { _ = l.Close() }()
 	limit := net.Dialer{Timeout: 2 * time.Second}
 	if conn, err := netns.Dialer(filepath.Join(t.TempDir(), "none"), limit)(t.Context(), "tcp", l.Addr().String()); err != nil {
 		t.Error(err)

@@ -19,9 +19,13 @@ type TLSFiles struct {
 	UID, GID int    // the server's
 }
 
-// Cert, Key and ClientCA are what the server reads: its certificate, that one's key, and the authorities of its clients.
-func (f TLSFiles) Cert() string     { return filepath.Join(f.Runtime, "tls.crt") }
-func (f TLSFiles) Key() string      { return filepath.Join(f.Runtime, "tls.key") }
+// Cert is the certificate that the server reads.
+func (f TLSFiles) Cert() string { return filepath.Join(f.Runtime, "tls.crt") }
+
+// Key is the key of it.
+func (f TLSFiles) Key() string { return filepath.Join(f.Runtime, "tls.key") }
+
+// ClientCA has the authorities of the server's clients.
 func (f TLSFiles) ClientCA() string { return filepath.Join(f.Runtime, "clients-ca.crt") }
 
 func (f TLSFiles) keptCert() string { return filepath.Join(f.Kept, "tls.crt") }
