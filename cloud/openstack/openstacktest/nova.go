@@ -84,13 +84,11 @@ func (c *Cloud) letGo(server Object, volume string) {
 
 func (k *call) makeServer() {
 	want := k.body["server"].(Object)
-	if k.all["images"][fmt.Sprint(want["imageRef"])] == nil {
-		k.refuse(http.StatusBadRequest, "Image %v could not be found.", want["imageRef"])
-		return
-	}
-	if k.all["flavors"][fmt.Sprint(want["flavorRef"])] == nil {
-		k.refuse(http.StatusBadRequest, "Flavor %v could not be found.", want["flavorRef"])
-		return
+	for _, of := range []struct{ kind, key, name string }{{"images", "imageRef", "Image"}, {"flavors", "flavorRef", "Flavor"}} {
+		if k.all[of.kind][fmt.Sprint(want[of.key])] == nil {
+			k.refuse(http.StatusBadRequest, "%s %v could not be found.", of.name, want[of.key])
+			return
+		}
 	}
 	var ports, volumes []string
 	for _, n := range want["networks"].([]any) {
