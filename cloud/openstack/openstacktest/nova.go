@@ -82,13 +82,21 @@ func (c *Cloud) letGo(server Object, volume string) {
 	server[volumesAttached] = slices.DeleteFunc(server[volumesAttached].([]Object), func(o Object) bool { return o["id"] == volume })
 }
 
-func (k *call) makeServer() {
-	want := k.body["server"].(Object)
+// absent refuses a server whose image or flavor is not there.
+func (k *call) absent(want Object) bool {
 	for _, of := range []struct{ kind, key, name string }{{"images", "imageRef", "Image"}, {"flavors", "flavorRef", "Flavor"}} {
 		if k.all[of.kind][fmt.Sprint(want[of.key])] == nil {
 			k.refuse(http.StatusBadRequest, "%s %v could not be found.", of.name, want[of.key])
-			return
+			return true
 		}
+	}
+	return false
+}
+
+func (k *call) makeServer() {
+	want := k.body["server"].(Object)
+	if k.absent(want) {
+		return
 	}
 	var ports, volumes []string
 	for _, n := range want["networks"].([]any) {
