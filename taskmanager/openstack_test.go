@@ -357,3 +357,13 @@ func TestAMachineThatNovaCouldNotBuildIsMadeAnew(t *testing.T) {
 		t.Errorf("left over: %v", all)
 	}
 }
+
+// TestAResizeThatComesToNothingAtOnceIsNotDone has Nova give up a resize before it is looked at: the server runs, with the flavor that it had.
+func TestAResizeThatComesToNothingAtOnceIsNotDone(t *testing.T) {
+	o := newOpenStack(t, 10*time.Minute)
+	o.well(trove.OpCreate)
+	o.c.Set(func(k *openstacktest.Knobs) { k.Looks, k.NoResize = 0, true })
+	if op := o.ends(trove.OpResizeFlavor); op.State != trove.OperationUndone || !strings.Contains(op.Error, "no host has room") {
+		t.Errorf("it ended %s: %s", op.State, op.Error)
+	}
+}

@@ -118,7 +118,11 @@ func (m *Manager) changeMachine(ctx context.Context, op *workflow.Op, f trove.Fl
 	if err != nil || mc.State != cloud.MachinePending {
 		return mc, err //nolint:wrapcheck // the caller says what for
 	}
-	return m.cloud.FindMachine(ctx, op.Target()) //nolint:wrapcheck // the caller says what for
+	mc, err = m.cloud.FindMachine(ctx, op.Target())
+	if err == nil && mc.FlavorID != f.ID && mc.State != cloud.MachineFailed {
+		mc.State = cloud.MachinePending // it runs as before: a resize that came to nothing at once is told by the next call
+	}
+	return mc, err //nolint:wrapcheck // the caller says what for
 }
 
 // resizeMachineBack gives the machine its old flavor, unless it is gone or shall go.
