@@ -54,7 +54,7 @@ func (c *Cloud) Take(ctx context.Context) (Inventory, error) {
 		}
 		for _, e := range entries {
 			entry, _ := e.(map[string]any)
-			inv = append(inv, strings.TrimSpace(fmt.Sprintf("%s %v %v", l.what, entry["id"], text(entry["name"]))))
+			inv = append(inv, strings.TrimSpace(fmt.Sprintf("%s %v %v", l.what, entry["id"], text(entry["name"])+of(entry))))
 		}
 	}
 	for _, more := range []func(context.Context) ([]string, error){c.allocations, c.objects, c.secrets, c.behind} {
@@ -66,6 +66,19 @@ func (c *Cloud) Take(ctx context.Context) (Inventory, error) {
 	}
 	slices.Sort(inv)
 	return slices.Compact(inv), nil
+}
+
+// owners are the things that others without a name are part of, by the key of their id.
+var owners = map[string]string{"volume_id": "volume", "security_group_id": "security group"}
+
+// of says whose a thing without a name is.
+func of(entry map[string]any) string {
+	for key, what := range owners {
+		if id := text(entry[key]); id != "" && text(entry["name"]) == "" {
+			return "of " + what + " " + id
+		}
+	}
+	return ""
 }
 
 func text(v any) string {
@@ -141,7 +154,7 @@ func (c *Cloud) secrets(ctx context.Context) ([]string, error) {
 func (c *Cloud) behind(ctx context.Context) ([]string, error) {
 	var lines []string
 	for _, command := range []struct{ what, line string }{
-		{"libvirt domain", "virsh -c qemu:///system list --all --name"},
+		{"libvirt domain", "virsh -c qemu:///system list --all --uuid --name"},
 		{"RBD image", "rbd ls volumes"},
 		{"RBD image in the trash", "rbd trash ls volumes"},
 		{"tap", "ls /sys/class/net | grep '^tap' || true"},
