@@ -176,6 +176,7 @@ type Server struct {
 		Name string `json:"original_name"`
 		RAM  int
 	}
+	Image struct{ ID string }
 	Fault struct{ Message string }
 }
 

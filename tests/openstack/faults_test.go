@@ -102,7 +102,7 @@ func TestFaultsCrashWalkKept(t *testing.T) {
 	w := newWalker(t, "The taskmanager killed in operations on an instance that lives on", boundaries)
 	kinds := []string{trove.OpResizeVolume, trove.OpResizeFlavor}
 	if os.Getenv("LONG") != "" {
-		kinds = append(kinds, trove.OpRestart, trove.OpStop)
+		kinds = append(kinds, trove.OpRestart, trove.OpRebuild, trove.OpStop)
 	}
 	w.walkKept(kinds...)
 	w.sum()

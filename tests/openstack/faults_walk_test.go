@@ -42,6 +42,7 @@ func readSteps(t *testing.T) map[string][]step {
 // waiting are steps that are always released to wait: for the cloud, or for the guest, which is held back while it is to enrol.
 var waiting = map[string]bool{
 	"instance.create/machine": true, "instance.create/guest": true, "instance.create/prepare": true, "instance.restart/restart": true,
+	"instance.rebuild/engine": true, "instance.rebuild/machine": true, "instance.rebuild/start": true,
 	"instance.stop/engine": true, "instance.stop/machine": true, "instance.start/machine": true, "instance.start/engine": true,
 	"instance.resize_flavor/machine": true, "instance.resize_volume/volume": true, "instance.resize_volume/grow": true,
 }
@@ -101,6 +102,7 @@ type walker struct {
 	crashes int
 	slowest time.Duration
 	table   *evidence
+	images  []string // by turns, for rebuilds
 }
 
 // die has the taskmanager die where the lines say during what is asked, and starts it again.
@@ -230,8 +232,24 @@ var wholeParts = map[string]int{
 	"server": 1, "volume": 1, "port": 2, "security group": 1, "volume attachment": 1, "allocation": 1, "libvirt domain": 1, "RBD image": 1, "directory of Nova": 1,
 }
 
-// whole checks that an instance has what it needs, once.
+// whole checks that an instance has what it needs, once. Agents of the cloud may still be at it.
 func (w *walker) whole(at, id string) bool {
+	w.t.Helper()
+	var wrong []string
+	for end := time.Now().Add(settle); ; time.Sleep(2 * time.Second) {
+		if wrong = w.unlike(id, wholeParts); len(wrong) == 0 {
+			return true
+		}
+		if time.Now().After(end) {
+			break
+		}
+	}
+	w.t.Errorf("%s: the instance is not whole: %s", at, strings.Join(wrong, ", "))
+	return false
+}
+
+// unlike says in what an instance differs from one that has these parts.
+func (w *walker) unlike(id string, parts map[string]int) (wrong []string) {
 	w.t.Helper()
 	its, all := []string{id}, w.everything()
 	for _, line := range all {
@@ -242,17 +260,15 @@ func (w *walker) whole(at, id string) bool {
 	have := map[string]int{}
 	for _, line := range all {
 		if slices.ContainsFunc(its, func(id string) bool { return strings.Contains(line, id) }) {
-			have[kinds.FindString(line)]++
+			have[strings.TrimSpace(kinds.FindString(line))]++
 		}
 	}
-	good := true
-	for what, n := range wholeParts {
-		if got := have[what+" "]; got != n {
-			w.t.Errorf("%s: the instance has %d of %q in the inventory, want %d", at, got, what, n)
-			good = false
+	for what, n := range parts {
+		if have[what] != n {
+			wrong = append(wrong, fmt.Sprintf("%d of %q in the inventory, not %d", have[what], what, n))
 		}
 	}
-	return good
+	return wrong
 }
 
 // asks are how the operations on a living instance are asked for, so that each is a change.
@@ -270,11 +286,13 @@ var asks = map[string]func(w *walker, i wire.Instance) error{
 	trove.OpStop:    func(w *walker, i wire.Instance) error { return w.client.StopInstance(w.t.Context(), i.ID) },
 	trove.OpStart:   func(w *walker, i wire.Instance) error { return w.client.StartInstance(w.t.Context(), i.ID) },
 	trove.OpRestart: func(w *walker, i wire.Instance) error { return w.client.RestartInstance(w.t.Context(), i.ID) },
+	trove.OpRebuild: (*walker).askRebuild,
 }
 
 // walkKept meets the boundaries of the other operations on one instance.
 func (w *walker) walkKept(kinds ...string) {
 	w.t.Helper()
+	w.needSecondImage(kinds)
 	empty := w.inventory()
 	id := w.createWhole("kept")
 	there := w.inventory()
@@ -329,6 +347,9 @@ func (w *walker) kept(id string, l leg, there openstack.Inventory) {
 	good = w.asSaid(l, i, now) && good
 	good = w.whole(l.at, id) && good
 	good = w.books(l.at, now) && good
+	if l.kind == trove.OpRebuild {
+		good = w.rebuilt(l, now) && good
+	}
 	if now.Status == "ACTIVE" {
 		good = w.same(l.at, there) && good
 	}

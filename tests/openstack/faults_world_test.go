@@ -175,18 +175,25 @@ func (w *world) datastore(s *service) {
 // login makes the client of somebody of the project demo.
 func (w *world) login() {
 	w.t.Helper()
-	rc, err := openstack.ReadRC(filepath.Join(state, "demorc"))
+	w.client = w.clientOf("demo")
+	w.network = w.thing("network", "/v2.0/networks?name=tenant", "networks")
+}
+
+// clientOf logs one of the lab's users in, in his project.
+func (w *world) clientOf(user string) *client.Client {
+	w.t.Helper()
+	rc, err := openstack.ReadRC(filepath.Join(state, user+"rc"))
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.client, err = client.New(client.Config{
+	c, err := client.New(client.Config{
 		AuthURL: rc["OS_AUTH_URL"], Username: rc["OS_USERNAME"], Password: trove.Secret(rc["OS_PASSWORD"]), Project: rc["OS_PROJECT_NAME"],
-		Endpoint: "http://" + w.service.listen + "/v1.0/" + w.lab().Project("demo"), HTTP: &http.Client{Timeout: time.Minute},
+		Endpoint: "http://" + w.service.listen + "/v1.0/" + w.lab().Project(rc["OS_PROJECT_NAME"]), HTTP: &http.Client{Timeout: time.Minute},
 	})
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.network = w.thing("network", "/v2.0/networks?name=tenant", "networks")
+	return c
 }
 
 // thing returns the id of the first entry of a list.
