@@ -1,13 +1,16 @@
 package openstack_test
 
 import (
+	"net/http"
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/api/wire"
-	enginefake "github.com/trove-dbaas/trove/engine/fake"
+	"github.com/trove-dbaas/trove/client"
+	"github.com/trove-dbaas/trove/tests/openstack"
 )
 
 // needSecondImage makes one if one of the operations needs it.
@@ -22,12 +25,12 @@ func (w *walker) needSecondImage(kinds []string) {
 func (w *walker) askRebuild(i wire.Instance) error {
 	w.t.Helper()
 	slices.Reverse(w.images)
-	image, admin := w.images[0], w.clientOf("admin")
-	d, err := admin.Datastore(w.t.Context(), enginefake.Manager)
+	image, admin := w.images[0], w.admin()
+	v, err := admin.DatastoreVersion(w.t.Context(), *i.Datastore.Type, *i.Datastore.Version)
 	if err != nil {
 		return err
 	}
-	if err := admin.UpdateVersion(w.t.Context(), d.Versions[0].ID, wire.VersionUpdate{Image: &image}); err != nil {
+	if err := admin.UpdateVersion(w.t.Context(), v.ID, wire.VersionUpdate{Image: &image}); err != nil {
 		return err
 	}
 	return admin.RebuildInstance(w.t.Context(), i.ID, image)
@@ -42,6 +45,23 @@ func (w *walker) rebuilt(l leg, i wire.Instance) bool {
 		return false
 	}
 	return true
+}
+
+// admin is the client of the administrator.
+func (w *walker) admin() *client.Client {
+	w.t.Helper()
+	rc, err := openstack.ReadRC(filepath.Join(state, "adminrc"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	c, err := client.New(client.Config{
+		AuthURL: rc["OS_AUTH_URL"], Username: rc["OS_USERNAME"], Password: trove.Secret(rc["OS_PASSWORD"]), Project: rc["OS_PROJECT_NAME"],
+		Endpoint: "http://" + w.service.listen + "/v1.0/" + w.lab().Project(rc["OS_PROJECT_NAME"]), HTTP: &http.Client{Timeout: time.Minute},
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return c
 }
 
 // secondImage is the lab's image once more.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -81,7 +82,8 @@ func newWalker(t *testing.T, head, columns string) *walker {
 		w.only = func(l leg) bool { return slices.Contains(short, l.at) }
 	}
 	if at := os.Getenv("WALK_AT"); at != "" { // for a look at some
-		w.only = func(l leg) bool { return strings.Contains(l.at, at) }
+		some := regexp.MustCompile(at)
+		w.only = func(l leg) bool { return some.MatchString(l.at) }
 	}
 	return w
 }

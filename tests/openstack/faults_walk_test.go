@@ -295,6 +295,7 @@ func (w *walker) walkKept(kinds ...string) {
 	w.needSecondImage(kinds)
 	empty := w.inventory()
 	id := w.createWhole("kept")
+	w.whole("before all", id)
 	there := w.inventory()
 	for _, l := range w.chosen(w.keptLegs(kinds)) {
 		w.kept(id, l, there)
@@ -345,13 +346,14 @@ func (w *walker) kept(id string, l leg, there openstack.Inventory) {
 		w.t.Errorf("%s: the operation ended %s (%s), the instance is %s; its fault is %+v", l.at, op.State, op.Error, now.Status, now.Fault)
 	}
 	good = w.asSaid(l, i, now) && good
-	good = w.whole(l.at, id) && good
 	good = w.books(l.at, now) && good
 	if l.kind == trove.OpRebuild {
 		good = w.rebuilt(l, now) && good
 	}
 	if now.Status == "ACTIVE" {
 		good = w.same(l.at, there) && good
+	} else {
+		good = w.whole(l.at, id) && good
 	}
 	w.table.crash(l.at, op.State, took, good)
 }

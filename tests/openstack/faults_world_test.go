@@ -175,25 +175,18 @@ func (w *world) datastore(s *service) {
 // login makes the client of somebody of the project demo.
 func (w *world) login() {
 	w.t.Helper()
-	w.client = w.clientOf("demo")
-	w.network = w.thing("network", "/v2.0/networks?name=tenant", "networks")
-}
-
-// clientOf logs one of the lab's users in, in his project.
-func (w *world) clientOf(user string) *client.Client {
-	w.t.Helper()
-	rc, err := openstack.ReadRC(filepath.Join(state, user+"rc"))
+	rc, err := openstack.ReadRC(filepath.Join(state, "demorc"))
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	c, err := client.New(client.Config{
+	w.client, err = client.New(client.Config{
 		AuthURL: rc["OS_AUTH_URL"], Username: rc["OS_USERNAME"], Password: trove.Secret(rc["OS_PASSWORD"]), Project: rc["OS_PROJECT_NAME"],
-		Endpoint: "http://" + w.service.listen + "/v1.0/" + w.lab().Project(rc["OS_PROJECT_NAME"]), HTTP: &http.Client{Timeout: time.Minute},
+		Endpoint: "http://" + w.service.listen + "/v1.0/" + w.lab().Project("demo"), HTTP: &http.Client{Timeout: time.Minute},
 	})
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return c
+	w.network = w.thing("network", "/v2.0/networks?name=tenant", "networks")
 }
 
 // thing returns the id of the first entry of a list.
@@ -334,12 +327,17 @@ func (w *world) gone(id string) {
 // attached is an attachment with its id, which is another one after each resize of the server.
 var attached = regexp.MustCompile(`^volume attachment \S+ of`)
 
-// everything is what the cloud has.
+// everything is what the cloud has. Attachments have numbers instead of their ids.
 func (w *world) everything() openstack.Inventory {
 	w.t.Helper()
-	all := take(w.t, w.lab())
+	all, seen := take(w.t, w.lab()), map[string]int{}
 	for n, line := range all {
-		all[n] = attached.ReplaceAllString(line, "volume attachment of")
+		if !attached.MatchString(line) {
+			continue
+		}
+		of := attached.ReplaceAllString(line, "of")
+		seen[of]++
+		all[n] = fmt.Sprintf("volume attachment %d %s", seen[of], of)
 	}
 	slices.Sort(all)
 	return all

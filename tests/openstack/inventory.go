@@ -2,6 +2,7 @@ package openstack
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -120,7 +121,8 @@ func (c *Cloud) objects(ctx context.Context) ([]string, error) {
 		for _, container := range containers {
 			lines = append(lines, "container "+project+"/"+container.Name)
 			var objects []struct{ Name string }
-			if err := c.get(ctx, project, "object-store", "/"+container.Name+"?format=json", &objects); err != nil {
+			err := c.get(ctx, project, "object-store", "/"+container.Name+"?format=json", &objects)
+			if err != nil && !errors.Is(err, errNotThere) { // somebody else may have taken it away just now
 				return nil, err
 			}
 			for _, o := range objects {
