@@ -225,7 +225,7 @@ func (w *walker) chosen(all []leg) []leg {
 }
 
 // kinds are what a line of the inventory is about.
-var kinds = regexp.MustCompile(`^(server|port|security group rule|security group|volume attachment|volume|allocation|libvirt domain|RBD image|directory of Nova) `)
+var kinds = regexp.MustCompile(`^(server group|server|port|security group rule|security group|volume attachment|volume|allocation|libvirt domain|RBD image|directory of Nova) `)
 
 // wholeParts are what an instance has in the cloud and behind it.
 var wholeParts = map[string]int{
