@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The taskmanager killed at the boundaries of its steps on a real OpenStack: brings the lab up, runs TestFaults* of tests/openstack, and takes the lab away again. Needs root.
-#   LONG=1        every boundary, half an hour; the table goes to docs/evidence/openstack-faults.md
+#   LONG=1        every boundary, and each answer of the cloud lost, most of an hour; the table goes to docs/evidence/openstack-faults.md
 #   KEEP_LAB=1    the lab stays up, for a look or the next run
 #   LAB_SHARED=1  the lab is up, and others use it: it stays, and of its inventory only what is ours is compared
 source "$(dirname "$0")/lib.sh"
