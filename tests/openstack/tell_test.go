@@ -26,5 +26,6 @@ func TestStory(t *testing.T) {
 	tell(t, c, s, mariadb(), long)
 	if long {
 		tell(t, c, s, postgresql(), long)
+		adoption(t, c, s, mariadbContainer(mariadb()))
 	}
 }
