@@ -194,6 +194,10 @@ func mariadbContainer(e engine) container {
 	}
 }
 
+func mysqlContainer(e engine) container {
+	return container{engine: e, tables: []string{"/usr/sbin/mysqld", "--initialize-insecure"}, server: "/usr/sbin/mysqld", settings: "mysqlx = OFF\n"}
+}
+
 // account is that of the database in the container.
 const account = 1001
 
@@ -338,7 +342,7 @@ func (k container) database(t *testing.T, c *openstack.Cloud, all ...*old) strin
 	datastore, version, group := trove.NewID(), trove.NewID(), trove.NewID()
 	run("INSERT INTO datastores (id, name, default_version_id) VALUES (?, ?, ?)", datastore, k.datastore, version)
 	run("INSERT INTO datastore_versions (id, datastore_id, name, image_id, packages, active, manager, version) VALUES (?, ?, ?, ?, '', 1, ?, ?)",
-		version, datastore, k.engine.version, trove.NewID(), k.datastore, k.engine.version)
+		version, datastore, k.version, trove.NewID(), k.datastore, k.version)
 	now := time.Now().UTC().Format(time.DateTime)
 	run("INSERT INTO configurations (id, name, tenant_id, datastore_version_id, deleted, created, updated) VALUES (?, ?, ?, ?, 0, ?, ?)",
 		group, "busy-"+unique, c.Project("demo"), version, now, now)

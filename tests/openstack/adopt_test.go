@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/go-sql-driver/mysql"
+	driver "github.com/go-sql-driver/mysql"
 
 	"github.com/trove-dbaas/trove/client"
 	"github.com/trove-dbaas/trove/image"
@@ -37,7 +37,7 @@ func adoption(t *testing.T, c *openstack.Cloud, s *service, k container) {
 	before := take(t, c)
 	m := &move{t: t, cloud: c, service: s, table: newTimetable(t, k.engine), container: k}
 	var ids []string
-	t.Run("from a Python Trove", func(t *testing.T) {
+	t.Run(k.datastore+" from a Python Trove", func(t *testing.T) {
 		m.t, m.root = t, programs(t, k.engine)
 		m.machine = tenantMachine(t, c)
 		stays := layOut(t, c, "stays-"+unique, k.volume(t, m.root, "ext4"))
@@ -150,11 +150,11 @@ func (m *move) login(o *old) <-chan time.Time {
 // open is the tenant's application on his network: it speaks no TLS, as with the old server.
 func (m *move) open(o *old, user string, password string) *sql.DB {
 	m.t.Helper()
-	config := mysql.NewConfig()
+	config := driver.NewConfig()
 	config.User, config.Passwd, config.DBName = user, password, "shop"
-	config.Net, config.Addr, config.Timeout, config.Logger = "tcp", net.JoinHostPort(o.address, m.port), 3*time.Second, &mysql.NopLogger{}
+	config.Net, config.Addr, config.Timeout, config.Logger = "tcp", net.JoinHostPort(o.address, m.port), 3*time.Second, &driver.NopLogger{}
 	config.DialFunc = func(ctx context.Context, _, address string) (net.Conn, error) { return m.machine.Dial(ctx, address) }
-	connector, err := mysql.NewConnector(config)
+	connector, err := driver.NewConnector(config)
 	if err != nil {
 		m.t.Fatal(err)
 	}
