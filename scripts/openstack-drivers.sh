@@ -7,14 +7,16 @@ export LAB_STATE=${LAB_STATE:-/tmp/lab}
 tests='TestSuiteAgainstAnOpenStack|TestAnInstanceOfAPythonTroveIsAdopted|TestLab|TestSuiteInTheLab|TestATenantsContainerInTheLab|TestConformanceInTheLab|TestSecretsOfTenantsInTheLab'
 packages=(./cloud/openstack ./cloud/openstack/bootstrap ./backupstore/swift ./secrets/barbican)
 
-LAB_SEED_MGMT=1 LAB_SEED_TROVE=1 tests/openstack/lab/lab up seed
+lab=tests/openstack/lab/lab
+LAB_SEED_MGMT=1 LAB_SEED_TROVE=1 $lab up seed
 rc=$(umask 077 && mktemp)
-trap 'rm -f "$rc"' EXIT
+trap 'rm -f "$rc"; $lab openstack quota set --gigabytes -1 service' EXIT
+$lab openstack quota set --gigabytes 5000 service
 # Written and read by the shell itself: a password is in no command line.
 {
 	grep '^export OS_AUTH' "$LAB_STATE/adminrc"
 	printf 'export OS_USERNAME=trove OS_USER_DOMAIN_NAME=Default OS_PROJECT_NAME=service OS_PROJECT_DOMAIN_NAME=Default OS_PASSWORD=%s\n' "$(<"$LAB_STATE/secrets/user-trove")"
-	# A size that no quota of the lab has room for.
+	# A size that the quota has no room for; the lab has none by itself.
 	echo 'export TROVE_TEST_PUBLIC=public TROVE_TEST_POOL=100000'
 } >"$rc"
 # shellcheck source=/dev/null

@@ -72,11 +72,16 @@ func (o *old) try(method, service, path string, body, into any) error {
 // first returns the id of the only thing of a list.
 func (o *old) first(service, path, key string) string {
 	o.t.Helper()
-	var answer map[string][]struct{ ID string }
-	if err := o.try(http.MethodGet, service, path, nil, &answer); err != nil || len(answer[key]) != 1 {
-		o.t.Fatalf("%s%s: %v, %v; want one", service, path, answer[key], err)
+	var answer map[string]json.RawMessage // Glance has more in it than the list
+	var all []struct{ ID string }
+	err := o.try(http.MethodGet, service, path, nil, &answer)
+	if err == nil {
+		err = json.Unmarshal(answer[key], &all)
 	}
-	return answer[key][0].ID
+	if err != nil || len(all) != 1 {
+		o.t.Fatalf("%s%s: %v, %v; want one", service, path, all, err)
+	}
+	return all[0].ID
 }
 
 // layOut makes what the taskmanager of a Python Trove makes, in its order and with its names, and lets the volume have the content of a file. What of it is there at the test's

@@ -62,6 +62,9 @@ var shared = os.Getenv("LAB_SHARED") != ""
 // nothingLeft compares the inventory with the one before. Ids are ours: all that counts on a shared lab.
 func nothingLeft(t *testing.T, c *openstack.Cloud, before openstack.Inventory, ids ...string) {
 	t.Helper()
+	if shared && len(ids) == 0 {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 3*time.Minute)
 	defer cancel()
 	difference, err := c.Settled(ctx, before, time.Minute)
