@@ -10,6 +10,7 @@ import (
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/cloud"
 	"github.com/trove-dbaas/trove/guestapi"
+	"github.com/trove-dbaas/trove/internal/clock"
 	"github.com/trove-dbaas/trove/internal/workflow"
 	"github.com/trove-dbaas/trove/store"
 )
@@ -149,7 +150,9 @@ func TestAGuestOfAnEarlierAdoptionIsNotThisOne(t *testing.T) {
 			t.Fatalf("the guest was seen %v, %v: this test proves nothing", i.Guest.SeenAt, err)
 		}
 		w.fleet.Mute(instanceID)
-		time.Sleep(time.Minute)
+		if err := clock.Sleep(t.Context(), time.Minute); err != nil {
+			t.Fatal(err)
+		}
 		if op := w.adoptAgain(); op.State == trove.OperationDone {
 			t.Fatalf("%+v", op)
 		}

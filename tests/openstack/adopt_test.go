@@ -101,11 +101,10 @@ func (m *move) adopt(o *old) *story {
 	m.t.Helper()
 	st := &story{t: m.t, cloud: m.cloud, service: m.service, machine: m.machine, engine: m.engine, name: o.name, id: o.id, address: o.address, ca: filepath.Join(m.service.dir, "adopted.pem")}
 	m.t.Cleanup(func() { m.whatTheGuestSays(o) })
-	begin := time.Now()
 	login := m.login(o)
 	said := m.trove("adopt", o.id, "--apply")
-	ended := time.Now()
-	m.table.row("`adopt --apply` to login", (<-login).Sub(begin), phases(said, begin, ended))
+	began, parts := phases(said, time.Now())
+	m.table.row("taken over: from the stop of the old server to the tenant's login", (<-login).Sub(began), parts)
 	i, err := m.service.client("demo").Instance(m.t.Context(), o.id)
 	if err != nil || i.Status != "ACTIVE" || i.OperatingStatus != "HEALTHY" || len(i.Addresses) != 1 || i.Addresses[0].Address != o.address {
 		m.t.Fatalf("the instance is %+v, %v", i, err)
@@ -163,25 +162,33 @@ func (m *move) open(o *old, user string, password string) *sql.DB {
 	return db
 }
 
-// phases is how long each line of `trove manage adopt` was the last one.
-func phases(said string, begin, ended time.Time) string {
+// phases are the lines of `trove manage adopt`, each with how long it was the last one, from the first line on, which is also returned.
+func phases(said string, ended time.Time) (began time.Time, parts string) {
 	var all []string
-	last, doing := begin, "looking"
+	last, doing := ended, ""
 	note := func(now time.Time, next string) {
 		if took := now.Sub(last); took >= time.Second {
 			all = append(all, fmt.Sprintf("%s %.0f", doing, took.Seconds()))
 		}
 		last, doing = now, next
 	}
+	began = ended
 	for line := range strings.Lines(said) {
 		clock, text, ok := strings.Cut(strings.TrimSpace(line), "  ")
-		at, err := time.ParseInLocation(time.DateTime, begin.Format(time.DateOnly)+" "+clock, time.Local)
-		if ok && err == nil {
-			note(at, text)
+		at, err := time.ParseInLocation(time.DateTime, ended.Format(time.DateOnly)+" "+clock, time.Local)
+		if !ok || err != nil {
+			continue
 		}
+		if at.After(ended) {
+			at = at.AddDate(0, 0, -1) // it was midnight meanwhile
+		}
+		if at.Before(began) {
+			began = at
+		}
+		note(at, text)
 	}
 	note(ended, "")
-	return strings.Join(all, ", ")
+	return began, strings.Join(all, ", ")
 }
 
 // moves takes an instance over for good, and uses it as any other.
@@ -226,9 +233,10 @@ func (m *move) returns(o *old) {
 		if _, err := m.open(o, "anna", m.password).ExecContext(m.t.Context(), "INSERT INTO t VALUES ('later')"); err != nil {
 			m.t.Fatal(err)
 		}
-		begin := time.Now()
-		m.trove("adopt", o.id, "--back")
-		m.table.row("`adopt --back` until the old server runs", time.Since(begin), "")
+		said := m.trove("adopt", o.id, "--back")
+		now := time.Now()
+		began, parts := phases(said, now)
+		m.table.row("back: from the end of the new machine until the old server runs", now.Sub(began), parts)
 		o.isOld()
 		if rows, passwords := m.rows(m.t, m.root, o); !slices.Equal(rows, []string{"kept"}) || !passwords {
 			m.t.Errorf("on the old volume are the rows %q, and Trove's passwords: %t", rows, passwords)
