@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/cloud"
+	"github.com/trove-dbaas/trove/engine"
 	"github.com/trove-dbaas/trove/internal/clock"
 	"github.com/trove-dbaas/trove/internal/config"
 	"github.com/trove-dbaas/trove/internal/troveimport"
@@ -116,6 +118,9 @@ func (a *Adopter) Plan(ctx context.Context, instance, server string) (AdoptPlan,
 	case i.Access.IsPublic:
 		say("It is public: make it not public in the other Trove, import it again after deleting its row here, and make it public again when it is taken over.")
 	}
+	if !adopts(w.Version.Manager) {
+		say("The driver %s cannot begin with data of another Trove: bring them by a dump into a new instance.", w.Version.Manager)
+	}
 	if !w.Version.Active || w.Version.Capabilities.Port == 0 {
 		say("Its datastore version %s is not active here: give it an image of this service (trove openstack bootstrap).", w.Version.Name)
 	} else if err := a.provider.ImageExists(ctx, w.Version.ImageID); err != nil {
@@ -130,6 +135,14 @@ func (a *Adopter) Plan(ctx context.Context, instance, server string) (AdoptPlan,
 		return AdoptPlan{}, fmt.Errorf("look for an operation of instance %s: %w", instance, err)
 	}
 	return p, nil
+}
+
+// adopts reports whether the guest's driver can begin with data of another Trove.
+func adopts(manager string) bool {
+	return slices.ContainsFunc(drivers(), func(e engine.Engine) bool {
+		_, ok := e.(engine.Adopter)
+		return ok && e.Info().Manager == manager
+	})
 }
 
 // Adopt takes the instance over, and says what is being done. What goes wrong in the cloud is taken back; what goes wrong later leaves the old server stopped, for Back.

@@ -205,3 +205,20 @@ func TestWhatStandsInTheWayOfAnAdoption(t *testing.T) {
 		}
 	}
 }
+
+// TestWhatADriverCannotTakeOverIsLeftRunning: that was said by the guest alone, when the old server had been stopped.
+func TestWhatADriverCannotTakeOverIsLeftRunning(t *testing.T) {
+	w := newAdoptWorld(t, func(*trove.Instance) {})
+	p := w.plan(t)
+	p.Version.Manager = "postgresql"
+	err := w.store.InTx(t.Context(), func(ctx context.Context, tx store.Tx) error { return tx.PutDatastoreVersion(ctx, p.Version) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p = w.plan(t); len(p.Problems) != 1 || !strings.Contains(p.Problems[0], "postgresql") {
+		t.Fatalf("in the way are %q", p.Problems)
+	}
+	if err := w.adopter.Adopt(t.Context(), p, func(string) {}); trove.KindOf(err) != trove.KindConflict || len(w.cloud.did) > 0 {
+		t.Errorf("%v, and the cloud did %q", err, w.cloud.did)
+	}
+}
