@@ -35,7 +35,9 @@ type move struct {
 // adoption moves one instance of a Python Trove for good, and another one here, back, here and back. The cloud is then as before.
 func adoption(t *testing.T, c *openstack.Cloud, s *service, k container) {
 	before := take(t, c)
-	m := &move{t: t, cloud: c, service: s, table: newTimetable(t, k.engine), container: k}
+	title := k.engine
+	title.version += ", moved from a Python Trove"
+	m := &move{t: t, cloud: c, service: s, table: newTimetable(t, title), container: k}
 	var ids []string
 	t.Run(k.datastore+" from a Python Trove", func(t *testing.T) {
 		m.t, m.root = t, programs(t, k.engine)

@@ -56,7 +56,8 @@ func take(t *testing.T, c *openstack.Cloud) openstack.Inventory {
 	return inv
 }
 
-// shared says that others use the lab too: nothing of ours is in its catalogue, and of its inventory only what is ours can be compared.
+// shared says that others use the lab too: nothing of ours is in its catalogue, where the official client would look for it, and of its inventory only what is ours can be compared. The
+// move from a Python Trove can be run there.
 var shared = os.Getenv("LAB_SHARED") != ""
 
 // nothingLeft compares the inventory with the one before. Ids are ours: all that counts on a shared lab.
