@@ -10,7 +10,6 @@ import (
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/api/wire"
-	"github.com/trove-dbaas/trove/cloud"
 	"github.com/trove-dbaas/trove/store"
 )
 
@@ -109,9 +108,10 @@ func (s *server) listMgmtInstances(ctx context.Context, c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	hosts := s.hostsOf(ctx, found...)
 	for n := range found {
 		i := &found[n]
-		v, err := s.viewMgmtInstance(ctx, c, i, replicas[i.ID])
+		v, err := s.viewMgmtInstance(ctx, c, i, replicas[i.ID], hosts[i.ID])
 		if err != nil {
 			return nil, err
 		}
@@ -140,7 +140,7 @@ func (s *server) showMgmtInstance(ctx context.Context, c *call) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	out, err := s.viewMgmtInstance(ctx, c, &i, replicas[i.ID])
+	out, err := s.viewMgmtInstance(ctx, c, &i, replicas[i.ID], s.hostsOf(ctx, i)[i.ID])
 	if err != nil {
 		return nil, err
 	}
@@ -163,7 +163,7 @@ func (s *server) showMgmtInstance(ctx context.Context, c *call) (any, error) {
 }
 
 // viewMgmtInstance makes what lists and single instances have in common.
-func (s *server) viewMgmtInstance(ctx context.Context, c *call, i *trove.Instance, replicas []string) (wire.MgmtInstance, error) {
+func (s *server) viewMgmtInstance(ctx context.Context, c *call, i *trove.Instance, replicas []string, host string) (wire.MgmtInstance, error) {
 	detail, err := s.viewInstance(ctx, c, i, replicas, view{detail: true})
 	if err != nil {
 		return wire.MgmtInstance{}, err
@@ -180,13 +180,7 @@ func (s *server) viewMgmtInstance(ctx context.Context, c *call, i *trove.Instanc
 		return out, nil
 	}
 	out.Server = &wire.MgmtServer{ID: i.ComputeID, Name: i.ID, Status: string(i.ServerStatus), TenantID: i.ProjectID}
-	if p, ok := s.cfg.Catalog.(cloud.Placement); ok {
-		host, err := p.MachineHost(ctx, i.ID)
-		if err != nil {
-			return wire.MgmtInstance{}, fmt.Errorf("ask for the host of the machine: %w", err)
-		}
-		out.Server.Host = wire.Nullable(host)
-	}
+	out.Server.Host = wire.Nullable(host)
 	return out, nil
 }
 

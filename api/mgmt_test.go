@@ -256,6 +256,52 @@ func TestUpgradeByTrovesName(t *testing.T) {
 	}
 }
 
+// manyHosts is a cloud that finds hosts of several machines at once, or is away.
+type manyHosts struct {
+	*fakeCatalog
+	away  error
+	asked [][]string
+}
+
+func (m *manyHosts) MachineHosts(_ context.Context, ids []string) (map[string]string, error) {
+	m.asked = append(m.asked, ids)
+	return map[string]string{ids[0]: "compute-7"}, m.away
+}
+
+func TestHostsOfAListAreAskedForAtOnce(t *testing.T) {
+	many := &manyHosts{}
+	w := newWorld(t, nil, func(c *api.Config) {
+		many.fakeCatalog, _ = c.Catalog.(*fakeCatalog)
+		c.Catalog = many
+	})
+	w.built(t)
+	w.built(t)
+	var list wire.MgmtInstanceList
+	w.must(t, http.StatusOK, "admin", http.MethodGet, "/mgmt/instances", "", &list)
+	hosts := map[wire.Nullable]int{}
+	for _, i := range list.Instances {
+		hosts[i.Server.Host]++
+	}
+	if len(many.asked) != 1 || len(many.asked[0]) != 2 || hosts["compute-7"] != 1 || hosts[""] != 1 {
+		t.Errorf("asked for %v, shown %v", many.asked, hosts)
+	}
+}
+
+func TestInstancesAreShownWhileTheCloudIsAway(t *testing.T) {
+	many := &manyHosts{away: trove.Errorf(trove.KindUnavailable, "Nova cannot be reached.")}
+	w := newWorld(t, nil, func(c *api.Config) {
+		many.fakeCatalog, _ = c.Catalog.(*fakeCatalog)
+		c.Catalog = many
+	})
+	id := w.built(t)
+	for _, path := range []string{"/mgmt/instances", "/mgmt/instances/" + id} {
+		w.must(t, http.StatusOK, "admin", http.MethodGet, path, "", nil)
+	}
+	if len(many.asked) != 2 {
+		t.Errorf("the cloud was asked for %v", many.asked)
+	}
+}
+
 // TestTrap14OnlyWhatTerraformWaitsFor: between the moment that an instance is asked to be deleted and the moment that it is gone it is SHUTDOWN, whatever an
 // administrator did to it before.
 func TestTrap14OnlyWhatTerraformWaitsFor(t *testing.T) {

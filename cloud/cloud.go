@@ -32,7 +32,8 @@ type Provider interface {
 type Machines interface {
 	// EnsureMachine makes the machine exist and run with the given volume, ports and flavor. A machine that is there already is
 	// returned; if it was stopped it is started; if only its flavor differs see ResizeMachine. Boot data is used at the first boot only. The previous
-	// image is for the start that this call makes: a machine that runs keeps what it has, and every later start that names none is without.
+	// image is for the start that this call makes: a machine that runs keeps what it has, and every later start that names none is without. The group is
+	// for a new machine: one that cannot be placed by its policy is refused for good, or fails with a reason that says so.
 	EnsureMachine(ctx context.Context, s MachineSpec) (Machine, error)
 	FindMachine(ctx context.Context, instance string) (Machine, error)
 	// StopMachine stops the machine (the caller asked the guest to stop its engine before) and keeps all that belongs to it.
@@ -58,6 +59,7 @@ type MachineSpec struct {
 	// PreviousImageID is an image whose root file system the guest shall see read-only beside its own, where imagelayout.PreviousDir is; "": none. It
 	// lets the programs of a new version ask those of the version that wrote the data.
 	PreviousImageID string
+	Group           Group
 }
 
 // MachineState is where a machine stands.

@@ -120,7 +120,7 @@ func (j *Journal) Start(r guestapi.Request) (guestapi.OperationStatus, bool, err
 		return status, false, nil
 	}
 	e := &entry{Seq: next, Command: r.Command, RequestID: r.RequestID, Status: guestapi.OperationStatus{
-		ID: r.ID, State: guestapi.StateRunning, Sentence: "accepted",
+		ID: r.ID, State: guestapi.StateRunning, Sentence: "the guest begins",
 	}}
 	// The arguments first: an entry without them would be a command that cannot be run.
 	if takesArgs(r.Command) {

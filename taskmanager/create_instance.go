@@ -352,7 +352,30 @@ func (m *Manager) undoMachine(ctx context.Context, op *workflow.Op) (workflow.Ou
 	if err := m.cloud.RemoveMachine(ctx, op.Target()); err != nil {
 		return workflow.Outcome{}, fmt.Errorf("remove the machine: %w", err)
 	}
-	return workflow.Done(), nil
+	return workflow.Done(), m.dropGroup(ctx, op.Target())
+}
+
+// dropGroup removes the group that the machine would have been the first of. One that had a machine is gone with the last.
+func (m *Manager) dropGroup(ctx context.Context, instance string) error {
+	g, ok := m.cloud.(cloud.Grouper)
+	if !ok {
+		return nil
+	}
+	i, err := m.store.Instance(ctx, instance)
+	if trove.IsNotFound(err) {
+		return nil // another delete was first
+	}
+	if err != nil {
+		return fmt.Errorf("read instance %s: %w", instance, err)
+	}
+	group, err := specs.GroupOf(ctx, m.store, &i)
+	if err != nil || group.Policy == "" {
+		return err //nolint:wrapcheck // the store says of what
+	}
+	if err := g.RemoveGroup(ctx, group.ID); err != nil {
+		return fmt.Errorf("remove the group of the machine: %w", err)
+	}
+	return nil
 }
 
 func (m *Manager) undoNames(ctx context.Context, op *workflow.Op) (workflow.Outcome, error) {

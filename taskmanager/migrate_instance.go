@@ -35,26 +35,20 @@ func (m *Manager) moveMachine(ctx context.Context, op *workflow.Op) (workflow.Ou
 	if !ok {
 		return workflow.Outcome{}, trove.Permanent(trove.Errorf(trove.KindNotImplemented, "This cloud cannot move machines to another host."))
 	}
-	host, err := mover.MachineHost(ctx, op.Target())
-	if err != nil {
-		return workflow.Outcome{}, fmt.Errorf("ask for the host of the machine: %w", err)
-	}
-	var before string
-	known, err := op.Note(noteHost, &before)
+	var from string
+	known, err := op.Note(noteHost, &from)
 	if err != nil {
 		return workflow.Outcome{}, trove.Permanent(fmt.Errorf("read note %s: %w", noteHost, err))
 	}
 	if !known {
-		return workflow.Again(0, "moving the machine"), op.SetNote(noteHost, host)
-	}
-	if host == before && host != in.Host {
-		if err := mover.MigrateMachine(ctx, op.Target(), in.Host); err != nil {
-			return workflow.Outcome{}, fmt.Errorf("move the machine: %w", err)
+		if from, err = mover.MachineHost(ctx, op.Target()); err != nil {
+			return workflow.Outcome{}, fmt.Errorf("ask for the host of the machine: %w", err)
 		}
+		return workflow.Again(0, "moving the machine"), op.SetNote(noteHost, from)
 	}
-	mc, err := m.cloud.FindMachine(ctx, op.Target())
+	mc, err := mover.MigrateMachine(ctx, op.Target(), from, in.Host)
 	if err != nil {
-		return workflow.Outcome{}, fmt.Errorf("find the machine: %w", err)
+		return workflow.Outcome{}, fmt.Errorf("move the machine: %w", err)
 	}
 	return m.machineRunning(op, mc)
 }

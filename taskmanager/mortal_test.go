@@ -69,8 +69,12 @@ func (c *mortalCloud) MachineHost(ctx context.Context, id string) (string, error
 	return outside(ctx, c.m, "MachineHost", func() (string, error) { return c.Cloud.MachineHost(ctx, id) })
 }
 
-func (c *mortalCloud) MigrateMachine(ctx context.Context, id, host string) error {
-	_, err := outside(ctx, c.m, "MigrateMachine", func() (struct{}, error) { return nothing(c.Cloud.MigrateMachine(ctx, id, host)) })
+func (c *mortalCloud) MigrateMachine(ctx context.Context, id, from, to string) (cloud.Machine, error) {
+	return outside(ctx, c.m, "MigrateMachine", func() (cloud.Machine, error) { return c.Cloud.MigrateMachine(ctx, id, from, to) })
+}
+
+func (c *mortalCloud) RemoveGroup(ctx context.Context, id string) error {
+	_, err := outside(ctx, c.m, "RemoveGroup", func() (struct{}, error) { return nothing(c.Cloud.RemoveGroup(ctx, id)) })
 	return err
 }
 

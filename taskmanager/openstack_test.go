@@ -157,7 +157,7 @@ func (o *openStack) says(id, what string) {
 // nothingLeft checks that no service has anything of ours.
 func (o *openStack) nothingLeft() {
 	o.t.Helper()
-	for _, kind := range []string{"servers", "volumes", "ports", "floatingips"} {
+	for _, kind := range []string{"servers", "volumes", "ports", "floatingips", "groups"} {
 		if all := o.c.Objects(kind); len(all) != 0 {
 			o.t.Errorf("left over: %s %v", kind, all)
 		}
@@ -190,6 +190,13 @@ func TestEveryOperationOnAnOpenStack(t *testing.T) {
 	if s := o.server(); s["id"] != first["id"] || s["flavor"].(map[string]any)["id"] != flavorLarge.ID || s["status"] != "ACTIVE" {
 		t.Errorf("the server is %v", s)
 	}
+	if s := o.server(); s["OS-EXT-SRV-ATTR:host"] != "host1" {
+		t.Fatalf("the server is %v: what follows tests nothing", s)
+	}
+	o.well(trove.OpMigrate)
+	if s := o.server(); s["id"] != first["id"] || s["OS-EXT-SRV-ATTR:host"] != "host2" || s["status"] != "ACTIVE" {
+		t.Errorf("after the migration the server is %v", s)
+	}
 	o.well(trove.OpUpgrade)
 	if s := o.server(); s["id"] != first["id"] || s["image"].(map[string]any)["id"] != openstacktest.OldImage {
 		t.Errorf("after the upgrade the server is %v", s)
@@ -207,6 +214,42 @@ func TestEveryOperationOnAnOpenStack(t *testing.T) {
 	}
 	o.well(trove.OpDelete)
 	o.nothingLeft()
+}
+
+// TestAMigrationThatIsCutOffGoesOn: in VERIFY_RESIZE the server waits for somebody to say that it is well, and that may be another taskmanager, or the undo.
+func TestAMigrationThatIsCutOffGoesOn(t *testing.T) {
+	for name, cancel := range map[string]bool{"Nova is away while it waits": false, "it is given up": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := newOpenStack(t, time.Minute)
+			o.well(trove.OpCreate)
+			server := o.server()["id"].(string)
+			// The order to move arrives, and none after it.
+			mend := o.c.Break(openstacktest.Fault{Method: http.MethodPost, Path: "/compute/v2.1/servers/" + server + "/action", Status: http.StatusServiceUnavailable, After: 1})
+			id := o.request(trove.OpMigrate)
+			o.says(id, "Nova cannot do this at the moment")
+			if s := o.server(); s["status"] != "VERIFY_RESIZE" {
+				t.Fatalf("the server is %v: this tests nothing", s)
+			}
+			want := trove.OperationDone
+			if cancel {
+				want = trove.OperationUndone
+				if err := o.store.InTx(t.Context(), func(ctx context.Context, tx store.Tx) error { return tx.CancelOperation(ctx, id, time.Now()) }); err != nil {
+					t.Fatal(err)
+				}
+				o.wake()
+			}
+			mend()
+			if op := o.ended(id); op.State != want {
+				t.Errorf("it ended %s: %s", op.State, op.Error)
+			}
+			if s := o.server(); s["status"] != "ACTIVE" {
+				t.Errorf("the server is %v", s)
+			}
+			o.well(trove.OpDelete)
+			o.nothingLeft()
+		})
+	}
 }
 
 func TestARebuildToAnotherImageKeepsTheServer(t *testing.T) {

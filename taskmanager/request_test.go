@@ -59,6 +59,7 @@ func (w *world) accept(ctx context.Context, tx store.Tx, kind string) (any, erro
 			tx.InsertInstance(ctx, trove.Instance{
 				ID: instanceID, ProjectID: project, Name: "db", Created: time.Now(), Updated: time.Now(), Task: trove.TaskBuilding,
 				DatastoreVersionID: versionID, FlavorID: w.flavor.ID, VolumeSize: 1, Access: openToAll, ServerID: 7, Held: held,
+				Locality: "anti-affinity",
 			}))
 	case trove.OpDelete, stoppedDelete:
 		return nil, change(trove.TaskDeleting, nil)

@@ -31,6 +31,8 @@ type Setup struct {
 	Rules func(t *testing.T, instance string) (trove.Access, []int)
 	// Leftovers returns a sorted list of what exists, in any form; may be nil.
 	Leftovers func(t *testing.T) []string
+	// Hosts is how many hosts there are for machines; 0: not known, so that nothing is made that has to find none.
+	Hosts int
 	// Project is a project with a network for its instances; "": any will do.
 	Project string
 	// Wait is how long a thing may be pending; 0: 30 s.
@@ -60,6 +62,10 @@ func Run(t *testing.T, newSetup func(t *testing.T) Setup) {
 		{"MachineIsResized", (*suite).machineResize},
 		{"BadMachineSpecsAreRefused", (*suite).badMachines},
 		{"MachinesHaveHosts", (*suite).placement},
+		{"AffinityKeepsMachinesTogether", (*suite).together},
+		{"AntiAffinityKeepsMachinesApart", (*suite).apart},
+		{"GroupsGoWithTheirLastMachine", (*suite).groupLife},
+		{"BadGroupsAreRefused", (*suite).badGroups},
 		{"Names", (*suite).names},
 		{"AnotherProviderFindsAll", (*suite).reopen},
 		{"ListsContainExactlyOurs", (*suite).lists},
@@ -96,6 +102,9 @@ func (s *suite) id() string {
 		ctx, cancel := context.WithTimeout(context.Background(), s.Wait)
 		defer cancel()
 		s.ok(s.Provider.RemoveMachine(ctx, id), "RemoveMachine")
+		if g, ok := s.Provider.(cloud.Grouper); ok {
+			s.ok(g.RemoveGroup(ctx, id), "RemoveGroup")
+		}
 		s.ok(s.Provider.RemoveVolume(ctx, id), "RemoveVolume")
 		s.ok(s.Provider.RemoveNetwork(ctx, id), "RemoveNetwork")
 		s.ok(s.Provider.RemoveName(ctx, id), "RemoveName")

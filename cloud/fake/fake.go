@@ -47,7 +47,8 @@ type state struct {
 	vanished map[string]*volume // volumes that are gone, and may come back
 	networks map[string]*network
 	names    map[string]string
-	serial   int // for ids, boot ids and addresses
+	groups   map[string]cloud.Policy // by id
+	serial   int                     // for ids, boot ids and addresses
 
 	onCall   func(op, instance string)
 	failNext map[string][]error
@@ -67,6 +68,7 @@ type hiding struct {
 type machine struct {
 	cloud.Machine
 	spec  cloud.MachineSpec
+	group string // the id of the group that it is in, "" for none
 	host  string
 	looks int
 }
@@ -107,6 +109,7 @@ func New(opt Options) *Cloud {
 		vanished: map[string]*volume{},
 		networks: map[string]*network{},
 		names:    map[string]string{},
+		groups:   map[string]cloud.Policy{},
 		failNext: map[string][]error{},
 		failAll:  map[string]error{},
 		loseNext: map[string]int{},
@@ -134,6 +137,9 @@ func (c *Cloud) Leftovers() []string {
 	}
 	for id := range c.names {
 		all = append(all, "name "+id)
+	}
+	for id := range c.groups {
+		all = append(all, "group "+id)
 	}
 	slices.Sort(all)
 	return all

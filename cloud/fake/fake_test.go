@@ -28,6 +28,7 @@ func setup(opt fake.Options) func(t *testing.T) cloudtest.Setup {
 			Reopen:   func(*testing.T) cloud.Provider { return c.Reopen() },
 			ImageID:  image,
 			PoolGiB:  21,
+			Hosts:    max(len(opt.Hosts), 1),
 			Rules: func(t *testing.T, instance string) (trove.Access, []int) {
 				t.Helper()
 				access, ports, ok := c.Rules(instance)

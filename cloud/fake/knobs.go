@@ -134,6 +134,9 @@ func (c *Cloud) VanishMachine(instance string) {
 	c.mu.Lock()
 	m, ok := c.machines[instance]
 	delete(c.machines, instance)
+	if ok {
+		c.dropGroup(m.group)
+	}
 	halt := c.opt.Halt
 	c.mu.Unlock()
 	if ok && m.State == cloud.MachineRunning && halt != nil {

@@ -28,8 +28,12 @@ func (c *Cloud) EnsureMachine(ctx context.Context, s cloud.MachineSpec) (cloud.M
 		if err := c.checkMachine(s); err != nil {
 			return cloud.Machine{}, nil, err
 		}
+		group, host, err := c.join(s)
+		if err != nil {
+			return cloud.Machine{}, nil, err
+		}
 		s.BootData = slices.Clone(s.BootData)
-		m := &machine{spec: s, host: c.firstHost(), Machine: cloud.Machine{ID: c.nextID(), Instance: s.Instance, FlavorID: s.Flavor.ID, ImageID: s.ImageID}}
+		m := &machine{spec: s, group: group, host: host, Machine: cloud.Machine{ID: c.nextID(), Instance: s.Instance, FlavorID: s.Flavor.ID, ImageID: s.ImageID}}
 		c.machines[s.Instance] = m
 		then := c.start(m)
 		return m.seen(), then, nil
@@ -55,6 +59,9 @@ func (c *Cloud) checkPrevious(s cloud.MachineSpec) error {
 func (c *Cloud) checkMachine(s cloud.MachineSpec) error {
 	if err := checkFlavor(s.Flavor); err != nil {
 		return err
+	}
+	if err := s.Group.Check(); err != nil {
+		return err //nolint:wrapcheck // a sentence of the port
 	}
 	if !slices.Contains(c.opt.Images, s.ImageID) {
 		return bad("Image %s cannot be found.", s.ImageID)
@@ -181,6 +188,7 @@ func (c *Cloud) RemoveMachine(ctx context.Context, instance string) error {
 		}
 		then := c.halted(m)
 		delete(c.machines, instance)
+		c.dropGroup(m.group)
 		return struct{}{}, then, nil
 	})
 	return err

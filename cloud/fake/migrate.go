@@ -38,28 +38,25 @@ func (c *Cloud) migratable(host string) error {
 }
 
 // MigrateMachine is cloud.Migrator.MigrateMachine.
-func (c *Cloud) MigrateMachine(ctx context.Context, instance, host string) error {
-	_, err := call(ctx, c, "MigrateMachine", &instance, func() (struct{}, after, error) {
+func (c *Cloud) MigrateMachine(ctx context.Context, instance, from, to string) (cloud.Machine, error) {
+	return call(ctx, c, "MigrateMachine", &instance, func() (cloud.Machine, after, error) {
 		m, ok := c.machines[instance]
 		if !ok {
-			return struct{}{}, nil, noMachine(instance)
+			return cloud.Machine{}, nil, noMachine(instance)
 		}
-		if err := c.migratable(host); err != nil || m.host == host {
-			return struct{}{}, nil, err
+		if err := c.migratable(to); err != nil {
+			return cloud.Machine{}, nil, err
 		}
-		if host == "" {
-			host = c.opt.Hosts[(slices.Index(c.opt.Hosts, m.host)+1)%len(c.opt.Hosts)]
+		if m.host != from || from == to {
+			then := c.look(m)
+			return m.seen(), then, nil
+		}
+		host, err := c.place(m.group, instance, func(h string) bool { return h != from && (to == "" || h == to) })
+		if err != nil {
+			return cloud.Machine{}, nil, err
 		}
 		m.host = host
-		return struct{}{}, chain(c.halted(m), c.start(m)), nil
+		then := chain(c.halted(m), c.start(m))
+		return m.seen(), then, nil
 	})
-	return err
-}
-
-// firstHost is where machines are made.
-func (c *Cloud) firstHost() string {
-	if len(c.opt.Hosts) == 0 {
-		return "fake"
-	}
-	return c.opt.Hosts[0]
 }

@@ -84,6 +84,9 @@ func (p *Provider) checkMachine(ctx context.Context, s cloud.MachineSpec) error 
 	if err := checkFlavor(s.Flavor); err != nil {
 		return err
 	}
+	if err := p.checkGroup(s.Group); err != nil {
+		return err
+	}
 	for _, image := range []string{s.ImageID, cmp.Or(s.PreviousImageID, s.ImageID)} {
 		if err := p.ImageExists(ctx, image); trove.IsNotFound(err) {
 			return trove.Permanent(trove.Wrap(trove.KindBadRequest, err, "Image %s cannot be found.", image))
@@ -95,6 +98,24 @@ func (p *Provider) checkMachine(ctx context.Context, s cloud.MachineSpec) error 
 		return bad("Instance %s has no volume that its machine could use.", s.Instance)
 	} else if err != nil {
 		return err
+	}
+	return nil
+}
+
+// checkGroup refuses a machine that has to be on another host than those that are here. Together they are anyhow.
+func (p *Provider) checkGroup(g cloud.Group) error {
+	if err := g.Check(); err != nil || g.Policy != cloud.AntiAffinity {
+		return err //nolint:wrapcheck // a sentence of the port
+	}
+	for _, peer := range g.Peers {
+		_, err := p.machineRecord(peer)
+		if err == nil {
+			return trove.Permanent(trove.Errorf(trove.KindNotImplemented,
+				"The local cloud has one host, and the machine of %s is on it: there is no other for one more with the locality %s.", peer, g.Policy))
+		}
+		if !trove.IsNotFound(err) {
+			return err
+		}
 	}
 	return nil
 }

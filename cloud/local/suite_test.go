@@ -17,6 +17,7 @@ func TestCloud(t *testing.T) {
 			Reopen:   func(t *testing.T) cloud.Provider { t.Helper(); return d.open(t) },
 			ImageID:  imageID,
 			PoolGiB:  d.config.PoolGiB + 1,
+			Hosts:    1,
 			Rules: func(t *testing.T, id string) (trove.Access, []int) {
 				t.Helper()
 				n, err := d.net.FindInstance(t.Context(), id)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/url"
 	"slices"
+	"strings"
 
 	trove "github.com/trove-dbaas/trove"
 )
@@ -58,6 +59,15 @@ func (p *Provider) Leftovers(ctx context.Context) (all []string, err error) {
 		}
 		for _, f := range found {
 			all = append(all, kind.key+" "+f.Name+" "+f.ID)
+		}
+	}
+	groups, err := p.serverGroups(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, g := range groups {
+		if strings.HasPrefix(g.Name, nameOf("")) {
+			all = append(all, "server_groups "+g.Name+" "+g.ID)
 		}
 	}
 	slices.Sort(all)

@@ -25,8 +25,8 @@ import (
 
 // labFile names a file with the variables of OpenStack's clients for the service user, one `export NAME=value` a line, or several. With it the suite runs
 // against that OpenStack, in a deployment of its own. TROVE_TEST_IMAGE (lab-tiny), TROVE_TEST_NETWORK (tenant, of whose project the instances are) and
-// TROVE_TEST_MANAGEMENT (trove-management, a network and a security group) may be in it too, and TROVE_TEST_POOL, a size in GiB that the project's quota of Cinder has no room for. The
-// image need not boot.
+// TROVE_TEST_MANAGEMENT (trove-management, a network and a security group) may be in it too, and TROVE_TEST_POOL, a size in GiB that the project's quota of Cinder has no room for, and
+// TROVE_TEST_HOSTS, how many hosts Nova has. The image need not boot.
 const labFile = "TROVE_OPENSTACK_TEST"
 
 func labVariables(t *testing.T) map[string]string {
@@ -130,13 +130,14 @@ func bootData(instance string) []byte {
 func TestSuiteAgainstAnOpenStack(t *testing.T) {
 	v := labVariables(t)
 	pool, _ := strconv.Atoi(v["TROVE_TEST_POOL"])
+	hosts, _ := strconv.Atoi(v["TROVE_TEST_HOSTS"])
 	cloudtest.Run(t, func(t *testing.T) cloudtest.Setup {
 		deployment := trove.NewID()
 		p, s := labProvider(t, v, deployment), labSession(t, v)
 		return cloudtest.Setup{
 			Provider: p, Reopen: func(t *testing.T) cloud.Provider { return labProvider(t, v, deployment) }, BootData: bootData,
 			ImageID: labImage(t, s, cmp.Or(v["TROVE_TEST_IMAGE"], "lab-tiny")), Project: labProject(t, s, cmp.Or(v["TROVE_TEST_NETWORK"], "tenant")),
-			PoolGiB: pool, Wait: 10 * time.Minute, Look: time.Second,
+			PoolGiB: pool, Hosts: hosts, Wait: 10 * time.Minute, Look: time.Second,
 			Rules: func(t *testing.T, instance string) (trove.Access, []int) {
 				access, open, err := p.Rules(t.Context(), instance)
 				if err != nil {

@@ -26,7 +26,12 @@ func (p *Provider) EnsureMachine(ctx context.Context, s cloud.MachineSpec) (clou
 		return cloud.Machine{}, err
 	}
 	m, err := p.machine(ctx, s.Instance, &sv)
-	if err != nil || m.State != cloud.MachineStopped {
+	switch {
+	case err == nil && moving(&sv): // its migration was given up after this
+		return m, underWay(p.act(ctx, sv.ID, "confirmResize"))
+	case err == nil && m.State == cloud.MachineRunning && sv.Metadata[keyMigrate] != "":
+		return m, p.dropMetadata(ctx, sv.ID, keyMigrate)
+	case err != nil || m.State != cloud.MachineStopped:
 		return m, err
 	}
 	return p.start(ctx, &sv, s, m)
@@ -35,6 +40,9 @@ func (p *Provider) EnsureMachine(ctx context.Context, s cloud.MachineSpec) (clou
 func checkMachine(s cloud.MachineSpec) error {
 	if err := checkID(s.Instance); err != nil {
 		return err
+	}
+	if err := s.Group.Check(); err != nil {
+		return err //nolint:wrapcheck // a sentence of the port
 	}
 	if err := checkFlavor(s.Flavor); err != nil {
 		return err
@@ -66,13 +74,19 @@ func (p *Provider) makeServer(ctx context.Context, s cloud.MachineSpec) (cloud.M
 	if err != nil {
 		return cloud.Machine{}, err
 	}
-	r := p.nova()
-	r.microversion, r.body = microCreate, object{"server": p.newServer(s, w, previous, data)}
-	err = r.post(ctx)
-	if taken(err) {
-		return p.othersServer(ctx, s.Instance, err)
-	}
+	group, err := p.joinGroup(ctx, s.Group)
 	if err != nil {
+		return cloud.Machine{}, err
+	}
+	r := p.nova()
+	r.microversion, r.body = microCreate, p.newServer(s, w, previous, group, data)
+	err = r.post(ctx)
+	switch {
+	case taken(err):
+		return p.othersServer(ctx, s.Instance, err)
+	case groupGone(err, group):
+		return cloud.Machine{}, trove.Wrap(trove.KindUnavailable, err, "%s", trove.MessageOf(err))
+	case err != nil:
 		return cloud.Machine{}, asBad(passing(err))
 	}
 	sv, err := p.oneServer(ctx, s.Instance)
@@ -110,8 +124,8 @@ func (p *Provider) othersServer(ctx context.Context, instance string, cause erro
 // othersLooks is how often it is looked for.
 const othersLooks = 20
 
-// newServer is what Nova is asked for: the image on a disk of the host, the volumes beside it, the ports that exist, and the data on a config drive.
-func (p *Provider) newServer(s cloud.MachineSpec, w wiring, previous string, data []byte) object {
+// newServer is what Nova is asked for: the image on a disk of the host, the volumes beside it, the ports that exist, and the data on a config drive; in a server group.
+func (p *Provider) newServer(s cloud.MachineSpec, w wiring, previous, group string, data []byte) object {
 	disks := []object{{
 		"boot_index": 0, "source_type": "image", "destination_type": "local", "uuid": s.ImageID, "delete_on_termination": true,
 	}}
@@ -137,7 +151,11 @@ func (p *Provider) newServer(s cloud.MachineSpec, w wiring, previous string, dat
 	} else if p.cfg.Zone != "" {
 		o["availability_zone"] = p.cfg.Zone
 	}
-	return o
+	if group == "" {
+		return object{"server": o}
+	}
+	metadata[keyGroup], metadata[keyLocality] = group, string(s.Group.Policy)
+	return object{"server": o, "os:scheduler_hints": object{"group": group}}
 }
 
 // wakes are the actions that bring a server back from states that are as good as stopped.
@@ -154,15 +172,20 @@ func (p *Provider) start(ctx context.Context, sv *server, s cloud.MachineSpec, m
 			return m, err
 		}
 	}
-	action := wakes[sv.Status]
-	if sv.Status == "ACTIVE" { // it has switched itself off, and Nova has not noticed
-		action = "reboot"
-	}
-	if err := p.act(ctx, sv.ID, action); err != nil {
+	if err := p.wake(ctx, sv); err != nil {
 		return cloud.Machine{}, err
 	}
 	m.State, m.Reason = cloud.MachinePending, ""
 	return m, nil
+}
+
+// wake has a server run that is stopped.
+func (p *Provider) wake(ctx context.Context, sv *server) error {
+	action := wakes[sv.Status]
+	if sv.Status == "ACTIVE" { // it has switched itself off, and Nova has not noticed
+		action = "reboot"
+	}
+	return p.act(ctx, sv.ID, action)
 }
 
 // act gives a server an order. One that does not fit its state at the moment is temporarily refused.
@@ -240,13 +263,20 @@ func (p *Provider) RemoveMachine(ctx context.Context, instance string) error {
 		return err
 	}
 	defer p.lock(instance)()
-	asked := map[string]bool{}
+	asked, groups := map[string]bool{}, map[string]bool{}
 	err := p.until(ctx, "Nova has not removed the server of the instance yet.", func(ctx context.Context) (bool, error) {
 		all, err := p.servers(ctx, instance)
 		if err != nil {
 			return false, err
 		}
 		for _, s := range all {
+			// While there is the server somebody knows of its group, so that goes before it.
+			if g := s.Metadata[keyGroup]; g != "" && !groups[g] {
+				if err := p.dropServerGroup(ctx, g, all); err != nil {
+					return false, err
+				}
+				groups[g] = true
+			}
 			if asked[s.ID] || s.Task == taskDeleting && s.Status != "ERROR" {
 				continue
 			}
@@ -259,6 +289,11 @@ func (p *Provider) RemoveMachine(ctx context.Context, instance string) error {
 	})
 	if err != nil {
 		return err
+	}
+	for g := range groups { // the last two machines may have been removed at once
+		if err := p.dropServerGroup(ctx, g, nil); err != nil {
+			return err
+		}
 	}
 	return p.removeVolumes(ctx, previousName(instance))
 }

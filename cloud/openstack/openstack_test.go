@@ -49,15 +49,18 @@ func open(t *testing.T, c *openstacktest.Cloud, change ...func(*openstack.Config
 }
 
 func TestSuite(t *testing.T) {
-	for name, looks := range map[string]int{"AtOnce": 0, "AfterTwoLooks": 2} {
+	for name, v := range map[string]struct {
+		looks int
+		hosts []string
+	}{"AtOnceOnOneHost": {0, []string{"host1"}}, "AfterTwoLooksOnThree": {2, []string{"host1", "host2", "host3"}}} {
 		t.Run(name, func(t *testing.T) {
 			cloudtest.Run(t, func(t *testing.T) cloudtest.Setup {
 				c := openstacktest.New(t)
-				c.Set(func(k *openstacktest.Knobs) { k.Looks, k.Gigabytes = looks, 1000 })
+				c.Set(func(k *openstacktest.Knobs) { k.Looks, k.Gigabytes, k.Hosts = v.looks, 1000, v.hosts })
 				p := open(t, c)
 				return cloudtest.Setup{
 					Provider: p, Reopen: func(t *testing.T) cloud.Provider { return open(t, c) }, ImageID: openstacktest.Image, BootData: bootData,
-					PoolGiB: 2000, Project: openstacktest.Tenant,
+					PoolGiB: 2000, Project: openstacktest.Tenant, Hosts: len(v.hosts),
 					Rules: func(t *testing.T, instance string) (trove.Access, []int) {
 						access, ports, err := p.Rules(t.Context(), instance)
 						if err != nil {

@@ -70,8 +70,11 @@ func (p *Provider) resizeFailed(ctx context.Context, sv *server, f trove.Flavor)
 	if err := p.dropMetadata(ctx, sv.ID, keyResize); err != nil {
 		return err
 	}
-	return trove.Permanent(trove.Errorf(trove.KindInternal,
-		"Nova could not resize the server: no host has room for the flavor %s, or the move failed (request %s). It is as it was before.", f.Name, all[0].RequestID))
+	why := "no host has room for the flavor " + f.Name + ", or the move failed"
+	if by := placedBy(sv); by != "" {
+		why += "; " + by
+	}
+	return trove.Permanent(trove.Errorf(trove.KindInternal, "Nova could not resize the server: %s (request %s). It is as it was before.", why, all[0].RequestID))
 }
 
 // setMetadata changes entries of a server's metadata.
@@ -121,6 +124,7 @@ func (p *Provider) RebuildMachine(ctx context.Context, s cloud.MachineSpec) (clo
 		return cloud.Machine{}, err
 	}
 	metadata := p.metadata(s.Instance, s.Project)
+	keepGroup(metadata, &sv)
 	if disk := cmp.Or(previous, sv.Metadata[keyPreviousDisk]); disk != "" {
 		metadata[keyPreviousDisk] = disk
 	}

@@ -27,6 +27,7 @@ type server struct {
 	Status  string                   `json:"status"`
 	Task    string                   `json:"OS-EXT-STS:task_state"`
 	Power   int                      `json:"OS-EXT-STS:power_state"`
+	Host    string                   `json:"OS-EXT-SRV-ATTR:host"` // for administrators; null while there is none
 	Created stamp                    `json:"created"`
 	Flavor  struct{ ID string }      `json:"flavor"`
 	Image   anyImage                 `json:"image"`

@@ -8,6 +8,7 @@ import (
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/cloud"
+	"github.com/trove-dbaas/trove/internal/clock"
 )
 
 const taskDeleting = "deleting"
@@ -42,7 +43,10 @@ func seen(instance string, s *server) cloud.Machine {
 
 // whyFailed is why the server is in ERROR: what Nova says, and where that is too little what the ports say.
 func (p *Provider) whyFailed(ctx context.Context, instance string, s *server) (string, error) {
-	said := strings.TrimRight(strings.Join(strings.Fields(s.Fault.Message), " "), ". ")
+	said, err := p.faultOf(ctx, s)
+	if err != nil {
+		return "", err
+	}
 	ports, err := p.ports(ctx, instance)
 	if err != nil {
 		return "", err
@@ -57,13 +61,34 @@ func (p *Provider) whyFailed(ctx context.Context, instance string, s *server) (s
 	case said == "":
 		said = "Nova gives no reason"
 	case strings.Contains(lower, "no valid host"), strings.Contains(lower, "exhausted all hosts"):
-		said = "Nova found no host that has room for it (" + said + ")"
+		found := "Nova found no host that has room for it"
+		if by := placedBy(s); by != "" {
+			found += ", and " + by
+		}
+		said = found + " (" + said + ")"
 	case strings.Contains(lower, "virtual interface creation failed"), strings.Contains(lower, "failed to allocate the network"):
 		said = "Its ports were not connected in time: see the agents of Neutron (" + said + ")"
 	default:
 		said = "Nova: " + said
 	}
 	return said + " (server " + s.ID + ").", nil
+}
+
+// faultOf is what Nova says of a server that failed. It says that it failed a moment before it says why, so it is asked again for some seconds.
+func (p *Provider) faultOf(ctx context.Context, s *server) (string, error) {
+	for pause := firstLook; s.Fault.Message == "" && pause <= slowestLook; pause *= 2 {
+		if err := clock.Sleep(ctx, pause); err != nil {
+			return "", err
+		}
+		var body struct{ Server server }
+		r := p.nova(s.ID)
+		r.into = &body
+		if err := r.get(ctx); err != nil {
+			return "", err
+		}
+		s.Fault = body.Server.Fault
+	}
+	return strings.TrimRight(strings.Join(strings.Fields(s.Fault.Message), " "), ". "), nil
 }
 
 // action is what was done to a server.

@@ -27,7 +27,7 @@ func (e *Engine) FinishUpgrade(ctx context.Context, l engine.Layout, progress en
 	}
 	var done []string
 	for i, d := range databases {
-		progress(fmt.Sprintf("Looking after database %s.", quote(d)), i*100/len(databases))
+		progress(fmt.Sprintf("looking after database %s", quote(d)), i*100/len(databases))
 		err := p.withLong(ctx, d, func(c conn) error {
 			said, err := c.finish(ctx, d, k.Analyse)
 			done = append(done, said...)

@@ -91,7 +91,7 @@ func (p place) upgrade(ctx context.Context, from, to int, previous string, progr
 	if previous == "" {
 		return trove.Errorf(trove.KindUnavailable, "The programs of PostgreSQL %d, which wrote the data, are not there.", from)
 	}
-	progress(fmt.Sprintf("Making the system tables of PostgreSQL %d.", to), 5)
+	progress(fmt.Sprintf("making the system tables of PostgreSQL %d", to), 5)
 	if err := p.relink(); err != nil {
 		return err
 	}
@@ -130,11 +130,11 @@ func (p place) upgrade(ctx context.Context, from, to int, previous string, progr
 	}
 	check := run
 	check.Args = append(slices.Clone(run.Args), "--check")
-	progress("Asking pg_upgrade what is in the way.", 15)
+	progress("asking pg_upgrade what is in the way", 15)
 	if out, err := execx.Run(ctx, check); err != nil {
 		return trove.Wrap(trove.KindUnprocessable, err, "The data cannot be upgraded to PostgreSQL %d: %s", to, p.findings(out))
 	}
-	progress(fmt.Sprintf("Taking the data over from PostgreSQL %d.", from), 30)
+	progress(fmt.Sprintf("taking the data over from PostgreSQL %d", from), 30)
 	if out, err := execx.Run(ctx, run); err != nil {
 		said := p.findings(out)
 		if strings.Contains(said, "unrecognized parameter") {
@@ -212,7 +212,7 @@ func (p place) exchange() error {
 
 // tidy removes what is not needed any more: the old directory's names of files that the new one has too.
 func (p place) tidy(progress engine.Progress) error {
-	progress("Removing what the upgrade left.", 95)
+	progress("removing what the upgrade left", 95)
 	for _, dir := range []string{p.oldDir(), p.newDir(), p.workDir()} {
 		if err := os.RemoveAll(dir); err != nil {
 			return fmt.Errorf("remove what the upgrade left: %w", err)

@@ -100,7 +100,7 @@ func (e *Engine) Upgrade(ctx context.Context, l engine.Layout, _ string, progres
 	if data != "" && older(programs, data) {
 		return trove.Errorf(trove.KindBadRequest, "%s", e.noDowngrade(data, programs))
 	}
-	progress("The data needs no conversion.", 100)
+	progress("the data needs no conversion", 100)
 	return nil
 }
 

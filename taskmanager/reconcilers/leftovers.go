@@ -9,6 +9,7 @@ import (
 	"time"
 
 	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/cloud"
 )
 
 // Leftovers removes what the cloud has of instances that are deleted or were never known, after a time of grace: a worker that was cut off may
@@ -40,6 +41,15 @@ func (l *Leftovers) Candidates(ctx context.Context) ([]string, error) {
 	}
 	for _, n := range networks {
 		ids[n.Instance] = struct{}{}
+	}
+	if g, ok := l.cfg.Cloud.(cloud.Grouper); ok {
+		empty, err := g.EmptyGroups(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("list groups of machines: %w", err)
+		}
+		for _, id := range empty {
+			ids[id] = struct{}{}
+		}
 	}
 	l.mu.Lock()
 	forget(l.since, ids)

@@ -409,6 +409,11 @@ func removeAll(ctx context.Context, c cloud.Provider, id string) error {
 	if err := c.RemoveVolume(ctx, id); err != nil {
 		return fmt.Errorf("remove the volume of %s: %w", id, err)
 	}
+	if g, ok := c.(cloud.Grouper); ok {
+		if err := g.RemoveGroup(ctx, id); err != nil {
+			return fmt.Errorf("remove the group of %s: %w", id, err)
+		}
+	}
 	return nil
 }
 

@@ -299,6 +299,7 @@ func TestLeftoversAreRemovedAfterTheGrace(t *testing.T) {
 			if _, err := w.cloud.EnsureName(t.Context(), c.instance, nil); err != nil {
 				t.Fatal(err)
 			}
+			w.cloud.LeaveGroup(c.instance, cloud.Affinity)
 			c.arrange(w)
 			all := w.left(c.instance)
 			w.once()

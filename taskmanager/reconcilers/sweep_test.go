@@ -31,6 +31,11 @@ func (l *lists) Networks(ctx context.Context) ([]cloud.Network, error) {
 	return l.Cloud.Networks(ctx)
 }
 
+func (l *lists) EmptyGroups(ctx context.Context) ([]string, error) {
+	l.all++
+	return l.Cloud.EmptyGroups(ctx)
+}
+
 func (l *lists) FindMachine(ctx context.Context, id string) (cloud.Machine, error) {
 	l.one++
 	return l.Cloud.FindMachine(ctx, id)
@@ -44,12 +49,12 @@ func TestCloudIsListedOnceInASweep(t *testing.T) {
 		w.once()
 		w.clock.Add(30 * time.Second)
 	}
-	if w.lists.all != 3 || w.lists.one != 0 {
-		t.Errorf("within a sweep of a healthy instance there were %d lists and %d looks, want one each of machines, volumes and networks", w.lists.all, w.lists.one)
+	if w.lists.all != 4 || w.lists.one != 0 {
+		t.Errorf("within a sweep of a healthy instance there were %d lists and %d looks, want one each of machines, volumes, networks and groups", w.lists.all, w.lists.one)
 	}
 	w.heartbeat()
 	w.once()
-	if w.lists.all != 6 {
+	if w.lists.all != 8 {
 		t.Errorf("after five minutes there were %d lists", w.lists.all)
 	}
 }
@@ -72,7 +77,7 @@ func TestMachineOfASilentGuestIsLookedAtBetweenSweeps(t *testing.T) {
 	if got := w.state(); got != cloud.MachineRunning {
 		t.Errorf("the machine of a silent guest is %s", got)
 	}
-	if w.lists.all != 3 {
+	if w.lists.all != 4 {
 		t.Errorf("there were %d lists", w.lists.all)
 	}
 }
@@ -92,7 +97,7 @@ func TestLeftoversGoBetweenSweeps(t *testing.T) {
 	if left := w.left(id); len(left) == 0 {
 		t.Error("what has an owner was removed")
 	}
-	if w.lists.all != 3 {
+	if w.lists.all != 4 {
 		t.Errorf("there were %d lists", w.lists.all)
 	}
 }
@@ -108,12 +113,12 @@ func TestManyThingsAreListedMoreSeldom(t *testing.T) {
 	w.clock.Add(21 * time.Second) // of eleven machines and as many volumes each counts a second
 	w.heartbeat()
 	w.once()
-	if w.lists.all != 3 {
+	if w.lists.all != 4 {
 		t.Errorf("22 things were listed again after 21 s: %d lists", w.lists.all)
 	}
 	w.clock.Add(time.Second)
 	w.once()
-	if w.lists.all != 6 {
+	if w.lists.all != 8 {
 		t.Errorf("22 things were not listed again after 22 s: %d lists", w.lists.all)
 	}
 }

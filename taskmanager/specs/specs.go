@@ -21,6 +21,7 @@ import (
 type Wish struct {
 	Instance trove.Instance
 	Version  trove.DatastoreVersion
+	Group    cloud.Group // what its machine is placed by
 }
 
 // Load reads an instance and its datastore version.
@@ -33,7 +34,11 @@ func Load(ctx context.Context, r store.Reader, id string) (Wish, error) {
 	if err != nil {
 		return Wish{}, fmt.Errorf("read the datastore version of instance %s: %w", id, err)
 	}
-	return Wish{Instance: i, Version: v}, nil
+	g, err := GroupOf(ctx, r, &i)
+	if err != nil {
+		return Wish{}, fmt.Errorf("read what instance %s is placed with: %w", id, err)
+	}
+	return Wish{Instance: i, Version: v, Group: g}, nil
 }
 
 // HasVolume reports whether the data lives on a volume of its own.
@@ -71,6 +76,7 @@ func (w Wish) Machine(f trove.Flavor, boot []byte) cloud.MachineSpec {
 		Flavor:   f,
 		Zone:     w.Instance.AvailabilityZone,
 		BootData: boot,
+		Group:    w.Group,
 	}
 }
 

@@ -46,7 +46,7 @@ func (w Wanted) Needs() []Quota {
 		{Service: "compute", Resource: "instances", Limit: guests},
 		{Service: "compute", Resource: "cores", Limit: guests * cores},
 		{Service: "compute", Resource: "ram", Limit: guests * ram},
-		{Service: "compute", Resource: "server_groups", Limit: w.Size.Instances},
+		{Service: "compute", Resource: "server_groups", Limit: w.Size.Instances + w.Size.HeadRoom()}, // one for each set, should all have a locality
 		{Service: "compute", Resource: "server_group_members", Limit: 1 + w.Size.Replicas},
 		{Service: "volume", Resource: "volumes", Limit: 2 * guests},
 		{Service: "volume", Resource: "gigabytes", Limit: guests * (w.VolumeGiB + previous)},

@@ -50,6 +50,21 @@ func TestPlanOfWhatIsAsItShouldBeHasNothingToDo(t *testing.T) {
 	}
 }
 
+func TestQuotaHasRoomForASetOfReplicasInEachServerGroup(t *testing.T) {
+	w := wanted()
+	w.Size = bootstrap.Size{Instances: 100, Replicas: 2, Controllers: 3}
+	want := map[string]int{"instances": 330, "server_groups": 130, "server_group_members": 3}
+	for _, q := range w.Needs() {
+		if n, ok := want[q.Resource]; ok && (q.Service != "compute" || q.Limit != n) {
+			t.Errorf("%s of %s: %d, want %d", q.Resource, q.Service, q.Limit, n)
+		}
+		delete(want, q.Resource)
+	}
+	if len(want) > 0 {
+		t.Errorf("not counted: %v", want)
+	}
+}
+
 // Each deviation has one consequence, with a sentence that says why or what to do.
 func TestPlanOfOneDeviation(t *testing.T) {
 	type fixture struct {

@@ -69,6 +69,12 @@ type Knobs struct {
 	Gigabytes   int  // quota of Cinder; 0: none
 	Ports       int  // quota of Neutron; 0: none
 	NoRouter    bool // the tenant's network leads nowhere
+
+	Hosts        []string // of Nova; empty: host1 and host2
+	Disabled     []string // those of them that take no servers
+	NoMigrate    bool     // migrations fail
+	SameHost     bool     // they may lead to the same host
+	ServerGroups int      // quota of Nova; 0: none
 }
 
 // Request is what somebody asked.
@@ -80,6 +86,7 @@ type Fault struct {
 	Status       int
 	Body         string
 	Times        int           // how often, 0: always
+	After        int           // so many requests that are answered rightly
 	Lost         bool          // what was asked is done, and the answer does not arrive
 	Delay        time.Duration // before anything is done
 }
@@ -123,6 +130,7 @@ func New(t *testing.T) *Cloud {
 	}
 	c.identity()
 	c.nova()
+	c.placement()
 	c.cinder()
 	c.neutron()
 	c.handle("GET /image/v2/images/{id}", func(r *call) { r.one("images", "") })
@@ -214,6 +222,13 @@ func (c *Cloud) Add(kind string, o Object) (id string) {
 	id = newID()
 	c.put(kind, id, o)
 	return id
+}
+
+// Drop takes a thing of a kind away, as somebody else would.
+func (c *Cloud) Drop(kind, id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.all[kind], id)
 }
 
 func newID() string {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -69,6 +70,10 @@ func (*dropped) WriteHeader(int)                {}
 func (c *Cloud) fault(r *http.Request) *Fault {
 	for n, f := range c.faults {
 		if (f.Method != "" && f.Method != r.Method) || !strings.HasPrefix(r.URL.Path, f.Path) {
+			continue
+		}
+		if f.After > 0 {
+			f.After--
 			continue
 		}
 		if f.Times == 1 {
@@ -189,9 +194,9 @@ func (k *call) matches(o Object) bool {
 	for key, values := range k.r.URL.Query() {
 		switch key {
 		case "marker", "limit":
-		case "tags":
+		case "tags", "tags-any": // of several, nobody asks for all
 			tags, _ := o["tags"].([]any)
-			if !slices.Contains(tags, any(values[0])) {
+			if !slices.ContainsFunc(strings.Split(values[0], ","), func(t string) bool { return slices.Contains(tags, any(t)) }) {
 				return false
 			}
 		case "metadata":
@@ -205,13 +210,26 @@ func (k *call) matches(o Object) bool {
 					return false
 				}
 			}
+		case "name":
+			if !k.named(values[0], fmt.Sprint(o[key])) {
+				return false
+			}
 		default:
-			if !slices.Contains(values, fmt.Sprint(o[key])) && !slices.Contains(values, "^"+fmt.Sprint(o[key])+"$") {
+			if !slices.Contains(values, fmt.Sprint(o[key])) {
 				return false
 			}
 		}
 	}
 	return true
+}
+
+// named compares names: Nova takes what it is asked for as a regular expression without alternatives, and nobody else does.
+func (k *call) named(asked, name string) bool {
+	if !strings.HasPrefix(k.r.URL.Path, compute) {
+		return asked == name
+	}
+	ok, err := regexp.MatchString(strings.ReplaceAll(asked, "|", `\|`), name)
+	return err == nil && ok
 }
 
 func (k *call) remove(kind string) {

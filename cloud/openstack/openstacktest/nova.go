@@ -108,26 +108,36 @@ func (k *call) makeServer() {
 			volumes = append(volumes, o["uuid"].(string))
 		}
 	}
+	group, ok := k.hinted()
+	if !ok {
+		return
+	}
 	s := k.put("servers", newID(), Object{
 		"name": want["name"], "status": "BUILD", "OS-EXT-STS:task_state": "spawning", "OS-EXT-STS:power_state": 0, "flavor": Object{"id": want["flavorRef"]},
 		"image": Object{"id": want["imageRef"]}, "metadata": want["metadata"], "tags": want["tags"], volumesAttached: []Object{}, "user_data": want["user_data"],
+		hostKey: nil,
 	})
 	id := s["id"].(string)
 	k.did(id, "create")
+	if group != nil {
+		group["members"] = append(group["members"].([]string), id)
+	}
 	noHost, noBinding := k.knobs.NoValidHost, k.knobs.NoBinding
 	for _, p := range ports {
 		k.all["ports"][p]["device_id"] = id
 	}
+	c := k.Cloud
 	k.later(id, s, func(s Object) {
+		host := c.place(id, func(string) bool { return true })
 		switch {
-		case noHost:
-			fail(s, "No valid host was found. There are not enough hosts available.")
+		case noHost || host == "":
+			c.fail(s, "No valid host was found. There are not enough hosts available.")
 			return
 		case noBinding:
 			for _, p := range ports {
 				k.all["ports"][p]["binding:vif_type"] = "binding_failed"
 			}
-			fail(s, "Build of instance "+id+" aborted: Binding failed for a port, please check neutron logs for more information.")
+			c.fail(s, "Build of instance "+id+" aborted: Binding failed for a port, please check neutron logs for more information.")
 			return
 		}
 		for _, p := range ports {
@@ -136,6 +146,7 @@ func (k *call) makeServer() {
 		for _, v := range volumes {
 			k.attach(s, v)
 		}
+		s[hostKey] = host
 		run(s)
 		k.on(s)
 	})
@@ -166,8 +177,10 @@ func stop(s Object) {
 	s["status"], s["OS-EXT-STS:task_state"], s["OS-EXT-STS:power_state"] = "SHUTOFF", nil, 4
 }
 
-func fail(s Object, message string) {
-	s["status"], s["OS-EXT-STS:task_state"], s["fault"] = "ERROR", nil, Object{"code": 500, "message": message}
+// fail ends a server in ERROR. Why is written after that: whoever looks at once does not see it.
+func (c *Cloud) fail(s Object, message string) {
+	s["status"], s["OS-EXT-STS:task_state"] = "ERROR", nil
+	c.steps[s["id"].(string)] = &step{looks: max(2, c.knobs.Looks), then: func(s Object) { s["fault"] = Object{"code": 500, "message": message} }}
 }
 
 func (c *Cloud) did(server, what string) {
@@ -196,6 +209,7 @@ func (k *call) removeServer() {
 				p["device_id"], p["binding:vif_type"] = "", "unbound"
 			}
 		}
+		k.leave(id)
 		delete(k.all["servers"], id)
 	})
 	k.answer(http.StatusNoContent, nil)
@@ -249,10 +263,15 @@ func (k *call) act() {
 		})
 	case action == "resize" && (was == "ACTIVE" || was == "SHUTOFF"):
 		k.resize(was, args, begin)
+	case action == "migrate" && (was == "ACTIVE" || was == "SHUTOFF"):
+		k.migrate(s, was, args, begin)
 	case action == "confirmResize" && was == "VERIFY_RESIZE":
 		begin("confirming", "confirmResize", afterResize(s))
 	case action == "revertResize" && was == "VERIFY_RESIZE":
 		s["flavor"] = s["old_flavor"]
+		if s["old_host"] != nil {
+			s[hostKey] = s["old_host"]
+		}
 		begin("reverting", "revertResize", afterResize(s))
 	default:
 		k.refuse(http.StatusConflict, "Cannot '%s' instance %s while it is in vm_state %s", action, id, strings.ToLower(was))
@@ -282,7 +301,7 @@ func (k *call) resize(was string, args Object, begin func(task, did string, then
 			s["OS-EXT-STS:task_state"] = nil
 			return
 		}
-		s["old_flavor"], s["old_status"], s["flavor"] = s["flavor"], was, Object{"id": args["flavorRef"]}
+		s["old_host"], s["old_flavor"], s["old_status"], s["flavor"] = nil, s["flavor"], was, Object{"id": args["flavorRef"]}
 		s["status"], s["OS-EXT-STS:task_state"] = "VERIFY_RESIZE", nil
 		if was == "ACTIVE" {
 			k.on(s)

@@ -24,6 +24,13 @@ virt() {
 	*) die "LAB_VIRT is \"$how\"; it can be qemu, kvm, auto or fake." ;;
 	esac
 }
+# more_hosts lists the compute hosts besides lab1: each is a nova-compute on the fake hypervisor, and an agent of Neutron of the same host so that ports bind there.
+more_hosts() {
+	local n=${LAB_COMPUTES:-1}
+	[[ $n =~ ^[1-9]$ ]] || die "LAB_COMPUTES is \"$n\"; it can be 1 to 9."
+	[ "$n" = 1 ] || [ "$(virt)" = fake ] || die "more than one compute host needs LAB_VIRT=fake: this is one machine."
+	[ "$n" = 1 ] || seq -f 'lab%g' 2 "$n"
+}
 kvm_works() {
 	[ -w /dev/kvm ] || return 1
 	/usr/bin/python3 "$HERE/tiny.py" "$LAB/tiny.img"
@@ -131,8 +138,10 @@ nova_conf() {
 # it can. The fake hypervisor makes no interface for it, and does not wait for Neutron to say that the port is up.
 compute_conf() {
 	if [ "$1" = fake ]; then
-		# The one of its kind that changes a flavor on the same host. It says that it has 10 cores and 8 GiB.
-		printf '[DEFAULT]\nhost = lab1\ncompute_driver = fake.SameHostColdMigrateDriver\ncpu_allocation_ratio = 128\nram_allocation_ratio = 128\n'
+		# The one of its kind that changes a flavor on the same host. It says that it has 10 cores and 8 GiB. It would migrate to the same host, too: not where there are others.
+		local driver=SameHostColdMigrateDriver
+		[ "${LAB_COMPUTES:-1}" = 1 ] || driver=MediumFakeDriver
+		printf '[DEFAULT]\nhost = lab1\ncompute_driver = fake.%s\ncpu_allocation_ratio = 128\nram_allocation_ratio = 128\n' "$driver"
 		return
 	fi
 	cat <<-C
@@ -164,6 +173,10 @@ nova() {
 		define nova-api nova "http $IP:8774/" nova-api $f
 		for s in conductor scheduler; do define nova-$s nova true nova-$s $f; done
 		define nova-compute nova true nova-compute $f --config-file "$n/compute.conf"
+		for s in $(more_hosts); do
+			printf '[DEFAULT]\nhost = %s\n' "$s" | conf "$n/$s.conf" nova
+			define "nova-compute-$s" nova true nova-compute $f --config-file "$n/compute.conf" --config-file "$n/$s.conf"
+		done
 	}
 	for s in api conductor scheduler; do start nova-$s; done
 	if [ "$(virt)" != fake ]; then
@@ -172,4 +185,5 @@ nova() {
 		libvirt
 	fi
 	start nova-compute
+	for s in $(more_hosts); do start "nova-compute-$s"; done
 }

@@ -97,6 +97,11 @@ neutron() {
 	for a in "${agents[@]}"; do
 		define "neutron-$a" neutron true "neutron-$a-agent" --config-file "$n/neutron.conf" --config-file "$n/$a.ini"
 	done
+	for a in $(more_hosts); do
+		printf '[DEFAULT]\nhost = %s\n[securitygroup]\nenable_security_group = false\nfirewall_driver = noop\n' "$a" | conf "$n/$a.ini" neutron
+		define "neutron-linuxbridge-$a" neutron true neutron-linuxbridge-agent --config-file "$n/neutron.conf" --config-file "$n/linuxbridge.ini" --config-file "$n/$a.ini"
+		agents+=("linuxbridge-$a")
+	done
 	serving neutron-server
 	for a in "${agents[@]}"; do start "neutron-$a"; done
 }

@@ -317,6 +317,9 @@ func (m *measurement) table(what string, few, many costs, perFew, perMany float6
 	out("| requests %s | with %d | with %d | KiB of answers with %d | with %d |", what, m.options.small, m.large, m.options.small, m.large)
 	out("| --- | --- | --- | --- | --- |")
 	for _, k := range slices.Sorted(maps.Keys(many.requests)) {
+		if few.requests[k] == 0 && many.requests[k] == 0 {
+			continue // asked before
+		}
 		out("| %s | %.1f | %.1f | %.1f | %.1f |", k, few.requests[k]/perFew, many.requests[k]/perMany, few.bytes[k]/perFew/1024, many.bytes[k]/perMany/1024)
 	}
 	out("| all | %.1f | %.1f | %.1f | %.1f |\n", total(few.requests)/perFew, total(many.requests)/perMany, total(few.bytes)/perFew/1024, total(many.bytes)/perMany/1024)
