@@ -249,6 +249,9 @@ func (a *Adopter) Back(ctx context.Context, p AdoptPlan, say func(string)) error
 	if p.ServerID == "" {
 		return trove.Errorf(trove.KindNotFound, "The old server of instance %s is gone: there is no way back.", id)
 	}
+	if err := a.forget(ctx, p); err != nil {
+		return err
+	}
 	remove := func(ctx context.Context, _ cloud.Adoption) (string, error) {
 		return "", errors.Join(a.provider.RemoveMachine(ctx, id), a.provider.RemoveName(ctx, id))
 	}
@@ -258,9 +261,14 @@ func (a *Adopter) Back(ctx context.Context, p AdoptPlan, say func(string)) error
 			return err
 		}
 	}
+	return nil
+}
+
+// forget makes the row what it was after the import. It comes before the machine goes: the service runs, and makes a machine again that ought to be there.
+func (a *Adopter) forget(ctx context.Context, p AdoptPlan) error {
 	return a.store.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
 		now := a.clock.Now()
-		return tx.UpdateInstance(ctx, id, now, func(i *trove.Instance) error {
+		return tx.UpdateInstance(ctx, p.Instance.ID, now, func(i *trove.Instance) error {
 			i.Task, i.ServerStatus, i.Addresses, i.Hostname = trove.TaskNone, trove.ServerNone, nil, ""
 			i.Fault = &trove.Fault{Message: troveimport.Imported, Created: now}
 			i.ComputeID = p.ServerID

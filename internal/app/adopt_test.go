@@ -27,6 +27,7 @@ type foreignCloud struct {
 	found cloud.Foreign
 	fails error
 	did   []string
+	back  func() // at the way back
 }
 
 func (c *foreignCloud) FindForeign(context.Context, cloud.Adoption) (cloud.Foreign, error) {
@@ -47,6 +48,9 @@ func (c *foreignCloud) Adopt(context.Context, cloud.Adoption) (string, error) {
 }
 
 func (c *foreignCloud) GiveBack(context.Context, cloud.Adoption) (string, error) {
+	if c.back != nil {
+		c.back()
+	}
 	return c.step("give back", nil)
 }
 
@@ -172,6 +176,11 @@ func TestBackAndFinish(t *testing.T) {
 	}
 	if err := w.adopter.Finish(t.Context(), p, func(string) {}); err != nil {
 		t.Error(err)
+	}
+	w.cloud.back = func() { // the service runs, and would make a machine again that ought to be there
+		if i, err := w.store.Instance(t.Context(), w.id); err != nil || i.ServerStatus != trove.ServerNone {
+			t.Errorf("while it goes back the server status is %q, %v", i.ServerStatus, err)
+		}
 	}
 	if err := w.adopter.Back(t.Context(), p, func(string) {}); err != nil {
 		t.Error(err)
