@@ -264,7 +264,7 @@ func (m *move) delete(o *old) {
 	})
 }
 
-// whatTheGuestSays shows the console of a test that has failed.
+// whatTheGuestSays shows the console of a test that has failed, and removes what the service has of the instance as far as it lets it.
 func (m *move) whatTheGuestSays(o *old) {
 	if !m.t.Failed() {
 		return
@@ -275,4 +275,12 @@ func (m *move) whatTheGuestSays(o *old) {
 		console, _ := m.cloud.Console(ctx, server.ID)
 		m.t.Logf("server %s is %s %s %s; its console:\n%s", server.ID, server.Status, server.TaskState, server.Fault.Message, console)
 	}
+	if c := m.service.client("demo"); c.DeleteInstance(ctx, o.id) == nil {
+		for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(time.Second) {
+			if _, err := c.Instance(ctx, o.id); client.IsNotFound(err) {
+				return
+			}
+		}
+	}
+	m.t.Logf("the service still has instance %s", o.id)
 }
