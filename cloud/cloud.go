@@ -43,7 +43,8 @@ type Machines interface {
 	// ResizeMachine gives the machine the flavor's memory and cores. Where that needs a restart of the machine, the machine is pending until then.
 	ResizeMachine(ctx context.Context, instance string, f trove.Flavor) (Machine, error)
 	RemoveMachine(ctx context.Context, instance string) error
-	// Machines returns all machines of this deployment; the reconciler compares them with the store.
+	// Machines returns all machines of this deployment; the reconciler compares them with the store. A list may be made of little: of a machine only Instance
+	// and State are sure to be in it, of a volume or network only Instance, and a machine that runs may be about to do something else.
 	Machines(ctx context.Context) ([]Machine, error)
 }
 

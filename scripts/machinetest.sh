@@ -17,5 +17,8 @@ build var/machine/again.qcow2 --refresh
 	die "two builds differ: $(sum var/machine/mariadb.qcow2) and $(sum var/machine/again.qcow2)"
 rm -f var/machine/again.qcow2*
 say "booting it"
+CGO_ENABLED=0 go build -trimpath -ldflags '-s -w -X main.version=1.1.0' -o var/machine/release/ ./cmd/trove-guestagent
 export TROVE_TEST_DISK=$PWD/var/machine/mariadb.qcow2
+# The first build has made the keys of releases.
+export TROVE_TEST_RELEASE=$PWD/var/machine/release/trove-guestagent TROVE_TEST_RELEASE_KEY=$PWD/var/machine/state/keys/agent-release
 exec scripts/gotest.sh machine -timeout 20m -count=1 ./tests/machine

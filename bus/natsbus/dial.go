@@ -1,6 +1,7 @@
 package natsbus
 
 import (
+	"context"
 	"net"
 	"syscall"
 	"time"
@@ -23,4 +24,22 @@ func Dialer() *net.Dialer {
 			_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(silenceLimit.Milliseconds()))
 		})
 	}}
+}
+
+// DialFunc is what connects: net.Dialer.DialContext is one.
+type DialFunc = func(ctx context.Context, network, address string) (net.Conn, error)
+
+// dialing is a DialFunc as the client library takes it. Its connects end by the dialer's own limit.
+type dialing DialFunc
+
+// Dial implements nats.CustomDialer.
+func (d dialing) Dial(network, address string) (net.Conn, error) {
+	return d(context.Background(), network, address)
+}
+
+func orDialer(d DialFunc) DialFunc {
+	if d == nil {
+		return Dialer().DialContext
+	}
+	return d
 }

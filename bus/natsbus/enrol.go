@@ -54,15 +54,21 @@ const (
 // the guest of this instance has enrolled. While no endpoint can be reached it tries again, with growing pauses, until ctx ends. A token that
 // was used, is unknown or has expired is an error that trove.IsPermanent knows. Tried hears of each attempt that failed and is made again.
 func Enrol(ctx context.Context, boot bus.BootData, dir string, tried ...func(error)) error {
+	return EnrolBy(ctx, nil, boot, dir, tried...)
+}
+
+// EnrolBy is Enrol with what connects to the endpoints; nil: a Dialer.
+func EnrolBy(ctx context.Context, dial DialFunc, boot bus.BootData, dir string, tried ...func(error)) error {
 	id, done, err := beginEnrolment(dir, boot)
 	if err != nil || done {
 		return err
 	}
+	id.dial = orDialer(dial)
 	public, err := id.publicKey()
 	if err != nil {
 		return fmt.Errorf("enrol: %w", err)
 	}
-	caller, err := newCaller(boot.CABundle, time.Time{})
+	caller, err := newCaller(boot.CABundle, time.Time{}, id.dial)
 	if err != nil {
 		return fmt.Errorf("enrol: %w", err)
 	}
@@ -101,7 +107,7 @@ func (id *identity) renew(ctx context.Context) (bus.Credential, error) {
 		bundle, newer = c.CABundle, c.EnrolURLs
 		known = issuedAt(c)
 	}
-	caller, err := newCaller(bundle, known)
+	caller, err := newCaller(bundle, known, id.dial)
 	if err != nil {
 		return bus.Credential{}, fmt.Errorf("renew the credential: %w", err)
 	}
@@ -138,13 +144,13 @@ type caller struct {
 }
 
 // newCaller trusts the bundle. Known is a time that has certainly come, whatever the machine's clock says.
-func newCaller(bundle string, known time.Time) (*caller, error) {
+func newCaller(bundle string, known time.Time, dial DialFunc) (*caller, error) {
 	roots, err := pool(bundle)
 	if err != nil {
 		return nil, err
 	}
 	transport := &http.Transport{
-		DialContext:         Dialer().DialContext,
+		DialContext:         dial,
 		TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13, Time: func() time.Time { return certificateTime(known) }},
 		TLSHandshakeTimeout: 10 * time.Second,
 	}

@@ -33,6 +33,8 @@ type Options struct {
 	// LostAfter is how long no address of the bus may answer before the guest asks the enrolment endpoint whether there are others; 30 s if 0. The jitter is
 	// added at random, and a broker that answers and has no time gets ten times as long.
 	LostAfter time.Duration
+	// Dial connects to brokers and enrolment endpoints; nil: a Dialer.
+	Dial DialFunc
 }
 
 const (
@@ -79,6 +81,7 @@ func DialGuest(ctx context.Context, dir string, o Options) (*GuestConn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("join the bus: %w", err)
 	}
+	id.dial = orDialer(o.Dial)
 	credential, err := id.credential()
 	if err != nil {
 		return nil, fmt.Errorf("join the bus: %w", err)
@@ -124,7 +127,7 @@ func (g *GuestConn) options(c bus.Credential, connected nats.ConnHandler) []nats
 			o.RootCAsCB = func() (*x509.CertPool, error) { return g.roots.Load(), nil }
 			return nil
 		},
-		nats.SetCustomDialer(Dialer()),
+		nats.SetCustomDialer(dialing(g.id.dial)),
 		nats.MaxReconnects(-1),
 		nats.RetryOnFailedConnect(true),
 		nats.IgnoreAuthErrorAbort(),

@@ -35,8 +35,9 @@ type enrolment struct {
 
 // identity is a guest's identity in its directory.
 type identity struct {
-	dir string
-	key nkeys.KeyPair
+	dir  string
+	key  nkeys.KeyPair
+	dial DialFunc // to controllers
 	enrolment
 }
 
@@ -50,7 +51,7 @@ func openIdentity(dir string) (*identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &identity{dir: dir, key: key, enrolment: e}, nil
+	return &identity{dir: dir, key: key, dial: orDialer(nil), enrolment: e}, nil
 }
 
 func openKey(dir string) (nkeys.KeyPair, error) {

@@ -79,6 +79,7 @@ func (g *GuestConn) try(ctx context.Context, c bus.Credential) error {
 		}
 		nc, err := nats.Connect("tls://"+address,
 			nats.Name(g.id.Instance), nats.NoReconnect(), nats.IgnoreDiscoveredServers(), nats.Timeout(tryTimeout),
+			nats.SetCustomDialer(dialing(g.id.dial)),
 			nats.UserJWT(func() (string, error) { return c.JWT, nil }, g.id.key.Sign),
 			nats.Secure(&tls.Config{MinVersion: tls.VersionTLS13, RootCAs: roots, Time: g.certificateTime}),
 		)

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"net/netip"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -207,42 +206,6 @@ func networkOf(instance string, ports []port, floating []floatingIP) cloud.Netwo
 		n.Addresses = append(n.Addresses, trove.Address{Address: f.Address, Type: "public"})
 	}
 	return n
-}
-
-// Networks is cloud.Networks.Networks.
-func (p *Provider) Networks(ctx context.Context) ([]cloud.Network, error) {
-	ours := url.Values{"tags": {p.deploymentTag()}, "project_id": {p.cfg.Session.ProjectID()}}
-	r := p.neutron("ports")
-	r.query = ours
-	ports, err := list[port](ctx, r, "ports")
-	if err != nil {
-		return nil, err
-	}
-	f := p.neutron("floatingips")
-	f.query = ours
-	floating, err := list[floatingIP](ctx, f, "floatingips")
-	if err != nil {
-		return nil, err
-	}
-	byInstance := map[string][]port{}
-	for i := range ports {
-		if instance, ok := strings.CutPrefix(ports[i].Description, keyInstance+"="); ok && trove.ValidID(instance) {
-			byInstance[instance] = append(byInstance[instance], ports[i])
-		}
-	}
-	var all []cloud.Network
-	for instance, its := range byInstance {
-		slices.SortFunc(its, inOrder)
-		var public []floatingIP
-		for _, f := range floating {
-			if f.Description == described(instance) {
-				public = append(public, f)
-			}
-		}
-		all = append(all, networkOf(instance, its, public))
-	}
-	slices.SortFunc(all, func(a, b cloud.Network) int { return strings.Compare(a.Instance, b.Instance) })
-	return all, nil
 }
 
 // RemoveNetwork is cloud.Networks.RemoveNetwork.

@@ -155,25 +155,3 @@ func (p *Provider) machine(ctx context.Context, instance string, s *server) (clo
 	}
 	return m, err
 }
-
-// Machines is cloud.Machines.Machines. It has no boot ids.
-func (p *Provider) Machines(ctx context.Context) ([]cloud.Machine, error) {
-	r := p.nova("detail")
-	r.query = url.Values{"tags": {p.deploymentTag()}}
-	found, err := list[server](ctx, r, "servers")
-	if err != nil {
-		return nil, err
-	}
-	slices.SortFunc(found, func(a, b server) int {
-		return cmp.Or(strings.Compare(a.Metadata[keyInstance], b.Metadata[keyInstance]), firstServer(a, b))
-	})
-	var all []cloud.Machine
-	for i := range found {
-		instance := found[i].Metadata[keyInstance]
-		if !trove.ValidID(instance) || len(all) > 0 && all[len(all)-1].Instance == instance {
-			continue
-		}
-		all = append(all, seen(instance, &found[i]))
-	}
-	return all, nil
-}

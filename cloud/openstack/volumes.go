@@ -3,7 +3,6 @@ package openstack
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"net/url"
 	"slices"
 	"strings"
@@ -213,32 +212,6 @@ func (p *Provider) FindVolume(ctx context.Context, instance string) (cloud.Volum
 		return cloud.Volume{}, err
 	}
 	return p.told(ctx, instance, &v), nil
-}
-
-// Volumes is cloud.Volumes.Volumes: data volumes, not those with previous images.
-func (p *Provider) Volumes(ctx context.Context) ([]cloud.Volume, error) {
-	filter, err := json.Marshal(map[string]string{keyDeployment: p.cfg.Deployment})
-	if err != nil {
-		return nil, err
-	}
-	r := p.cinder("volumes", "detail")
-	r.query = url.Values{"metadata": {string(filter)}}
-	found, err := list[volume](ctx, r, "volumes")
-	if err != nil {
-		return nil, err
-	}
-	slices.SortFunc(found, func(a, b volume) int { return cmp.Or(strings.Compare(a.Name, b.Name), firstVolume(a, b)) })
-	var all []cloud.Volume
-	for i := range found {
-		v := &found[i]
-		instance := v.Metadata[keyInstance]
-		if !trove.ValidID(instance) || v.Name != nameOf(instance) || v.Metadata[keyDeployment] != p.cfg.Deployment || v.Status == "deleting" ||
-			len(all) > 0 && all[len(all)-1].Instance == instance {
-			continue
-		}
-		all = append(all, p.told(ctx, instance, v))
-	}
-	return all, nil
 }
 
 // RemoveVolume is cloud.Volumes.RemoveVolume. It returns when the volume is gone.

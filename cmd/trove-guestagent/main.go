@@ -106,6 +106,7 @@ func runInit(args []string, log *slog.Logger, stderr io.Writer) error {
 	flags.StringVar(&cfg.Runtime, "run", imagelayout.RunDir, "runtime directory")
 	releases := flags.String("releases", imagelayout.ReleasesDir, "directory of the agent's releases on the data volume; empty: only the program above is run")
 	flags.StringVar(&cfg.Keys, "release-keys", imagelayout.AgentKeys, "public keys of those who sign releases")
+	flags.StringVar(&cfg.Management, "management", imagelayout.ManagementNetns, "network namespace from which the bus is reached; where there is none, it is reached from here")
 	flags.BoolVar(&cfg.Subreaper, "subreaper", false, "adopt orphans although this is not the first process")
 	if err := parse(flags, args, true, stderr); err != nil {
 		return err
@@ -134,6 +135,7 @@ func runAgent(args []string, log *slog.Logger, stderr io.Writer) error {
 	flags.StringVar(&o.Boot, "boot", imagelayout.BootFile, "boot data")
 	flags.StringVar(&o.Releases, "releases", imagelayout.ReleasesDir, "directory of the agent's releases; used if the first process can switch between them")
 	flags.StringVar(&o.ReleaseKeys, "release-keys", imagelayout.AgentKeys, "public keys of those who sign releases")
+	flags.StringVar(&o.Management, "management", imagelayout.ManagementNetns, "network namespace from which controllers are reached; where there is none, they are reached from here")
 	flags.BoolVar(&o.GrowVolume, "grow-volume", false, "the file system of the data volume is the guest's to grow, as in a virtual machine")
 	flags.StringVar(&o.Console, "console", "", "device where the agent says in plain text what it does until it is on the bus")
 	if err := parse(flags, args, false, stderr); err != nil {

@@ -103,7 +103,7 @@ func (c conn) complaint(ctx context.Context, overrides map[string]json.RawMessag
 		return refused(rows[0][0], rows[0][1])
 	}
 	for name, raw := range overrides {
-		want, err := optionValue(raw)
+		want, err := texts.Value(raw)
 		if err != nil {
 			return err
 		}

@@ -12,6 +12,7 @@ import (
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/engine"
+	"github.com/trove-dbaas/trove/engine/internal/guestfiles"
 )
 
 // option is a line of postgresql.conf.
@@ -68,8 +69,8 @@ func (p place) fixed() []option {
 		{"port", strconv.Itoa(port)},
 		{"unix_socket_directories", p.runDir()},
 		{"unix_socket_permissions", "0777"}, // the directory is closed
-		{"ssl_cert_file", p.cert()},
-		{"ssl_key_file", p.key()},
+		{"ssl_cert_file", p.tls().Cert()},
+		{"ssl_key_file", p.tls().Key()},
 		{"ssl_min_protocol_version", "TLSv1.2"},
 		{"shared_preload_libraries", "pg_stat_statements"},
 		{"pg_stat_statements.track_utility", "off"}, // a password that somebody sets by SQL is in such a statement
@@ -131,7 +132,7 @@ func overridden(overrides map[string]json.RawMessage) ([]option, error) {
 		if err := checkOption(name); err != nil {
 			return nil, err
 		}
-		value, err := optionValue(raw)
+		value, err := texts.Value(raw)
 		if err != nil {
 			return nil, trove.Wrap(trove.KindBadRequest, err, "The value of the parameter %s cannot be used: %v.", name, err)
 		}
@@ -152,30 +153,8 @@ func checkOption(name string) error {
 	return nil
 }
 
-// optionValue turns a JSON string, number or boolean into the text of a value.
-func optionValue(raw json.RawMessage) (string, error) {
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	dec.UseNumber()
-	var v any
-	if err := dec.Decode(&v); err != nil {
-		return "", fmt.Errorf("it is not JSON: %w", err)
-	}
-	switch v := v.(type) {
-	case bool:
-		if v {
-			return "on", nil
-		}
-		return "off", nil
-	case json.Number:
-		return v.String(), nil
-	case string:
-		if len(v) > trove.MaxParameterText || strings.ContainsFunc(v, unicode.IsControl) {
-			return "", fmt.Errorf("it is too long or has characters that are not allowed")
-		}
-		return v, nil
-	}
-	return "", fmt.Errorf("it must be a string, a number or a boolean")
-}
+// texts are those of values in the configuration file.
+var texts = guestfiles.Words{Yes: "on", No: "off", Bad: unicode.IsControl}
 
 var valueEscaper = strings.NewReplacer(`\`, `\\`, `'`, `''`)
 

@@ -31,7 +31,7 @@ func (e *Engine) Logs(_ context.Context, l engine.Layout) ([]engine.Log, error) 
 		if slices.Contains(k.Logs, name) {
 			return true
 		}
-		value, err := optionValue(k.Settings.Overrides[parameter])
+		value, err := texts.Value(k.Settings.Overrides[parameter])
 		return err == nil && value != off
 	}
 	return []engine.Log{

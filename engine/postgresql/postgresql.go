@@ -23,6 +23,7 @@ import (
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/engine"
+	"github.com/trove-dbaas/trove/engine/internal/guestfiles"
 	"github.com/trove-dbaas/trove/internal/clock"
 )
 
@@ -101,8 +102,6 @@ func (p place) logFile() string { return filepath.Join(p.logDir(), logFileName) 
 // In the agent's own directory: what must survive a boot.
 func (p place) stateDir() string     { return filepath.Join(p.State, "postgresql") }
 func (p place) settingsFile() string { return filepath.Join(p.stateDir(), "settings.json") }
-func (p place) keptCert() string     { return filepath.Join(p.stateDir(), "tls.crt") }
-func (p place) keptKey() string      { return filepath.Join(p.stateDir(), "tls.key") }
 
 // In the tmpfs. The directory is root's, its files are the engine's to read; only run is the engine's to write.
 func (p place) runtime() string    { return filepath.Join(p.Runtime, "postgresql") }
@@ -111,9 +110,10 @@ func (p place) hbaFile() string    { return filepath.Join(p.runtime(), "pg_hba.c
 func (p place) identFile() string  { return filepath.Join(p.runtime(), "pg_ident.conf") }
 func (p place) started() string    { return filepath.Join(p.runtime(), "started.json") } // the overrides that the server was started with
 func (p place) expectFile() string { return filepath.Join(p.runtime(), "expect.json") }
-func (p place) cert() string       { return filepath.Join(p.runtime(), "tls.crt") }
-func (p place) key() string        { return filepath.Join(p.runtime(), "tls.key") }
-func (p place) clientCA() string   { return filepath.Join(p.runtime(), "clients-ca.crt") }
 func (p place) runDir() string     { return filepath.Join(p.runtime(), "run") }
+
+func (p place) tls() guestfiles.TLSFiles {
+	return guestfiles.TLSFiles{Runtime: p.runtime(), Kept: p.stateDir(), UID: p.UID, GID: p.GID}
+}
 
 const logFileName = "postgresql.log"

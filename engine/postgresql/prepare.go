@@ -64,10 +64,10 @@ func (e *Engine) Prepare(ctx context.Context, l engine.Layout, prep engine.Prepa
 	if err := p.writeKept(next); err != nil {
 		return err
 	}
-	if err := p.keepTLS(prep.TLSCert, prep.TLSKey); err != nil {
+	if err := p.tls().Keep(prep.TLSCert, prep.TLSKey); err != nil {
 		return err
 	}
-	if err := os.Remove(p.cert()); err != nil && !os.IsNotExist(err) { // of an earlier Prepare
+	if err := os.Remove(p.tls().Cert()); err != nil && !os.IsNotExist(err) { // of an earlier Prepare
 		return fmt.Errorf("forget the certificate: %w", err)
 	}
 	data, err := json.Marshal(want)

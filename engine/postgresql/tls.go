@@ -2,73 +2,18 @@ package postgresql
 
 import (
 	"context"
-	"crypto/tls"
-	"fmt"
-	"os"
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/engine"
-	"github.com/trove-dbaas/trove/engine/internal/guestfiles"
-	"github.com/trove-dbaas/trove/internal/atomicfile"
 )
 
-// keepTLS stores a given certificate with its key, or forgets an earlier one when there is none.
-func (p place) keepTLS(cert, key []byte) error {
-	if len(cert) == 0 && len(key) == 0 {
-		for _, f := range []string{p.keptCert(), p.keptKey()} {
-			if err := os.Remove(f); err != nil && !os.IsNotExist(err) {
-				return fmt.Errorf("forget the certificate: %w", err)
-			}
-		}
-		return nil
-	}
-	if _, err := tls.X509KeyPair(cert, key); err != nil {
-		return trove.Wrap(trove.KindBadRequest, err, "The certificate and its key cannot be used.")
-	}
-	if err := atomicfile.Write(p.keptKey(), key, 0o600); err != nil {
-		return err
-	}
-	return atomicfile.Write(p.keptCert(), cert, 0o600)
-}
-
-// ensureTLS gives the server the certificate that was given last, or one of our own: made in the tmpfs, so that no copy of a volume has its key.
+// ensureTLS gives the server the certificate that was asked for or given last, or one of its own.
 func (e *Engine) ensureTLS(p place, k kept) error {
-	if len(k.TLS.CA) > 0 {
-		if err := guestfiles.Write(p.clientCA(), k.TLS.CA, 0o400, p.UID, p.GID); err != nil {
-			return err
-		}
-	}
-	if len(k.TLS.Cert) > 0 {
-		return p.writeTLS(k.TLS.Cert, k.TLS.Key)
-	}
-	cert, err := os.ReadFile(p.keptCert())
-	if os.IsNotExist(err) {
-		there, err := guestfiles.Exists(p.cert())
-		if err != nil || there {
-			return err
-		}
-		cert, key, err := guestfiles.SelfSigned(k.InstanceID, e.clk.Now())
-		if err != nil {
-			return err
-		}
-		return p.writeTLS(cert, key)
-	}
+	cert, key, err := p.tls().Given()
 	if err != nil {
-		return fmt.Errorf("read the certificate: %w", err)
-	}
-	key, err := os.ReadFile(p.keptKey())
-	if err != nil {
-		return fmt.Errorf("read the key of the certificate: %w", err)
-	}
-	return p.writeTLS(cert, key)
-}
-
-// writeTLS writes the certificate last: ensureTLS takes it as the sign that both are there.
-func (p place) writeTLS(cert, key []byte) error {
-	if err := guestfiles.Write(p.key(), key, 0o400, p.UID, p.GID); err != nil {
 		return err
 	}
-	return guestfiles.Write(p.cert(), cert, 0o400, p.UID, p.GID)
+	return p.tls().Ensure(k.TLS.KeptTLS, cert, key, k.InstanceID, e.clk.Now())
 }
 
 // UseCertificate implements engine.Certified. The server reads its files again for connections that begin from then on.
@@ -83,7 +28,7 @@ func (e *Engine) UseCertificate(ctx context.Context, l engine.Layout, cert, key 
 	if err != nil {
 		return err
 	}
-	if err := p.keepTLS(cert, key); err != nil {
+	if err := p.tls().Keep(cert, key); err != nil {
 		return err
 	}
 	if len(k.TLS.Cert) > 0 {

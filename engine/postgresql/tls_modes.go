@@ -28,7 +28,7 @@ func (t tlsKept) options(p place) []option {
 	}
 	all := []option{{"ssl", "on"}}
 	if len(t.CA) > 0 {
-		all = append(all, option{"ssl_ca_file", p.clientCA()})
+		all = append(all, option{"ssl_ca_file", p.tls().ClientCA()})
 	}
 	return all
 }
@@ -47,7 +47,7 @@ func (e *Engine) TLS(_ context.Context, l engine.Layout) (engine.TLS, error) {
 	if !now.On {
 		return now, nil
 	}
-	if now.Cert, err = os.ReadFile(p.cert()); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if now.Cert, err = os.ReadFile(p.tls().Cert()); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return engine.TLS{}, fmt.Errorf("read the certificate: %w", err)
 	}
 	return now, nil
@@ -101,7 +101,7 @@ func (e *Engine) takeUpTLS(ctx context.Context, p place, k kept) error {
 		return err
 	}
 	if len(k.TLS.Cert) == 0 { // a new one of our own, unless one was given when the instance was made
-		if err := os.Remove(p.cert()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err := os.Remove(p.tls().Cert()); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("forget the certificate: %w", err)
 		}
 	}

@@ -2,7 +2,6 @@ package redis
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"regexp"
 	"slices"
@@ -12,6 +11,7 @@ import (
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/engine"
+	"github.com/trove-dbaas/trove/engine/internal/guestfiles"
 )
 
 // option is a line of the configuration file.
@@ -111,30 +111,8 @@ func checkOption(name string) error {
 	return nil
 }
 
-// optionValue turns a JSON string, number or boolean into the text of a value.
-func optionValue(raw json.RawMessage) (string, error) {
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	dec.UseNumber()
-	var v any
-	if err := dec.Decode(&v); err != nil {
-		return "", fmt.Errorf("it is not JSON: %w", err)
-	}
-	switch v := v.(type) {
-	case bool:
-		if v {
-			return "yes", nil
-		}
-		return "no", nil
-	case json.Number:
-		return v.String(), nil
-	case string:
-		if len(v) > 4096 || strings.ContainsFunc(v, unicode.IsControl) {
-			return "", fmt.Errorf("it is too long or has characters that are not allowed")
-		}
-		return v, nil
-	}
-	return "", fmt.Errorf("it must be a string, a number or a boolean")
-}
+// texts are those of values in the configuration file.
+var texts = guestfiles.Words{Yes: "yes", No: "no", Bad: unicode.IsControl}
 
 // options returns what settings make: what is derived, with the overrides in its place, ordered by name. A parameter stands once: some add up.
 func (p place) options(s engine.Settings) ([]option, error) {
@@ -146,7 +124,7 @@ func (p place) options(s engine.Settings) ([]option, error) {
 		if err := checkOption(name); err != nil {
 			return nil, err
 		}
-		value, err := optionValue(raw)
+		value, err := texts.Value(raw)
 		if err != nil {
 			return nil, trove.Wrap(trove.KindBadRequest, err, "The value of the parameter %s cannot be used: %v.", name, err)
 		}

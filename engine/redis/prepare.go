@@ -73,7 +73,7 @@ func (e *Engine) Prepare(ctx context.Context, l engine.Layout, prep engine.Prepa
 	if err := p.writeKept(k); err != nil {
 		return err
 	}
-	if err := os.Remove(p.cert()); err != nil && !errors.Is(err, os.ErrNotExist) { // of an earlier Prepare
+	if err := os.Remove(p.tls().Cert()); err != nil && !errors.Is(err, os.ErrNotExist) { // of an earlier Prepare
 		return fmt.Errorf("forget the certificate: %w", err)
 	}
 	return p.writeUsers(k.Admin, users)

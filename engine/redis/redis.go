@@ -137,11 +137,13 @@ func (p place) given() guestfiles.Given {
 	return guestfiles.Given(filepath.Join(p.runtime(), "given.json"))
 }
 
-func (p place) cert() string     { return filepath.Join(p.runtime(), "tls.crt") }
-func (p place) key() string      { return filepath.Join(p.runtime(), "tls.key") }
-func (p place) clientCA() string { return filepath.Join(p.runtime(), "clients-ca.crt") }
-func (p place) runDir() string   { return filepath.Join(p.runtime(), "run") }
-func (p place) socket() string   { return filepath.Join(p.runDir(), "server.sock") }
+func (p place) runDir() string { return filepath.Join(p.runtime(), "run") }
+func (p place) socket() string { return filepath.Join(p.runDir(), "server.sock") }
+
+// tls are the certificate's files. What was given is among the settings.
+func (p place) tls() guestfiles.TLSFiles {
+	return guestfiles.TLSFiles{Runtime: p.runtime(), UID: p.UID, GID: p.GID}
+}
 
 // program returns the path of the server's program.
 func (p place) program() string { return filepath.Join("/", p.Root, p.product.server) }

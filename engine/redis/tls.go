@@ -30,7 +30,7 @@ func (t tlsKept) options(p place) []option {
 		plain = 0
 	}
 	if len(t.CA) > 0 {
-		clients, ca = "optional", p.clientCA()
+		clients, ca = "optional", p.tls().ClientCA()
 	}
 	if t.Mode == engine.TLSMutual {
 		clients = "yes"
@@ -38,42 +38,16 @@ func (t tlsKept) options(p place) []option {
 	return []option{
 		{"port", strconv.Itoa(plain)},
 		{"tls-port", strconv.Itoa(secure)},
-		{"tls-cert-file", p.cert()},
-		{"tls-key-file", p.key()},
+		{"tls-cert-file", p.tls().Cert()},
+		{"tls-key-file", p.tls().Key()},
 		{"tls-ca-cert-file", ca},
 		{"tls-auth-clients", clients},
 	}
 }
 
-// ensureTLS gives the server the certificate that was given last, or one of our own: made in the tmpfs, so that no copy of a volume has its key.
+// ensureTLS gives the server the certificate that was asked for or given last, or one of its own.
 func (e *Engine) ensureTLS(p place, k kept) error {
-	if len(k.TLS.CA) > 0 {
-		if err := guestfiles.Write(p.clientCA(), k.TLS.CA, 0o400, p.UID, p.GID); err != nil {
-			return err
-		}
-	}
-	switch {
-	case len(k.TLS.Cert) > 0:
-		return p.writeTLS(k.TLS.Cert, k.TLS.Key)
-	case len(k.GivenCert) > 0:
-		return p.writeTLS(k.GivenCert, k.GivenKey)
-	}
-	if there, err := guestfiles.Exists(p.cert()); err != nil || there {
-		return err
-	}
-	cert, key, err := guestfiles.SelfSigned(k.InstanceID, e.clk.Now())
-	if err != nil {
-		return err
-	}
-	return p.writeTLS(cert, key)
-}
-
-// writeTLS writes the certificate last: ensureTLS takes it as the sign that both are there.
-func (p place) writeTLS(cert, key []byte) error {
-	if err := guestfiles.Write(p.key(), key, 0o400, p.UID, p.GID); err != nil {
-		return err
-	}
-	return guestfiles.Write(p.cert(), cert, 0o400, p.UID, p.GID)
+	return p.tls().Ensure(k.TLS.KeptTLS, k.GivenCert, k.GivenKey, k.InstanceID, e.clk.Now())
 }
 
 func checkPair(cert, key []byte) error {
@@ -100,7 +74,7 @@ func (e *Engine) TLS(_ context.Context, l engine.Layout) (engine.TLS, error) {
 	if !now.On {
 		return now, nil
 	}
-	if now.Cert, err = os.ReadFile(p.cert()); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if now.Cert, err = os.ReadFile(p.tls().Cert()); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return engine.TLS{}, fmt.Errorf("read the certificate: %w", err)
 	}
 	return now, nil
@@ -188,7 +162,7 @@ func (e *Engine) takeUpTLS(ctx context.Context, p place, k kept, end bool) error
 		return err
 	}
 	if len(k.TLS.Cert) == 0 { // a new one of our own, unless one was given when the instance was made
-		if err := os.Remove(p.cert()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err := os.Remove(p.tls().Cert()); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("forget the certificate: %w", err)
 		}
 	}

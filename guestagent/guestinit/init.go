@@ -53,6 +53,9 @@ type Config struct {
 	Keys    string // file with the public keys of those who sign releases
 	Version string // of the program in the image: older releases are not run
 
+	// Management is the file of the network namespace from which the bus is reached; where there is none, it is reached from here.
+	Management string
+
 	BackoffMin time.Duration // before an agent that ended is started again; 100 ms
 	BackoffMax time.Duration // 10 s
 	AgentGrace time.Duration // how long the agent may take to end; 5 s

@@ -85,6 +85,8 @@ type world struct {
 	key   ed25519.PrivateKey
 	image string
 
+	management string // network namespace from which the bus is reached
+
 	killed string // process id of the agent that was killed last
 }
 
@@ -108,7 +110,7 @@ func (w *world) boot() {
 	w.killed = ""
 	agent := `echo "image sh $$" >>"$RUN/runs"; exec sleep 1000`
 	w.sandbox = startIn(w.t, w.t.TempDir(), agent, false, func(c *guestinit.Config) {
-		c.Slots, c.Keys, c.Version, c.Look = w.slots, w.keys, w.image, 5*time.Millisecond
+		c.Slots, c.Keys, c.Version, c.Look, c.Management = w.slots, w.keys, w.image, 5*time.Millisecond, w.management
 	})
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/trove-dbaas/trove/guestagent/process"
 	"github.com/trove-dbaas/trove/guestagent/slots"
 	"github.com/trove-dbaas/trove/internal/agentrelease"
+	"github.com/trove-dbaas/trove/internal/netns"
 )
 
 // trial is what this process knows of the release on trial beyond its record.
@@ -93,9 +94,9 @@ func (r *reaper) missing(t *slots.Trial, life slots.Life) string {
 
 // reach tries whether the bus can be reached at all.
 func (r *reaper) reach(ctx context.Context, addresses []string) {
-	d := net.Dialer{Timeout: reachTimeout}
+	dial := netns.Dialer(r.cfg.Management, net.Dialer{Timeout: reachTimeout})
 	for _, a := range addresses {
-		conn, err := d.DialContext(ctx, "tcp", a)
+		conn, err := dial(ctx, "tcp", a)
 		if err == nil {
 			conn.Close()
 			r.trial.answers <- true

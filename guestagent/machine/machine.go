@@ -14,6 +14,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -27,6 +28,7 @@ import (
 	"github.com/trove-dbaas/trove/internal/growfs"
 	"github.com/trove-dbaas/trove/internal/imagelayout"
 	"github.com/trove-dbaas/trove/internal/machinedata"
+	"github.com/trove-dbaas/trove/internal/netns"
 )
 
 // Config says where things are. Zero values are those of a real machine.
@@ -38,6 +40,8 @@ type Config struct {
 	Previous string // mount point of the root that the instance had before
 	BootDir  string // where the boot data is written, on a tmpfs
 	Runtime  string // directory of this package, on a tmpfs
+	// Management is the file that the network namespace of the management interface is bound to, if the machine data asks for one.
+	Management string
 
 	DriveWait time.Duration // for the config drive; 90 s
 	DiskWait  time.Duration // for each volume; 3 min: one may be attached after the start
@@ -56,6 +60,11 @@ type Kernel interface {
 	// Fill makes a file system fill its device of size bytes.
 	Fill(mountpoint string, size int64) (grown bool, err error)
 	Uptime() time.Duration
+	// Namespace makes a network namespace that is bound to the path, if there is none. Within does something on a thread in it; programs are run there too.
+	Namespace(path string) error
+	Within(path string, do func() error) error
+	// Links returns the names of the network interfaces by their hardware addresses, in the thread's namespace.
+	Links() (map[string]string, error)
 }
 
 type machine struct {
@@ -97,6 +106,7 @@ func (c Config) filled() Config {
 	text(&c.Previous, imagelayout.PreviousDir)
 	text(&c.BootDir, imagelayout.BootDir)
 	text(&c.Runtime, "/run/trove-machine")
+	text(&c.Management, imagelayout.ManagementNetns)
 	wait(&c.DriveWait, 90*time.Second)
 	wait(&c.DiskWait, 3*time.Minute)
 	wait(&c.LinkWait, time.Minute)
@@ -244,4 +254,25 @@ func (kernel) Uptime() time.Duration {
 		return 0
 	}
 	return time.Duration(t.Nano())
+}
+
+func (kernel) Namespace(path string) error {
+	if netns.Is(path) {
+		return nil
+	}
+	return netns.Make(path, nil)
+}
+
+func (kernel) Within(path string, do func() error) error { return netns.Do(path, do) }
+
+func (kernel) Links() (map[string]string, error) {
+	all, err := net.Interfaces()
+	if err != nil {
+		return nil, fmt.Errorf("look for network interfaces: %w", err)
+	}
+	names := map[string]string{}
+	for _, i := range all {
+		names[i.HardwareAddr.String()] = i.Name
+	}
+	return names, nil
 }

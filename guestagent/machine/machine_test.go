@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -40,10 +39,13 @@ type guest struct {
 	flags   map[string]uintptr
 	filled  int64
 	fail    string // a program that fails
+
+	within string            // the namespace that things are done in, below root; "": the machine's own
+	moved  map[string]string // interfaces of the namespace, by hardware address
 }
 
 func newGuest(t *testing.T) *guest {
-	g := &guest{t: t, root: t.TempDir(), stdin: map[string]string{}, flags: map[string]uintptr{}, data: machinedata.Data{
+	g := &guest{t: t, root: t.TempDir(), stdin: map[string]string{}, moved: map[string]string{}, flags: map[string]uintptr{}, data: machinedata.Data{
 		DataVolume: volume, IsolateManagement: true,
 		Boot: bus.BootData{Instance: instance, Engine: "mariadb", Token: token, EnrolURLs: []string{"https://10.77.0.1:4223"}, CABundle: "pem"},
 		Interfaces: []machinedata.Interface{
@@ -143,9 +145,11 @@ func (g *guest) Run(_ context.Context, stdin, program string, args ...string) er
 	if program == g.fail {
 		return errors.New(program + " failed")
 	}
-	g.ran = append(g.ran, strings.ReplaceAll(program+" "+strings.Join(args, " "), g.root, ""))
-	g.stdin[program] = stdin
+	g.ran = append(g.ran, g.place()+strings.ReplaceAll(program+" "+strings.Join(args, " "), g.root, ""))
+	g.stdin[g.place()+program] += strings.ReplaceAll(stdin, g.root, "")
 	switch program {
+	case "ip":
+		g.moveLinks(stdin)
 	case "mkfs.xfs":
 		f, err := os.OpenFile(g.path(args[len(args)-1]), os.O_WRONLY, 0)
 		if err != nil {
@@ -176,7 +180,7 @@ func (g *guest) config() machine.Config {
 }
 
 func (g *guest) run() error {
-	g.ran = nil
+	g.ran, g.stdin = nil, map[string]string{}
 	return machine.Run(g.t.Context(), g.config())
 }
 
@@ -190,6 +194,10 @@ func (g *guest) boot() error {
 	if err := os.RemoveAll(g.path("run")); err != nil {
 		return err
 	}
+	for mac, name := range g.moved {
+		g.write("sys/class/net/"+name+"/address", mac+"\n")
+	}
+	g.moved = map[string]string{}
 	return g.run()
 }
 
@@ -202,7 +210,9 @@ func TestFirstStart(t *testing.T) {
 	if err := g.run(); err != nil {
 		t.Fatalf("%v\n%s", err, &g.console)
 	}
-	want := []string{"nft -f -", "ip -batch -", "mkfs.xfs -q -f -K -L trove-data /dev/vdb"}
+	want := []string{
+		"ip -batch -", "management: nft -f -", "management: ip -batch -", "nft -f -", "ip -batch -", "mkfs.xfs -q -f -K -L trove-data /dev/vdb",
+	}
 	if diff := cmp.Diff(want, g.ran); diff != "" {
 		t.Errorf("ran (-want +got):\n%s", diff)
 	}
@@ -226,51 +236,13 @@ func TestFirstStart(t *testing.T) {
 		t.Errorf("arp_ignore is %q", a)
 	}
 	said := g.console.String()
-	for _, part := range []string{"/dev/sr0 was read", "eth1 is the management interface with 10.77.0.23/24", "/dev/vdb is new", "mounted at /data", "agent of instance " + instance} {
+	for _, part := range []string{"/dev/sr0 was read", "eth1 is the management interface with 10.77.0.23/24, in a network namespace of its own", "/dev/vdb is new", "mounted at /data", "agent of instance " + instance} {
 		if !strings.Contains(said, part) {
 			t.Errorf("the console has no %q:\n%s", part, said)
 		}
 	}
 	if strings.Contains(said, token) {
 		t.Error("the console has the token")
-	}
-	wantCommands := `link set dev lo up
-link set dev eth1 mtu 1500
-link set dev eth1 up
-addr replace 10.77.0.23/24 dev eth1
-route replace 10.9.0.0/24 via 10.77.0.1 dev eth1
-link set dev eth0 mtu 1450
-link set dev eth0 up
-addr replace 10.1.0.9/24 dev eth0
-addr replace fd00::9/64 dev eth0 nodad
-route replace 0.0.0.0/0 via 10.1.0.1 dev eth0
-`
-	if diff := cmp.Diff(wantCommands, g.stdin["ip"]); diff != "" {
-		t.Errorf("network (-want +got):\n%s", diff)
-	}
-}
-
-// The rules are what nft takes, in a network namespace of its own.
-func TestRulesAreRules(t *testing.T) {
-	for _, isolated := range []bool{true, false} {
-		g := newGuest(t)
-		g.data.IsolateManagement = isolated
-		if err := g.run(); err != nil {
-			t.Fatal(err)
-		}
-		rules := g.stdin["nft"]
-		if strings.Contains(rules, "meta skuid != 0 reject") != isolated || !strings.Contains(rules, `oifname "eth1" jump to_management`) ||
-			!strings.Contains(rules, "ip daddr 10.77.0.23 drop") {
-			t.Errorf("isolated %t: %s", isolated, rules)
-		}
-		if _, err := exec.LookPath("nft"); err != nil || os.Getuid() != 0 {
-			t.Skip("needs root and nft")
-		}
-		cmd := exec.CommandContext(t.Context(), "unshare", "--net", "nft", "-f", "-")
-		cmd.Stdin = strings.NewReader(rules + rules) // a second time replaces the first
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Errorf("nft: %v: %s", err, out)
-		}
 	}
 }
 

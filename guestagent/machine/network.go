@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -16,26 +15,40 @@ import (
 // link is an interface of the machine data with the name that the kernel gave it.
 type link struct {
 	machinedata.Interface
-	name string
+	name  string
+	apart bool // it is in the namespace of the management network
 }
 
-// setNetwork closes the management network and then brings the interfaces up, in this order.
+// setNetwork closes the management network and then brings the interfaces up, in this order. Isolated, the management interface is in a network namespace of
+// its own, where no program is but the connections of the agent: for everything else in the guest there is no such interface, address or route, and the
+// database's network may have the same addresses.
 func (m *machine) setNetwork(ctx context.Context) error {
+	if m.data.IsolateManagement {
+		if err := m.Kernel.Namespace(m.at(m.Management)); err != nil {
+			return fmt.Errorf("set the network: %w", err)
+		}
+	}
 	if err := m.findLinks(ctx); err != nil {
 		return fmt.Errorf("set the network: %w", err)
 	}
-	if err := m.Kernel.Run(ctx, m.rules(), "nft", "-f", "-"); err != nil {
-		return fmt.Errorf("set the rules of the network: %w", err)
+	rules, links := rulesApart, m.user
+	if m.data.IsolateManagement {
+		if err := m.setApart(ctx); err != nil {
+			return fmt.Errorf("set the management network: %w", err)
+		}
+	} else {
+		rules, links = m.together(), append(slices.Clip(m.mgmt), m.user...)
 	}
-	if err := m.writeSettings(); err != nil {
-		return err
-	}
-	if err := m.Kernel.Run(ctx, m.commands(), "ip", "-batch", "-"); err != nil {
+	if err := m.setLinks(ctx, rules, links); err != nil {
 		return fmt.Errorf("set the network: %w", err)
 	}
 	var resolv strings.Builder
-	for _, l := range append(m.mgmt, m.user...) {
-		m.say("%s is the %s interface with %s", l.name, l.Role, strings.Join(l.Addresses, ", "))
+	for _, l := range append(slices.Clip(m.mgmt), m.user...) {
+		how := ""
+		if l.apart {
+			how = ", in a network namespace of its own"
+		}
+		m.say("%s is the %s interface with %s%s", l.name, l.Role, strings.Join(l.Addresses, ", "), how)
 		for _, s := range l.Nameservers {
 			fmt.Fprintf(&resolv, "nameserver %s\n", s)
 		}
@@ -43,23 +56,55 @@ func (m *machine) setNetwork(ctx context.Context) error {
 	return atomicfile.Write(m.at("/run/resolv.conf"), []byte(resolv.String()), 0o644)
 }
 
+// setApart puts the management interface, which is down yet, behind its rules into its namespace.
+func (m *machine) setApart(ctx context.Context) error {
+	ns := m.at(m.Management)
+	var move strings.Builder
+	for i := range m.mgmt {
+		if l := &m.mgmt[i]; !l.apart {
+			fmt.Fprintf(&move, "link set dev %s netns %s\n", l.name, ns)
+			l.apart = true
+		}
+	}
+	if move.Len() > 0 {
+		if err := m.Kernel.Run(ctx, move.String(), "ip", "-batch", "-"); err != nil {
+			return err
+		}
+	}
+	return m.Kernel.Within(ns, func() error { return m.setLinks(ctx, rulesManagement, m.mgmt) })
+}
+
+// setLinks loads the rules and then brings up interfaces of the same namespace, the thread's.
+func (m *machine) setLinks(ctx context.Context, rules string, links []link) error {
+	if err := m.Kernel.Run(ctx, rules, "nft", "-f", "-"); err != nil {
+		return fmt.Errorf("the rules: %w", err)
+	}
+	if err := m.writeSettings(links); err != nil {
+		return err
+	}
+	return m.Kernel.Run(ctx, commands(links), "ip", "-batch", "-")
+}
+
 // findLinks finds every interface by its hardware address.
 func (m *machine) findLinks(ctx context.Context) error {
 	var missing []string
 	err := m.until(ctx, m.LinkWait, "the network interfaces", func() (bool, error) {
 		m.mgmt, m.user, missing = nil, nil, nil
-		files, err := filepath.Glob(m.at("/sys/class/net/*/address"))
+		here, err := m.Kernel.Links()
 		if err != nil {
 			return false, err
 		}
-		names := map[string]string{}
-		for _, f := range files {
-			if mac, err := os.ReadFile(f); err == nil {
-				names[strings.TrimSpace(string(mac))] = filepath.Base(filepath.Dir(f))
+		apart := map[string]string{} // by an earlier run
+		if m.data.IsolateManagement {
+			if err := m.Kernel.Within(m.at(m.Management), func() (err error) { apart, err = m.Kernel.Links(); return err }); err != nil {
+				return false, err
 			}
 		}
 		for _, i := range m.data.Interfaces {
-			l := link{i, names[i.MAC]}
+			l := link{Interface: i, name: here[i.MAC]}
+			if name := apart[i.MAC]; name != "" && i.Role == machinedata.RoleManagement {
+				l.name, l.apart = name, true
+			}
 			switch {
 			case l.name == "":
 				missing = append(missing, i.MAC)
@@ -91,9 +136,9 @@ var settings = []struct{ file, value string }{
 	{"ipv6/conf/default/accept_redirects", "0"},
 }
 
-func (m *machine) writeSettings() error {
+func (m *machine) writeSettings(links []link) error {
 	all := settings
-	for _, l := range append(m.mgmt, m.user...) {
+	for _, l := range links {
 		all = append(slices.Clip(all), struct{ file, value string }{"ipv6/conf/" + l.name + "/accept_ra", "0"})
 	}
 	for _, s := range all {
@@ -102,17 +147,17 @@ func (m *machine) writeSettings() error {
 			continue // a kernel without IPv6
 		}
 		if err := os.WriteFile(path, []byte(s.value), 0o644); err != nil { //nolint:gosec // a file of the kernel's
-			return fmt.Errorf("set the network: %s: %w", s.file, err)
+			return fmt.Errorf("%s: %w", s.file, err)
 		}
 	}
 	return nil
 }
 
 // commands are what ip does. Each may be repeated.
-func (m *machine) commands() string {
+func commands(links []link) string {
 	var b strings.Builder
 	b.WriteString("link set dev lo up\n")
-	for _, l := range append(m.mgmt, m.user...) {
+	for _, l := range links {
 		if l.MTU != 0 {
 			fmt.Fprintf(&b, "link set dev %s mtu %d\n", l.name, l.MTU)
 		}

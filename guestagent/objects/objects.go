@@ -43,6 +43,9 @@ type Client struct {
 	identity Identity
 	clock    clock.Clock
 	log      *slog.Logger
+
+	// Dial connects to gateways; nil: from where this process is. It is set before the first use.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // New returns a client.
@@ -305,12 +308,21 @@ func (c *Client) dial(ctx context.Context, to *url.URL) (*tls.Conn, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	dialer := &tls.Dialer{Config: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13, Time: c.clock.Now, NextProtos: []string{"http/1.1"}}}
-	conn, err := dialer.DialContext(ctx, "tcp", to.Host)
+	dial := c.Dial
+	if dial == nil {
+		dial = (&net.Dialer{}).DialContext
+	}
+	plain, err := dial(ctx, "tcp", to.Host)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the object gateway: %w", err)
 	}
-	return conn.(*tls.Conn), nil //nolint:forcetypeassert // the dialer says so
+	conn := tls.Client(plain, &tls.Config{
+		ServerName: to.Hostname(), RootCAs: roots, MinVersion: tls.VersionTLS13, Time: c.clock.Now, NextProtos: []string{"http/1.1"},
+	})
+	if err := conn.HandshakeContext(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("connect to the object gateway: %w", err), plain.Close())
+	}
+	return conn, nil
 }
 
 // PutBytes is Put of bytes that are in memory.

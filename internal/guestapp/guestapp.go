@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"os/user"
 	"path/filepath"
@@ -29,6 +30,7 @@ import (
 	"github.com/trove-dbaas/trove/guestagent/slots"
 	"github.com/trove-dbaas/trove/internal/clock"
 	"github.com/trove-dbaas/trove/internal/engines"
+	"github.com/trove-dbaas/trove/internal/netns"
 )
 
 // Options say where things are in the guest.
@@ -43,6 +45,7 @@ type Options struct {
 	Version string
 	Log     *slog.Logger
 
+	Management string // file of the network namespace from which controllers are reached; where there is none, they are reached from here
 	GrowVolume bool   // the guest itself lets the file system of the data volume grow
 	Console    string // device where the agent says what it does until it is on the bus; "": it does not
 
@@ -90,8 +93,11 @@ func Agent(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	j := &joiner{boot: boot, dir: filepath.Join(l.State, "identity"), log: o.Log, joined: screen.joined}
+	j := &joiner{
+		boot: boot, dir: filepath.Join(l.State, "identity"), log: o.Log, joined: screen.joined, dial: netns.Dialer(o.Management, *natsbus.Dialer()),
+	}
 	gateway := objects.New(j, clock.System{}, o.Log)
+	gateway.Dial = netns.Dialer(o.Management, net.Dialer{})
 	a, err := guestagent.New(guestagent.Config{
 		Instance: boot.Instance, BootID: bootID, Version: o.Version, Engine: e, Layout: l,
 		Connect: j.connect, Renew: j.renew, Objects: gateway, Upgrade: o.upgrade(j, gateway), Clock: clock.System{}, Log: o.Log, Grow: o.grow(),
@@ -173,15 +179,16 @@ type joiner struct {
 	conn *natsbus.GuestConn
 
 	joined func() // called after each connect
+	dial   natsbus.DialFunc
 }
 
 func (j *joiner) connect(ctx context.Context, connected func()) (bus.Conn, error) {
 	tried := func(err error) { j.log.WarnContext(ctx, "controllers did not enrol this guest yet", "err", err) }
-	if err := natsbus.Enrol(ctx, j.boot, j.dir, tried); err != nil {
+	if err := natsbus.EnrolBy(ctx, j.dial, j.boot, j.dir, tried); err != nil {
 		return nil, err
 	}
 	conn, err := natsbus.DialGuest(ctx, j.dir, natsbus.Options{
-		Log: j.log, Clock: clock.System{}, OnConnect: func(context.Context) { j.joined(); connected() },
+		Log: j.log, Clock: clock.System{}, Dial: j.dial, OnConnect: func(context.Context) { j.joined(); connected() },
 	})
 	if err != nil {
 		return nil, err

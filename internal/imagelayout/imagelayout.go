@@ -28,6 +28,9 @@ const (
 	// PreviousDir is, while an instance gets another datastore version, the read-only root file system of the image that it had before.
 	PreviousDir = "/run/previous"
 
+	// ManagementNetns is, in a virtual machine whose management network is isolated, the network namespace that its interface is in.
+	ManagementNetns = "/run/netns/management"
+
 	// GoldenSizes is, in the initialised database of a whole-disk image, the file that says how large files are whose end of zeros was cut off: JSON, from
 	// their paths to bytes.
 	GoldenSizes = ".trove-sizes"

@@ -9,12 +9,13 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"runtime"
 	"sync/atomic"
 	"testing"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/trove-dbaas/trove/internal/netns"
 )
 
 // Machine is a machine in a namespace of its own. Its default routes lead to this machine.
@@ -46,34 +47,21 @@ func New(t testing.TB) Machine {
 	} {
 		*a.to = netip.MustParseAddr(a.text)
 	}
-	if err := m.bind(); err != nil {
-		t.Fatalf("make a network namespace: %v", err)
+	if err := netns.Make(m.Netns, nil); err != nil {
+		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		if link, err := netlink.LinkByName(m.Device); err == nil {
 			_ = netlink.LinkDel(link)
 		}
-		if err := unix.Unmount(m.Netns, unix.MNT_DETACH); err != nil {
-			t.Errorf("remove the network namespace: %v", err)
+		if err := netns.Remove(m.Netns); err != nil {
+			t.Error(err)
 		}
 	})
 	if err := m.connect(); err != nil {
 		t.Fatalf("connect the network namespace: %v", err)
 	}
 	return m
-}
-
-// bind makes the namespace and keeps it at its path.
-func (m Machine) bind() error {
-	if err := os.WriteFile(m.Netns, nil, 0o600); err != nil {
-		return err
-	}
-	return onThread(func() error {
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			return err
-		}
-		return unix.Mount("/proc/thread-self/ns/net", m.Netns, "", unix.MS_BIND, "")
-	})
 }
 
 func (m Machine) connect() error {
@@ -131,19 +119,7 @@ func up(device string, ips ...netip.Addr) error {
 }
 
 // Do runs f on a thread in the machine's namespace. Sockets that f opens stay there.
-func (m Machine) Do(f func() error) error {
-	return onThread(func() error {
-		ns, err := os.Open(m.Netns)
-		if err != nil {
-			return err
-		}
-		defer ns.Close()
-		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
-			return err
-		}
-		return f()
-	})
-}
+func (m Machine) Do(f func() error) error { return netns.Do(m.Netns, f) }
 
 // Dial opens a connection from the machine.
 func (m Machine) Dial(ctx context.Context, address string) (c net.Conn, err error) {
@@ -152,20 +128,4 @@ func (m Machine) Dial(ctx context.Context, address string) (c net.Conn, err erro
 		return err
 	})
 	return c, err
-}
-
-// onThread runs f on a thread of its own that ends afterwards: f may change the thread's namespace.
-func onThread(f func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread()
-		if unix.Gettid() == unix.Getpid() {
-			// The main thread never ends, and /proc/self is about it. While it is held here another thread does the work.
-			done <- onThread(f)
-			runtime.UnlockOSThread()
-			return
-		}
-		done <- f()
-	}()
-	return <-done
 }

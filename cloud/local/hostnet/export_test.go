@@ -4,22 +4,16 @@ import (
 	"context"
 	"net"
 	"net/netip"
-	"os"
 	"testing"
+
+	"github.com/trove-dbaas/trove/internal/netns"
 )
 
 // Dump lets tests call the retrying wrapper.
 var Dump = dump[int]
 
 // Inside lets tests run code in an instance's network namespace.
-func Inside(path string, f func() error) error {
-	ns, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer ns.Close()
-	return inside(ns, f)
-}
+var Inside = netns.Do
 
 // Names returns the names of what the deployment makes: both bridges, the filter's table and the prefix of the ports.
 func (n *Net) Names() (management, tenant, table, prefix string) {

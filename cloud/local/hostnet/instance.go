@@ -15,6 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	trove "github.com/trove-dbaas/trove"
+
+	"github.com/trove-dbaas/trove/internal/netns"
 )
 
 // Spec is what an instance's attachment shall be.
@@ -178,7 +180,7 @@ func (n *Net) FindInstance(ctx context.Context, instance string) (Ports, error) 
 	if err != nil {
 		return Ports{}, err
 	}
-	missing := !found || !isNamespace(n.d.netns(instance))
+	missing := !found || !netns.Is(n.d.netns(instance))
 	for _, s := range []side{n.management, n.tenant} {
 		if missing {
 			break
@@ -226,7 +228,7 @@ func (n *Net) RemoveInstance(ctx context.Context, instance string) error {
 	if err != nil {
 		return err
 	}
-	if err := removeNamespace(n.d.netns(instance)); err != nil || !found {
+	if err := netns.Remove(n.d.netns(instance)); err != nil || !found {
 		return err
 	}
 	if err := n.unfilter(r); err != nil {

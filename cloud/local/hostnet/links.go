@@ -14,6 +14,7 @@ import (
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/internal/clock"
+	"github.com/trove-dbaas/trove/internal/netns"
 )
 
 func (n *Net) ensureBridges() error {
@@ -143,7 +144,7 @@ func (n *Net) attach6(ns *namespace, inner netlink.Link, r record, s side) error
 	if !ip.IsValid() {
 		return nil
 	}
-	if err := inside(ns.file, func() error { return quietIPv6(s.inside) }); err != nil {
+	if err := netns.Inside(ns.file, func() error { return quietIPv6(s.inside) }); err != nil {
 		return err
 	}
 	address := netip.PrefixFrom(ip, s.prefix6.Bits())

@@ -16,6 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	trove "github.com/trove-dbaas/trove"
+
+	"github.com/trove-dbaas/trove/internal/netns"
 )
 
 // probeWait is how long a connection over a veth pair may take; it takes less than a millisecond.
@@ -60,7 +62,7 @@ func Probe(ctx context.Context) error {
 	n.management = n.tenant // one bridge is enough
 	path := dir + "/netns"
 	defer func() {
-		_ = removeNamespace(path)
+		_ = netns.Remove(path)
 		_ = removeLink(d.port(n.tenant, 2))
 		_ = removeLink(n.tenant.bridge)
 		if f, err := n.filters(); err == nil {
@@ -108,7 +110,7 @@ func (n *Net) probeInput(ctx context.Context, ns *namespace, host netip.Addr) er
 		return fmt.Errorf("probe the network: %w", err)
 	}
 	defer func() { _ = l.Close() }()
-	err = inside(ns.file, func() error { return connectTo(ctx, l.Addr().String()) })
+	err = netns.Inside(ns.file, func() error { return connectTo(ctx, l.Addr().String()) })
 	if err == nil {
 		return nil
 	}
@@ -120,7 +122,7 @@ func (n *Net) probeInput(ctx context.Context, ns *namespace, host netip.Addr) er
 // probeOutput connects from the host to the namespace.
 func (n *Net) probeOutput(ctx context.Context, ns *namespace, guest netip.Addr) error {
 	var l net.Listener
-	err := inside(ns.file, func() (err error) {
+	err := netns.Inside(ns.file, func() (err error) {
 		l, err = listen(ctx, guest)
 		return err
 	})
@@ -149,7 +151,7 @@ func (n *Net) probeFilter(ctx context.Context, ns *namespace, guest netip.Addr) 
 		return err
 	}
 	var l net.Listener
-	err = inside(ns.file, func() (err error) {
+	err = netns.Inside(ns.file, func() (err error) {
 		l, err = listen(ctx, guest)
 		return err
 	})

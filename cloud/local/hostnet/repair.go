@@ -8,6 +8,8 @@ import (
 	"slices"
 
 	"github.com/vishvananda/netlink"
+
+	"github.com/trove-dbaas/trove/internal/netns"
 )
 
 // repair makes everything true that the records say. The caller has the lock.
@@ -103,7 +105,7 @@ func (n *Net) sweep(known map[string]bool) error {
 		if known[e.Name()] {
 			continue
 		}
-		if err := removeNamespace(n.d.netns(e.Name())); err != nil {
+		if err := netns.Remove(n.d.netns(e.Name())); err != nil {
 			return err
 		}
 	}
@@ -191,7 +193,7 @@ func (n *Net) destroy(ctx context.Context) error {
 		return fmt.Errorf("list network namespaces: %w", err)
 	}
 	for _, e := range spaces {
-		if err := removeNamespace(n.d.netns(e.Name())); err != nil {
+		if err := netns.Remove(n.d.netns(e.Name())); err != nil {
 			return err
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -166,24 +167,52 @@ func (k *call) one(kind, key string) {
 	}
 }
 
-// list answers with what matches the query, in two pages where there is more than one thing.
-func (k *call) list(kind, key string) {
+// list answers with what matches the query, of each thing the fields alone if there are any, in two pages where there is more than one thing of Nova or more than
+// the query's limit.
+func (k *call) list(kind, key string, fields ...string) {
+	query := k.r.URL.Query()
+	if asked := query["fields"]; len(asked) > 0 {
+		fields = asked
+	}
 	var found []Object
+	past := query.Get("marker") == ""
 	for _, o := range k.sorted(kind) {
 		k.look(o)
-		if k.all[kind][o["id"].(string)] != nil && k.matches(o) { // an id is a string
-			found = append(found, o)
+		if k.all[kind][o["id"].(string)] == nil || !k.matches(o) { // an id is a string
+			continue
 		}
+		if past {
+			found = append(found, shown(o, fields))
+		}
+		past = past || o["id"] == query.Get("marker")
 	}
-	body := Object{key: append([]Object{}, found...)}
-	if len(found) > 1 && k.r.URL.Query().Get("marker") == "" && strings.HasPrefix(k.r.URL.Path, "/compute") {
-		q := k.r.URL.Query()
-		q.Set("marker", found[0]["id"].(string))
-		body = Object{key: found[:1], key + "_links": []Object{{"rel": "next", "href": k.URL + k.r.URL.Path + "?" + q.Encode()}}}
-	} else if m := k.r.URL.Query().Get("marker"); m != "" {
-		body = Object{key: slices.DeleteFunc(found, func(o Object) bool { return o["id"] == m })}
+	limit, err := strconv.Atoi(query.Get("limit"))
+	if err != nil {
+		limit = len(found)
+	}
+	if query.Get("marker") == "" && strings.HasPrefix(k.r.URL.Path, "/compute") {
+		limit = min(limit, 1)
+	}
+	body := Object{key: append([]Object{}, found[:min(limit, len(found))]...)}
+	if limit < len(found) {
+		query.Set("marker", found[limit-1]["id"].(string))
+		body[key+"_links"] = []Object{{"rel": "next", "href": k.URL + k.r.URL.Path + "?" + query.Encode()}}
 	}
 	k.answer(http.StatusOK, body)
+}
+
+// shown is a thing, or those of its fields.
+func shown(o Object, fields []string) Object {
+	if len(fields) == 0 {
+		return o
+	}
+	part := Object{}
+	for _, name := range fields {
+		if v, ok := o[name]; ok {
+			part[name] = v
+		}
+	}
+	return part
 }
 
 // matches reports whether a thing has what the query asks for.
@@ -193,7 +222,7 @@ func (k *call) matches(o Object) bool {
 	}
 	for key, values := range k.r.URL.Query() {
 		switch key {
-		case "marker", "limit":
+		case "marker", "limit", "fields":
 		case "tags", "tags-any": // of several, nobody asks for all
 			tags, _ := o["tags"].([]any)
 			if !slices.ContainsFunc(strings.Split(values[0], ","), func(t string) bool { return slices.Contains(tags, any(t)) }) {

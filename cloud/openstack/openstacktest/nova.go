@@ -13,6 +13,7 @@ const compute = "/compute/v2.1/"
 func (c *Cloud) nova() {
 	c.handle("GET "+compute+"flavors/detail", func(k *call) { k.list("flavors", "flavors") })
 	c.handle("GET "+compute+"flavors/{id}", func(k *call) { k.one("flavors", "flavor") })
+	c.handle("GET "+compute+"servers", func(k *call) { k.list("servers", "servers", "id", "name", "links") })
 	c.handle("GET "+compute+"servers/detail", func(k *call) { k.list("servers", "servers") })
 	c.handle("GET "+compute+"servers/{id}", func(k *call) { k.one("servers", "server") })
 	c.handle("POST "+compute+"servers", (*call).makeServer)

@@ -11,6 +11,7 @@ import (
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/engine"
+	"github.com/trove-dbaas/trove/engine/internal/guestfiles"
 )
 
 // Option is a line of my.cnf.
@@ -73,8 +74,8 @@ func (p Place) fixed(s engine.Settings) []Option {
 		{"port", strconv.Itoa(port)},
 		{"bind_address", address},
 		{"server_id", strconv.FormatUint(uint64(s.ServerID), 10)},
-		{"ssl_cert", p.cert()},
-		{"ssl_key", p.key()},
+		{"ssl_cert", p.tls().Cert()},
+		{"ssl_key", p.tls().Key()},
 		{"skip_name_resolve", "ON"},
 		{"skip_networking", "OFF"},
 		{"skip_grant_tables", "OFF"},
@@ -118,7 +119,7 @@ func (p *Product) overridden(overrides map[string]json.RawMessage) ([]Option, er
 		if err := p.checkOption(name); err != nil {
 			return nil, err
 		}
-		value, err := optionValue(raw)
+		value, err := texts.Value(raw)
 		if err != nil {
 			return nil, trove.Wrap(trove.KindBadRequest, err, "The value of the parameter %s cannot be used: %v.", name, err)
 		}
@@ -167,30 +168,8 @@ func checkMemory(ram int, overrides []Option) error {
 	return nil
 }
 
-// optionValue turns a JSON string, number or boolean into the text of a value.
-func optionValue(raw json.RawMessage) (string, error) {
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	dec.UseNumber()
-	var v any
-	if err := dec.Decode(&v); err != nil {
-		return "", fmt.Errorf("it is not JSON: %w", err)
-	}
-	switch v := v.(type) {
-	case bool:
-		if v {
-			return "ON", nil
-		}
-		return "OFF", nil
-	case json.Number:
-		return v.String(), nil
-	case string:
-		if len(v) > 4096 || strings.ContainsFunc(v, badRune) {
-			return "", fmt.Errorf("it is too long or has characters that are not allowed")
-		}
-		return v, nil
-	}
-	return "", fmt.Errorf("it must be a string, a number or a boolean")
-}
+// texts are those of values in the configuration file.
+var texts = guestfiles.Words{Yes: "ON", No: "OFF", Bad: badRune}
 
 var valueEscaper = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
 

@@ -23,6 +23,7 @@ import (
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/engine"
+	"github.com/trove-dbaas/trove/engine/internal/guestfiles"
 	"github.com/trove-dbaas/trove/internal/clock"
 )
 
@@ -172,8 +173,6 @@ func (p Place) TmpDir() string { return filepath.Join(p.Data, "mysql-tmp") }
 // In the agent's own directory: what must survive a boot.
 func (p Place) stateDir() string     { return filepath.Join(p.State, p.product.Manager) }
 func (p Place) settingsFile() string { return filepath.Join(p.stateDir(), "settings.json") }
-func (p Place) keptCert() string     { return filepath.Join(p.stateDir(), "tls.crt") }
-func (p Place) keptKey() string      { return filepath.Join(p.stateDir(), "tls.key") }
 
 // RuntimeDir is in the tmpfs. It is root's, its files are the engine's to read; only run is the engine's to write.
 func (p Place) RuntimeDir() string { return filepath.Join(p.Runtime, p.product.Manager) }
@@ -182,9 +181,11 @@ func (p Place) trial() string      { return filepath.Join(p.RuntimeDir(), "trial
 func (p Place) started() string    { return filepath.Join(p.RuntimeDir(), "started.json") } // the overrides that the server was started with
 func (p Place) initFile() string   { return filepath.Join(p.RuntimeDir(), "init.sql") }
 func (p Place) expectFile() string { return filepath.Join(p.RuntimeDir(), "expect.json") }
-func (p Place) cert() string       { return filepath.Join(p.RuntimeDir(), "tls.crt") }
-func (p Place) key() string        { return filepath.Join(p.RuntimeDir(), "tls.key") }
 func (p Place) runDir() string     { return filepath.Join(p.RuntimeDir(), "run") }
+
+func (p Place) tls() guestfiles.TLSFiles {
+	return guestfiles.TLSFiles{Runtime: p.RuntimeDir(), Kept: p.stateDir(), UID: p.UID, GID: p.GID}
+}
 
 // Socket is where the server listens for the agent.
 func (p Place) Socket() string { return filepath.Join(p.runDir(), p.product.Manager+".sock") }

@@ -35,7 +35,7 @@ func (e *Engine) Logs(_ context.Context, l engine.Layout) ([]engine.Log, error) 
 		if slices.Contains(k.Logs, name) {
 			return true
 		}
-		value, err := optionValue(k.Settings.Overrides[logVariable[name]])
+		value, err := texts.Value(k.Settings.Overrides[logVariable[name]])
 		return err == nil && slices.Contains([]string{"ON", "on", "1"}, value)
 	}
 	return []engine.Log{

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -44,12 +43,10 @@ func (t tlsKept) lines(p Place) []byte {
 		b.WriteString("require_secure_transport=\"ON\"\n")
 	}
 	if len(t.CA) > 0 {
-		fmt.Fprintf(&b, "ssl_ca=\"%s\"\n", valueEscaper.Replace(p.clientCA()))
+		fmt.Fprintf(&b, "ssl_ca=\"%s\"\n", valueEscaper.Replace(p.tls().ClientCA()))
 	}
 	return b.Bytes()
 }
-
-func (p Place) clientCA() string { return filepath.Join(p.RuntimeDir(), "clients-ca.crt") }
 
 // TLS implements engine.TLSSource.
 func (e *Engine) TLS(_ context.Context, l engine.Layout) (engine.TLS, error) {
@@ -65,7 +62,7 @@ func (e *Engine) TLS(_ context.Context, l engine.Layout) (engine.TLS, error) {
 	if !now.On {
 		return now, nil
 	}
-	if now.Cert, err = os.ReadFile(p.cert()); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if now.Cert, err = os.ReadFile(p.tls().Cert()); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return engine.TLS{}, fmt.Errorf("read the certificate: %w", err)
 	}
 	return now, nil
@@ -117,7 +114,7 @@ func (e *Engine) RollbackTLS(ctx context.Context, l engine.Layout) (restart bool
 // takeUpTLS writes what the server reads and tells the running one. A server that is down takes it up when it starts.
 func (e *Engine) takeUpTLS(ctx context.Context, p Place, k kept) (restart bool, err error) {
 	if len(k.TLS.Cert) == 0 { // a new one of our own, unless one was given when the instance was made
-		if err := os.Remove(p.cert()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err := os.Remove(p.tls().Cert()); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return false, fmt.Errorf("forget the certificate: %w", err)
 		}
 	}
@@ -153,7 +150,7 @@ func (p Place) reloadTLS(ctx context.Context, db *sql.Conn, authorities bool) er
 	if p.product.LiveCA != "" {
 		var path any // NULL: an empty text would be a file without a name
 		if authorities {
-			path = p.clientCA()
+			path = p.tls().ClientCA()
 		}
 		if _, err := db.ExecContext(ctx, p.product.LiveCA, path); err != nil {
 			return fmt.Errorf("give the server the authorities of clients: %w", err)
