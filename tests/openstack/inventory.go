@@ -218,11 +218,11 @@ func Difference(before, after Inventory) []string {
 // after the API has forgotten them.
 func (c *Cloud) Settled(ctx context.Context, before Inventory, limit time.Duration) ([]string, error) {
 	for end := time.Now().Add(limit); ; time.Sleep(2 * time.Second) {
-		after, err := c.Take(ctx)
-		if err != nil {
+		after, err := c.Take(ctx) // a service may fail at a thing that goes while it lists it
+		if err != nil && time.Now().After(end) {
 			return nil, err
 		}
-		if difference := Difference(before, after); len(difference) == 0 || time.Now().After(end) {
+		if difference := Difference(before, after); err == nil && (len(difference) == 0 || time.Now().After(end)) {
 			return difference, nil
 		}
 	}
