@@ -105,7 +105,7 @@ func (w *walker) loses(n int, kind string, ask func() (id string), check func(le
 	}
 	c := <-lost
 	l := leg{kind: kind, at: kind + ", " + inShort(c)}
-	w.t.Logf("%s %d: %s", clock(), n, l.at)
+	w.t.Logf("%s %d: %s", hour(), n, l.at)
 	w.again(l.at)
 	eventually(w.t, longest, kind+" to end", func() bool { return w.ended(kind, id) })
 	took := w.recovered()

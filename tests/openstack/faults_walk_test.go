@@ -135,11 +135,11 @@ func (w *walker) again(at string) {
 	}
 	w.crashes++
 	w.start(w.service, "taskmanager")
-	w.t.Logf("%s it runs again after %.1f s", clock(), time.Since(w.died).Seconds())
+	w.t.Logf("%s it runs again after %.1f s", hour(), time.Since(w.died).Seconds())
 }
 
-// clock tells the time in the log of a walk.
-func clock() string { return time.Now().Format("15:04:05") }
+// hour tells the time in the log of a walk.
+func hour() string { return time.Now().Format("15:04:05") }
 
 // recovered is how long after the crash the operation had ended.
 func (w *walker) recovered() time.Duration {
@@ -154,7 +154,7 @@ func (w *walker) walkCreates() {
 	empty := w.inventory()
 	deletes := w.chosen(legs(trove.OpDelete, w.steps[trove.OpDelete]))
 	for n, l := range w.chosen(legs(trove.OpCreate, w.steps[trove.OpCreate])) {
-		w.t.Logf("%s %s", clock(), l.at)
+		w.t.Logf("%s %s", hour(), l.at)
 		var id string
 		w.guests.silence(strings.HasSuffix(l.at, "/guest/waited"))
 		w.die(l.lines(), func() error { id = w.create(w.spec(fmt.Sprintf("walk-%d", n))); return nil })
@@ -205,7 +205,7 @@ func (w *walker) createWhole(name string) string {
 
 func (w *walker) dieDeleting(id string, l leg, empty openstack.Inventory) {
 	w.t.Helper()
-	w.t.Logf("%s %s", clock(), l.at)
+	w.t.Logf("%s %s", hour(), l.at)
 	w.die(l.lines(), func() error { return w.client.DeleteInstance(w.t.Context(), id) })
 	w.gone(id)
 	took := w.recovered()
@@ -324,7 +324,7 @@ func (w *walker) keptLegs(kinds []string) []leg {
 // kept meets one crash and checks how the operation ended.
 func (w *walker) kept(id string, l leg, there openstack.Inventory) {
 	w.t.Helper()
-	w.t.Logf("%s %s", clock(), l.at)
+	w.t.Logf("%s %s", hour(), l.at)
 	before, after, want := "ACTIVE", "ACTIVE", "done"
 	switch l.kind {
 	case trove.OpStop:
