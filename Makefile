@@ -10,7 +10,7 @@ LINT := $(BIN)/golangci-lint
 
 export TROVE_DEMO_STATE = $(STATE)
 
-.PHONY: help demo demo-vm stop destroy build clean tools format check lint unit enginetest generate fresh test compat openstack-lab e2e-openstack e2e-openstack-faults test-long bench bench-provision bench-agent bench-api bench-fleet bench-openstack-scale fuzz
+.PHONY: help demo demo-vm stop destroy build clean tools format check lint unit enginetest generate fresh test compat openstack-lab e2e-openstack e2e-openstack-faults e2e-openstack-outages test-long bench bench-provision bench-agent bench-api bench-fleet bench-openstack-scale fuzz
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
@@ -52,6 +52,8 @@ e2e-openstack: ## the lab, our binaries, an image, the story of an instance thro
 	@scripts/openstack.sh
 e2e-openstack-faults: ## the taskmanager killed around its steps on the lab; LONG=1 for all of them (root)
 	@scripts/openstack-faults.sh
+e2e-openstack-outages: ## services of OpenStack stopped during operations, faults, things of other projects, on a lab of its own; LONG=1 for all of it (root)
+	@scripts/openstack-outages.sh
 test-long: ## what is too long for CI; the results go to docs/evidence (root)
 	@scripts/test-long.sh
 bench: tools ## benchmarks of the packages

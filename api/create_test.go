@@ -98,7 +98,7 @@ func TestRefusedCreateLeavesNothing(t *testing.T) {
 		"size 2^63":          {`{"instance":{"name":"db","flavorRef":"2","volume":{"size":9223372036854775808}}}`, 413, "cannot be accepted"},
 		"no flavor":          {`{"instance":{"name":"db","flavorRef":"nope","volume":{"size":1}}}`, 400, "Resource nope cannot be found."},
 		"no version":         {`{"instance":{"name":"db","flavorRef":"2","volume":{"size":1},"datastore":{"version":"9"}}}`, 400, "Datastore version '9' cannot be found."},
-		"foreign network":    {`{"instance":{"name":"db","flavorRef":"2","volume":{"size":1},"nics":[{"net-id":"` + absentID + `"}]}}`, 400, absentID},
+		"foreign network":    {`{"instance":{"name":"db","flavorRef":"2","volume":{"size":1},"nics":[{"net-id":"` + absentID + `"}]}}`, 404, absentID},
 		"address elsewhere":  {`{"instance":{"name":"db","flavorRef":"2","volume":{"size":1},"nics":[{"subnet_id":"` + subnetID + `","ip_address":"10.9.9.9"}]}}`, 400, "not in the subnet"},
 		"bad network":        {`{"instance":{"name":"db","flavorRef":"2","volume":{"size":1},"access":{"allowed_cidrs":["10.0.0.300/8"]}}}`, 400, "allowed_cidrs'][0]"},
 		"nobody":             {`{"instance":{"name":"db","flavorRef":"2","volume":{"size":1},"access":{"allowed_cidrs":[]}}}`, 400, "allowed_cidrs"},

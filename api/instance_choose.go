@@ -135,7 +135,7 @@ func (s *server) chooseVolume(ctx context.Context, c *call, body object, version
 	}
 	n := slices.IndexFunc(types, func(t cloud.VolumeType) bool { return t.ID == kind || t.Name == kind })
 	if n < 0 {
-		return 0, "", trove.Errorf(trove.KindBadRequest, "Volume type %s cannot be found.", kind)
+		return 0, "", unseen("Volume type", kind, "type in volume")
 	}
 	if len(version.VolumeTypes) > 0 && !slices.Contains(version.VolumeTypes, types[n].ID) {
 		return 0, "", trove.Errorf(trove.KindBadRequest, "Volume type %s is not supported for datastore %s version %s", kind,
@@ -243,25 +243,30 @@ func checkNIC(nic *trove.NIC, networks []cloud.TenantNetwork) error {
 	if nic.IPAddress != "" && nic.SubnetID == "" {
 		return trove.Errorf(trove.KindBadRequest, "Instance subnet needs to be specified.")
 	}
+	if nic.NetworkID != "" && !slices.ContainsFunc(networks, func(n cloud.TenantNetwork) bool { return n.ID == nic.NetworkID }) {
+		return unseen("Network", nic.NetworkID, "network_id in nics")
+	}
 	if nic.SubnetID == "" {
-		if !slices.ContainsFunc(networks, func(n cloud.TenantNetwork) bool { return n.ID == nic.NetworkID }) {
-			return trove.Errorf(trove.KindBadRequest, "Network Resource %s cannot be found.", nic.NetworkID)
-		}
 		return nil
 	}
 	for _, n := range networks {
 		for _, sub := range n.Subnets {
-			if sub.ID != nic.SubnetID || (nic.NetworkID != "" && nic.NetworkID != n.ID) {
+			if sub.ID != nic.SubnetID {
 				continue
+			}
+			if nic.NetworkID != "" && nic.NetworkID != n.ID {
+				return trove.Errorf(trove.KindBadRequest, "Subnet %s not found in the network %s.", nic.SubnetID, nic.NetworkID)
 			}
 			nic.NetworkID = n.ID
 			return checkAddress(nic, sub)
 		}
 	}
-	if nic.NetworkID == "" {
-		return trove.Errorf(trove.KindBadRequest, "Subnet Resource %s cannot be found.", nic.SubnetID)
-	}
-	return trove.Errorf(trove.KindBadRequest, "Subnet %s not found in the network %s.", nic.SubnetID, nic.NetworkID)
+	return unseen("Subnet", nic.SubnetID, "subnet_id in nics")
+}
+
+// unseen says that the caller cannot see what he names, whether it is there or not: our own rights are not asked.
+func unseen(what, id, field string) error {
+	return trove.Errorf(trove.KindNotFound, "%s %s (%s) cannot be found: name one that the project has, or that is shared with it.", what, id, field)
 }
 
 func checkAddress(nic *trove.NIC, sub cloud.Subnet) error {

@@ -40,35 +40,47 @@ func createBody(parts string) string {
 func TestWhatTheCallerCannotSeeIsNotThere(t *testing.T) {
 	for name, c := range map[string]struct {
 		hidden, body, absent string
+		status               int
 		message              string
 	}{
 		"network": {
 			networkID, createBody(`,"nics":[{"network_id":"` + networkID + `"}]`), createBody(`,"nics":[{"network_id":"` + absentID + `"}]`),
-			"Network Resource %s cannot be found.",
+			http.StatusNotFound, "Network %s (network_id in nics) cannot be found: name one that the project has, or that is shared with it.",
 		},
 		"subnet": {
 			networkID, createBody(`,"nics":[{"subnet_id":"` + subnetID + `"}]`), createBody(`,"nics":[{"subnet_id":"` + absentID + `"}]`),
-			"Subnet Resource %s cannot be found.",
+			http.StatusNotFound, "Subnet %s (subnet_id in nics) cannot be found: name one that the project has, or that is shared with it.",
+		},
+		"network with its subnet": {
+			networkID, createBody(`,"nics":[{"network_id":"` + networkID + `","subnet_id":"` + subnetID + `"}]`),
+			createBody(`,"nics":[{"network_id":"` + absentID + `","subnet_id":"` + subnetID + `"}]`),
+			http.StatusNotFound, "Network %s (network_id in nics) cannot be found: name one that the project has, or that is shared with it.",
+		},
+		"address in a subnet": {
+			networkID, createBody(`,"nics":[{"subnet_id":"` + subnetID + `","ip_address":"10.0.0.9"}]`),
+			createBody(`,"nics":[{"subnet_id":"` + absentID + `","ip_address":"10.0.0.9"}]`),
+			http.StatusNotFound, "Subnet %s (subnet_id in nics) cannot be found: name one that the project has, or that is shared with it.",
 		},
 		"flavor": {
-			"2", createBody(""), strings.Replace(createBody(""), `"2"`, `"`+absentID+`"`, 1), "Resource %s cannot be found.",
+			"2", createBody(""), strings.Replace(createBody(""), `"2"`, `"`+absentID+`"`, 1), http.StatusBadRequest, "Resource %s cannot be found.",
 		},
 		"volume type": {
 			"lab", strings.Replace(createBody(""), `"size":1`, `"size":1,"type":"lab"`, 1),
-			strings.Replace(createBody(""), `"size":1`, `"size":1,"type":"`+absentID+`"`, 1), "Volume type %s cannot be found.",
+			strings.Replace(createBody(""), `"size":1`, `"size":1,"type":"`+absentID+`"`, 1),
+			http.StatusNotFound, "Volume type %s (type in volume) cannot be found: name one that the project has, or that is shared with it.",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w, cl := cloudWorld(t, nil)
 			cl.Hide(c.hidden, "member")
-			named := map[string]string{"subnet": subnetID}[name]
+			named := map[string]string{"subnet": subnetID, "address in a subnet": subnetID}[name]
 			if named == "" {
 				named = c.hidden
 			}
 			for _, ask := range []struct{ body, id string }{{c.body, named}, {c.absent, absentID}} {
 				rec := w.ask(t, "member", http.MethodPost, "/instances", ask.body)
-				if want := fmt.Sprintf(c.message, ask.id); rec.Code != http.StatusBadRequest || message(t, rec) != want {
-					t.Errorf("%d %s, want 400 %s", rec.Code, rec.Body, want)
+				if want := fmt.Sprintf(c.message, ask.id); rec.Code != c.status || message(t, rec) != want {
+					t.Errorf("%d %s, want %d %s", rec.Code, rec.Body, c.status, want)
 				}
 			}
 			// Another of the same project sees it: it is the token that counts.

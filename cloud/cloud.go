@@ -80,6 +80,7 @@ type Machine struct {
 	Instance string
 	State    MachineState
 	Reason   string // a sentence, for MachineFailed and MachineStopped where it is known
+	Passes   bool   // with MachineFailed: what it failed of may pass, and a machine that is made anew may run
 	FlavorID string
 	ImageID  string
 	// PreviousImageID is the image whose root the running machine sees beside its own, "" for none and while it does not run.

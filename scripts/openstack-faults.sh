@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The taskmanager killed at the boundaries of its steps on a real OpenStack: brings the lab up, runs TestFaults* of tests/openstack, and takes the lab away again. Needs root.
+# The taskmanager killed at the boundaries of its steps on a real OpenStack: brings the lab up, runs TestFaultsCrashWalk* of tests/openstack, and takes the lab away again. Needs root.
 #   LONG=1        every boundary, and each answer of the cloud lost, most of an hour; the table goes to docs/evidence/openstack-faults.md
 #   KEEP_LAB=1    the lab stays up, for a look or the next run
 #   LAB_SHARED=1  the lab is up, and others use it: it stays, and of its inventory only what is ours is compared
@@ -28,7 +28,7 @@ fi
 part "binaries" make -s build
 part "a program that dies where it is told to" env CGO_ENABLED=0 go build -trimpath -tags crashpoints -o "$CRASH_TROVE" ./cmd/trove
 : >"$FAULTS_EVIDENCE"
-part "faults" scripts/gotest.sh openstack-faults -timeout 90m -count=1 -run '^TestFaults' ./tests/openstack "$@"
+part "faults" scripts/gotest.sh openstack-faults -timeout 90m -count=1 -run '^TestFaultsCrashWalk' ./tests/openstack "$@"
 cat "$FAULTS_EVIDENCE"
 parts_summary
 [ -n "$LONG" ] && [ $# = 0 ] || exit 0

@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -32,7 +34,7 @@ func (m *Manager) createInstance() *workflow.Definition {
 			{Name: "machine", Says: "starting the machine", Do: m.createMachine, Undo: blame(m.undoMachine), Deadline: cmp.Or(m.patience.Boot, usage/2), Weight: 2},
 			{Name: "guest", Says: "waiting for the guest to enrol", Do: m.awaitGuest, Undo: blame(nil), Deadline: cmp.Or(m.patience.Boot, usage/2), Late: neverReported, Weight: 3},
 			{Name: "prepare", Says: "preparing the database", Do: m.guestStep(m.prepare), Undo: blame(nil), Deadline: usage, Weight: 8},
-			{Name: "names", Says: "making the host name", Do: m.createNames, Undo: blame(m.undoNames), Deadline: 2 * time.Minute},
+			{Name: "names", Says: "making the host name", Do: m.createNames, Undo: blame(m.undoNames), Deadline: outage},
 			{Name: "ready", Says: "finishing", Do: m.ready, Undo: blame(nil)},
 		},
 		Closed: m.createClosed,
@@ -144,11 +146,40 @@ func (m *Manager) createMachine(ctx context.Context, op *workflow.Op) (workflow.
 	if err != nil {
 		return workflow.Outcome{}, fmt.Errorf("start the machine: %w", err)
 	}
+	if out, anew, err := m.madeAnew(ctx, op, mc); anew || err != nil {
+		return out, err
+	}
 	out, err := m.machineRunning(op, mc)
 	if err != nil || mc.State != cloud.MachineRunning {
 		return out, err
 	}
 	return workflow.Done(), op.SetNote(noteMachine, mc.ID)
+}
+
+// triesAnew is how often a new machine is made anew that failed of what may pass, and looksAnew after how many first looks: 20 s on OpenStack. Nothing was in it yet.
+const (
+	triesAnew = 3
+	looksAnew = 40
+	bootAnew  = time.Minute // with less there is no time for another
+)
+
+// madeAnew removes a machine that failed of what may pass, so that the next run of the step makes another. It stops long before the step's deadline, so that the fault says
+// of what the machine failed.
+func (m *Manager) madeAnew(ctx context.Context, op *workflow.Op, mc cloud.Machine) (workflow.Outcome, bool, error) {
+	if mc.State != cloud.MachineFailed || !mc.Passes || m.patience.Boot < bootAnew {
+		return workflow.Outcome{}, false, nil
+	}
+	tried := 0
+	waited, err := m.waited(op)
+	if err = errors.Join(err, note(op, noteAnew, &tried)); err != nil || tried >= triesAnew || waited > m.patience.Boot/4 {
+		return workflow.Outcome{}, false, err
+	}
+	if err := m.cloud.RemoveMachine(ctx, op.Target()); err != nil {
+		return workflow.Outcome{}, false, fmt.Errorf("remove the machine that failed: %w", err)
+	}
+	m.log.WarnContext(ctx, "machine failed and is made anew", "instance", op.Target(), "op", op.ID(), "reason", mc.Reason)
+	out := workflow.Again(looksAnew*m.patience.Look, "waiting to make another machine: %s", strings.TrimSuffix(mc.Reason, "."))
+	return out, true, op.SetNote(noteAnew, tried+1)
 }
 
 // bootData opens the token and puts it where the machine reads it.
@@ -180,14 +211,37 @@ func (m *Manager) machineRunning(op *workflow.Op, mc cloud.Machine) (workflow.Ou
 
 // pause is how long a step lets pass before it looks at the cloud again: short at first, because the local cloud is quick.
 func (m *Manager) pause(op *workflow.Op) time.Duration {
+	n := looked(op)
 	if m.patience.Look > 0 {
-		return patientPause(m.patience.Look, op.Attempt())
+		return patientPause(m.patience.Look, n)
 	}
 	const first, most = 5 * time.Millisecond, 2 * time.Second
-	if n := op.Attempt(); n < 10 {
+	if n < 10 {
 		return min(first<<n, most)
 	}
 	return most
+}
+
+// looks is how often a step has looked at something pending, one time after the other.
+type looks struct {
+	Step    string `json:"step"`
+	Attempt int    `json:"attempt"` // of the last look
+	Before  int    `json:"before"`  // looks before that
+}
+
+// looked counts the looks of a step since it began to wait or last met an error, without the present one: when a service was away for long, what is asked of it then is
+// as new as at the beginning, and is not looked at as seldom as something that has taken so long already.
+func looked(op *workflow.Op) int {
+	var l looks
+	_, _ = op.Note(noteLooks, &l) // an unreadable note is none
+	if l.Step == op.Step() && l.Attempt+1 == op.Attempt() {
+		l.Before++
+	} else {
+		l = looks{Step: op.Step()}
+	}
+	l.Attempt = op.Attempt()
+	_ = op.SetNote(noteLooks, l) // cannot fail
+	return l.Before
 }
 
 // patientPause grows by a quarter each time: what takes long is looked at seldom, and noticed late by a fifth of the time that it took. A hundred servers that are made at

@@ -338,3 +338,22 @@ func TestServicesThatAreAwayDuringACreateAreWaitedFor(t *testing.T) {
 		})
 	}
 }
+
+// TestAMachineThatNovaCouldNotBuildIsMadeAnew has Nova fail of what passes, such as ports that are not bound when Neutron was just away; and of what does not.
+func TestAMachineThatNovaCouldNotBuildIsMadeAnew(t *testing.T) {
+	o := newOpenStack(t, 10*time.Minute)
+	o.c.Set(func(k *openstacktest.Knobs) { k.NotBuilt = 2 })
+	o.well(trove.OpCreate)
+	if all := o.c.Objects("servers"); len(all) != 1 {
+		t.Errorf("there are %d servers: %v", len(all), all)
+	}
+	o.well(trove.OpDelete)
+	o = newOpenStack(t, 10*time.Minute)
+	o.c.Set(func(k *openstacktest.Knobs) { k.NotBuilt = 100 })
+	if op := o.ends(trove.OpCreate); op.State != trove.OperationUndone || !strings.Contains(op.Error, "Nova could build it on no host") {
+		t.Errorf("it ended %s: %s", op.State, op.Error)
+	}
+	if all := o.c.Objects("servers"); len(all) != 0 {
+		t.Errorf("left over: %v", all)
+	}
+}

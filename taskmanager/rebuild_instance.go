@@ -18,7 +18,7 @@ func (m *Manager) rebuildInstance() *workflow.Definition {
 		Kind:     trove.OpRebuild,
 		Deadline: 14 * time.Hour,
 		Steps: []workflow.Step{
-			{Name: "check", Says: "looking for the image and the volume", Do: m.checkRebuild, Undo: blame(nil), Deadline: 2 * time.Minute},
+			{Name: "check", Says: "looking for the image and the volume", Do: m.checkRebuild, Undo: blame(nil), Deadline: outage},
 			{Name: "engine", Says: "stopping the database", Do: m.stopForRest, Undo: blame(m.engineBack), Deadline: 12 * time.Minute, Weight: 4},
 			{Name: "remove", Says: "removing the machine", Do: m.removeForRebuild, Undo: blame(m.bringBack), Deadline: 5 * time.Minute},
 			{Name: "machine", Says: "making the machine", Do: m.rebuildMachine, Undo: blame(nil), Deadline: max(10*time.Minute, m.patience.Boot), Weight: 2},

@@ -19,7 +19,7 @@ func (m *Manager) rollbackUpgrade() *workflow.Definition {
 		Kind:     trove.OpUpgradeRollback,
 		Deadline: 4 * time.Hour,
 		Steps: []workflow.Step{
-			{Name: "check", Says: "looking for the kept data and its image", Do: m.checkRollback, Undo: blame(nil), Deadline: 2 * time.Minute},
+			{Name: "check", Says: "looking for the kept data and its image", Do: m.checkRollback, Undo: blame(nil), Deadline: outage},
 			{Name: "engine", Says: "stopping the database", Do: m.stopForRest, Undo: blame(m.startUnlessLost), Deadline: 12 * time.Minute, Weight: 2},
 			{Name: "remove", Says: "removing the machine", Do: m.removeForRollback, Undo: blame(m.unlessRestored(m.machineBack)), Deadline: 5 * time.Minute},
 			{Name: "machine", Says: "making the machine of the old version", Do: m.keptMachine, Undo: blame(m.unlessRestored(m.removeKeptMachine)), Deadline: max(10*time.Minute, m.patience.Boot), Weight: 2},

@@ -87,6 +87,9 @@ type Manager struct {
 	reconciler   *reconcilers.Loop
 }
 
+// outage is how long a step gives a service of the cloud that is away at least, however little the step does.
+const outage = 5 * time.Minute
+
 // New makes a Manager. It starts nothing.
 func New(c Config) (*Manager, error) {
 	switch {

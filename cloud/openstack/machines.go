@@ -3,6 +3,7 @@ package openstack
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"net/http"
 	"strings"
 
@@ -87,13 +88,25 @@ func (p *Provider) makeServer(ctx context.Context, s cloud.MachineSpec) (cloud.M
 	case groupGone(err, group):
 		return cloud.Machine{}, trove.Wrap(trove.KindUnavailable, err, "%s", trove.MessageOf(err))
 	case err != nil:
-		return cloud.Machine{}, asBad(passing(err))
+		return cloud.Machine{}, p.noImages(ctx, s.ImageID, asBad(passing(err)))
 	}
 	sv, err := p.oneServer(ctx, s.Instance)
 	if err != nil {
 		return pending, gone(err)
 	}
 	return p.machine(ctx, s.Instance, &sv)
+}
+
+// noImages names Glance where it is away: Nova reads the image when it is asked for a server, and says only that it could not do what it was asked for.
+func (p *Provider) noImages(ctx context.Context, image string, err error) error {
+	if a, ok := osclient.AnswerOf(err); !ok || a.Status < http.StatusInternalServerError {
+		return err
+	}
+	_, away := p.image(ctx, image)
+	if trove.KindOf(away) != trove.KindUnavailable {
+		return err
+	}
+	return trove.Wrap(trove.KindUnavailable, errors.Join(err, away), "%s %s", trove.MessageOf(away), trove.MessageOf(err))
 }
 
 // taken reports whether Nova refuses a server because another one has its volume or its ports. The volume was free a moment ago: this is what keeps two who make the

@@ -219,21 +219,45 @@ func TestARebuildKeepsAllButTheImageAndBringsANewToken(t *testing.T) {
 
 func TestServersThatFailHaveANamedReason(t *testing.T) {
 	for name, c := range map[string]struct {
-		knob func(*openstacktest.Knobs)
-		want string
+		knob   func(*openstacktest.Knobs)
+		want   string
+		passes bool
 	}{
-		"no host":    {func(k *openstacktest.Knobs) { k.NoValidHost = true }, "Nova found no host that has room for it (No valid host was found."},
-		"no binding": {func(k *openstacktest.Knobs) { k.NoBinding = true }, "Neutron could not bind the port trove-"},
+		"no host":    {func(k *openstacktest.Knobs) { k.NoValidHost = true }, "Nova found no host that has room for it (No valid host was found.", false},
+		"no binding": {func(k *openstacktest.Knobs) { k.NoBinding = true }, "Neutron could not bind the port trove-", true},
+		"not built":  {func(k *openstacktest.Knobs) { k.NotBuilt = 1 }, "). Neutron does not hear of its Open vSwitch agent on the host c7, and binds no port to it", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBed(t)
 			b.c.Set(c.knob)
 			m := b.made()
-			if m.State != cloud.MachineFailed || !strings.Contains(m.Reason, c.want) || !strings.Contains(m.Reason, m.ID) {
+			if m.State != cloud.MachineFailed || !strings.Contains(m.Reason, c.want) || !strings.Contains(m.Reason, m.ID) || m.Passes != c.passes {
 				t.Errorf("it is %s: %s", m.State, m.Reason)
 			}
 			b.removed()
 		})
+	}
+}
+
+func TestAServerFailsAMomentBeforeNovaSaysWhy(t *testing.T) {
+	b := newBed(t)
+	_, err := b.p.EnsureNetwork(t.Context(), b.network())
+	b.must(err)
+	_, err = b.p.EnsureVolume(t.Context(), b.volume(1))
+	b.must(err)
+	b.c.Set(func(k *openstacktest.Knobs) { k.Looks = 1000 })
+	m, err := b.p.EnsureMachine(t.Context(), b.machine())
+	if err != nil || m.State != cloud.MachinePending {
+		t.Fatalf("it is %s: %v", m.State, err)
+	}
+	b.c.Change("servers", "trove-"+b.id, func(s openstacktest.Object) { s["status"], s["OS-EXT-STS:task_state"] = "ERROR", "" })
+	said := time.AfterFunc(400*time.Millisecond, func() {
+		b.c.Change("servers", "trove-"+b.id, func(s openstacktest.Object) { s["fault"] = openstacktest.Object{"message": "No valid host was found."} })
+	})
+	defer said.Stop()
+	m, err = b.p.FindMachine(t.Context(), b.id)
+	if err != nil || m.State != cloud.MachineFailed || !strings.Contains(m.Reason, "Nova found no host that has room for it") {
+		t.Errorf("it is %s: %s: %v", m.State, m.Reason, err)
 	}
 }
 
@@ -463,6 +487,29 @@ func TestAServiceThatIsAwayIsWaitedFor(t *testing.T) {
 	b.c.ExpireTokens()
 	if _, err := b.p.FindMachine(t.Context(), b.id); err != nil || b.c.Logins() != 2 {
 		t.Errorf("after the token's end: %v, %d logins", err, b.c.Logins())
+	}
+}
+
+func TestNovaThatCannotReadAnImageIsToldFromOneThatIsAway(t *testing.T) {
+	b := newBed(t)
+	_, err := b.p.EnsureNetwork(t.Context(), b.network())
+	b.must(err)
+	_, err = b.p.EnsureVolume(t.Context(), b.volume(1))
+	b.must(err)
+	broken := b.c.Break(openstacktest.Fault{Method: http.MethodPost, Path: "/compute/v2.1/servers", Status: http.StatusInternalServerError})
+	without := b.c.Break(openstacktest.Fault{Path: "/image", Status: http.StatusServiceUnavailable})
+	_, err = b.p.EnsureMachine(t.Context(), b.machine())
+	if m := trove.MessageOf(err); trove.IsPermanent(err) || !strings.Contains(m, "Glance cannot do this at the moment") || !strings.Contains(m, "Nova cannot do this at the moment: it answered 500") {
+		t.Errorf("Glance is away: %v", err)
+	}
+	without()
+	_, err = b.p.EnsureMachine(t.Context(), b.machine())
+	if m := trove.MessageOf(err); trove.IsPermanent(err) || strings.Contains(m, "Glance") || !strings.Contains(m, "Nova cannot do this at the moment: it answered 500") {
+		t.Errorf("Nova is away: %v", err)
+	}
+	broken()
+	if m := b.made(); m.State != cloud.MachineRunning {
+		t.Errorf("when both are back the server is %s: %s", m.State, m.Reason)
 	}
 }
 

@@ -134,5 +134,5 @@ func (p *Provider) RebuildMachine(ctx context.Context, s cloud.MachineSpec) (clo
 	r := p.nova(sv.ID, "action")
 	r.microversion = microRebuild
 	r.body = object{"rebuild": object{"imageRef": s.ImageID, "user_data": base64.StdEncoding.EncodeToString(data), "metadata": metadata}}
-	return m, asBad(passing(r.post(ctx)))
+	return m, p.noImages(ctx, s.ImageID, asBad(passing(r.post(ctx))))
 }

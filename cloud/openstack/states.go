@@ -41,37 +41,67 @@ func seen(instance string, s *server) cloud.Machine {
 	return m
 }
 
-// whyFailed is why the server is in ERROR: what Nova says, and where that is too little what the ports say.
-func (p *Provider) whyFailed(ctx context.Context, instance string, s *server) (string, error) {
+// whyFailed is why the server is in ERROR: what Nova says, and where that is too little what Neutron says; and whether another server might do better. Nova tries other
+// hosts, and does not say of what it failed on the last one; ports that are not bound are among that, for half a minute after Neutron was away: its agents are dead to
+// it then until they report.
+func (p *Provider) whyFailed(ctx context.Context, instance string, s *server) (why string, passes bool, err error) {
 	said, err := p.faultOf(ctx, s)
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	ports, err := p.ports(ctx, instance)
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	for _, port := range ports {
 		if port.VIF == vifFailed {
-			return "Neutron could not bind the port " + port.Name + " to the host of the server: no agent of its network works there (server " + s.ID + ").", nil
+			return "Neutron could not bind the port " + port.Name + " to the host of the server: no agent of its network works there (server " + s.ID + ").", true, nil
 		}
 	}
 	lower := strings.ToLower(said)
 	switch {
 	case said == "":
 		said = "Nova gives no reason"
-	case strings.Contains(lower, "no valid host"), strings.Contains(lower, "exhausted all hosts"):
-		found := "Nova found no host that has room for it"
-		if by := placedBy(s); by != "" {
-			found += ", and " + by
-		}
-		said = found + " (" + said + ")"
+	case strings.Contains(lower, "exhausted all hosts"), strings.Contains(lower, "exceeded max scheduling attempts"):
+		said, passes = "Nova could build it on no host"+also(placedBy(s))+" ("+said+")"+p.silentAgents(ctx), true
+	case strings.Contains(lower, "no valid host"):
+		said = "Nova found no host that has room for it" + also(placedBy(s)) + " (" + said + ")"
 	case strings.Contains(lower, "virtual interface creation failed"), strings.Contains(lower, "failed to allocate the network"):
 		said = "Its ports were not connected in time: see the agents of Neutron (" + said + ")"
 	default:
 		said = "Nova: " + said
 	}
-	return said + " (server " + s.ID + ").", nil
+	return said + " (server " + s.ID + ").", passes, nil
+}
+
+// also is a further part of a sentence, if there is one.
+func also(said string) string {
+	if said == "" {
+		return ""
+	}
+	return ", and " + said
+}
+
+// binders are the agents by which Neutron binds ports to hosts.
+var binders = map[string]bool{"Linux bridge agent": true, "Open vSwitch agent": true, "OVN Controller agent": true, "NIC Switch agent": true}
+
+// silentAgents names one that does not report, as a part of a sentence. It is what is known besides, so that its own failure is none.
+func (p *Provider) silentAgents(ctx context.Context) string {
+	all, err := list[struct {
+		Type  string `json:"agent_type"`
+		Host  string `json:"host"`
+		Alive bool   `json:"alive"`
+	}](ctx, request{of: p.cfg.Session.Network, path: []string{"agents"}, query: url.Values{"alive": {"False"}}}, "agents")
+	if err != nil {
+		p.cfg.Log.DebugContext(ctx, "agents of Neutron were not read", "err", err)
+		return ""
+	}
+	for _, a := range all {
+		if binders[a.Type] && !a.Alive {
+			return ". Neutron does not hear of its " + a.Type + " on the host " + a.Host + ", and binds no port to it"
+		}
+	}
+	return ""
 }
 
 // faultOf is what Nova says of a server that failed. It says that it failed a moment before it says why, so it is asked again for some seconds.

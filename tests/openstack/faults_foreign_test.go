@@ -2,10 +2,13 @@ package openstack_test
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -18,72 +21,118 @@ import (
 	"github.com/trove-dbaas/trove/tests/openstack"
 )
 
-// TestFaultsForeign names things of another project in requests. The answer is 403 or 404, or the 400 of what is not there, and what the cloud was asked for on the way was asked with the rights of the
+// request is one that names something of another project.
+type request struct {
+	what   string
+	asks   string // the service that is asked with the caller's token; "": the cloud is asked for nothing
+	status int
+	says   string
+	ask    func() error
+}
+
+// TestFaultsForeign names things of another project in requests. The answer is 403 or 404, and what the cloud was asked for on the way was asked with the rights of the
 // caller: the proxies in front of our processes see every request and know whose token it has. Keystone's answers about tokens are the one thing that is ours.
 func TestFaultsForeign(t *testing.T) {
 	w := newWorld(t, "")
 	table := newEvidence(t, "## Things of another project named in a request\n\n| what | answer | requests with the caller's rights | with the service's |\n| --- | --- | --- | --- |")
-	network := w.thing("network", "/v2.0/networks?name=other-tenant", "networks")
-	subnet := w.thing("network", "/v2.0/subnets?network_id="+network, "subnets")
-	own := w.thing("network", "/v2.0/subnets?network_id="+w.network, "subnets")
-	secret, private, kind := w.foreignSecret(), w.foreignFlavor(), w.foreignType()
+	w.logContainers()
 	id := w.create(w.spec("foreign"))
 	if op := w.ends(id, trove.OpCreate); op.State != "done" {
 		t.Fatalf("create: %s %s", op.State, op.Error)
 	}
+	w.publish(id)
+	requests := append(w.foreignNetworks(), w.foreignThings(id)...)
 	there := w.inventory()
-	creates := func(change func(*wire.InstanceCreate)) func() error {
-		return func() error {
-			spec := w.spec("foreign-2")
-			change(&spec)
-			_, err := w.client.CreateInstance(t.Context(), spec)
-			return err //nolint:wrapcheck // looked at as it is
-		}
-	}
-	nics := func(nics ...wire.NIC) func() error {
-		return creates(func(i *wire.InstanceCreate) { i.NICs = nics })
-	}
-	for _, tt := range []struct {
-		what, asks string // the service that is asked with the caller's token
-		ask        func() error
-	}{
-		{"a network", "Neutron", nics(wire.NIC{NetID: network})},
-		{"a subnet", "Neutron", nics(wire.NIC{SubnetID: subnet})},
-		{"a subnet of another project's network", "Neutron", nics(wire.NIC{NetID: network, SubnetID: subnet})},
-		{"the management network", "Neutron", nics(wire.NIC{NetID: w.thing("network", "/v2.0/networks?name=trove-management", "networks")})},
-		{"a flavor", "Nova", creates(func(i *wire.InstanceCreate) { i.FlavorRef = wire.Ref(private) })},
-		{"a flavor in a resize", "Nova", func() error { return w.client.ResizeFlavor(t.Context(), id, private) }},
-		{"a volume type", "Cinder", creates(func(i *wire.InstanceCreate) { i.Volume.Type = &kind })},
-		{"a secret", "Barbican", func() error { return w.enableSSL(id, secret) }},
-	} {
-		t.Run(strings.ReplaceAll(tt.what, " ", "_"), func(t *testing.T) {
-			for _, p := range w.proxies {
-				p.take()
-			}
-			err := tt.ask()
-			time.Sleep(time.Second) // what goes on behind the answer
-			e, ok := errors.AsType[*client.Error](err)
-			if !ok || !refusedAsUnknown(e) {
-				t.Fatalf("answered with %+v, want 403, 404 or the 400 of what is not there", e)
-			}
-			callers, ours := split(w.proxies["api"].take())
-			if len(ours) > 0 {
-				t.Errorf("the API asked the cloud with the service's rights:\n%s", told(ours))
-			}
-			if !slices.ContainsFunc(callers, func(c call) bool { return c.Service == tt.asks }) {
-				t.Errorf("%s was not asked with the caller's rights, so nothing was shown: %v", tt.asks, told(callers))
-			}
-			for _, part := range []string{"taskmanager", "conductor"} {
-				if did := slices.DeleteFunc(w.proxies[part].take(), func(c call) bool { return !c.changes() }); len(did) > 0 {
-					t.Errorf("the %s changed something in the cloud:\n%s", part, told(did))
-				}
-			}
-			table.line("| %s | %d %s | %d | 0 |", tt.what, e.Status, e.Message, len(callers))
+	for _, r := range requests {
+		t.Run(strings.ReplaceAll(r.what, " ", "_"), func(t *testing.T) {
+			defer w.within(t)()
+			message, calls := w.refused(r)
+			table.line("| %s | %d %s | %d | 0 |", r.what, r.status, message, calls)
 		})
 	}
 	w.same("after what was refused", there)
-	w.ownNetwork(own)
+	w.ownNetwork(w.thing("network", "/v2.0/subnets?network_id="+w.network, "subnets"))
 	w.remove(id)
+}
+
+// creates makes an instance that is asked for with a change.
+func (w *world) creates(change func(*wire.InstanceCreate)) func() error {
+	return func() error {
+		spec := w.spec("foreign-2")
+		change(&spec)
+		_, err := w.client.CreateInstance(w.t.Context(), spec)
+		return err //nolint:wrapcheck // looked at as it is
+	}
+}
+
+// foreignNetworks are creates on networks of others.
+func (w *world) foreignNetworks() []request {
+	w.t.Helper()
+	nic := func(n wire.NIC) func() error {
+		return w.creates(func(i *wire.InstanceCreate) { i.NICs = []wire.NIC{n} })
+	}
+	network := w.thing("network", "/v2.0/networks?name=other-tenant", "networks")
+	subnet := w.thing("network", "/v2.0/subnets?network_id="+network, "subnets")
+	own := w.thing("network", "/v2.0/subnets?network_id="+w.network, "subnets")
+	management := w.thing("network", "/v2.0/networks?name="+cmp.Or(os.Getenv("LAB_MANAGEMENT"), "trove-management"), "networks")
+	const noNetwork, noSubnet = "network_id in nics) cannot be found", "subnet_id in nics) cannot be found"
+	return []request{
+		{"a network", "Neutron", 404, noNetwork, nic(wire.NIC{NetID: network})},
+		{"a subnet", "Neutron", 404, noSubnet, nic(wire.NIC{SubnetID: subnet})},
+		{"a network with its subnet", "Neutron", 404, noNetwork, nic(wire.NIC{NetID: network, SubnetID: subnet})},
+		{"a network with a subnet of the caller's own", "Neutron", 404, noNetwork, nic(wire.NIC{NetID: network, SubnetID: own})},
+		{"a subnet in a network of the caller's own", "Neutron", 404, noSubnet, nic(wire.NIC{NetID: w.network, SubnetID: subnet})},
+		{"a fixed address in a subnet", "Neutron", 404, noSubnet, nic(wire.NIC{SubnetID: subnet, IPAddress: "10.2.0.9"})},
+		{"the management network", "Neutron", 404, noNetwork, nic(wire.NIC{NetID: management})},
+	}
+}
+
+// foreignThings are all the other ones.
+func (w *world) foreignThings(id string) []request {
+	w.t.Helper()
+	secret, private, kind := w.foreignSecret(), w.foreignFlavor(), w.foreignType()
+	return []request{
+		{"a flavor", "Nova", 400, private + " cannot be found", w.creates(func(i *wire.InstanceCreate) { i.FlavorRef = wire.Ref(private) })},
+		{"a flavor in a resize", "Nova", 400, private + " cannot be found", func() error { return w.client.ResizeFlavor(w.t.Context(), id, private) }},
+		{"a volume type", "Cinder", 404, "type in volume) cannot be found", w.creates(func(i *wire.InstanceCreate) { i.Volume.Type = &kind })},
+		{"a secret", "Barbican", 403, secret, func() error { return w.enableSSL(id, secret) }},
+		{"objects: a published log of another project's instance", "", 404, id + " cannot be found", func() error {
+			return w.clientOf("other").ReadLog(w.t.Context(), id, "error", 0, io.Discard)
+		}},
+		{"an object as a backup to register", "", 501, "not read objects", func() error {
+			_, err := w.client.CreateBackup(w.t.Context(), wire.BackupCreate{Name: "foreign", RestoreFrom: &wire.RestoreFrom{
+				RemoteLocation: "http://10.77.0.1:8080/v1/AUTH_" + w.lab().Project("other") + "/database_backups/x.xbstream.gz.enc", VersionID: w.things.version, Size: 1,
+			}})
+			return err //nolint:wrapcheck // looked at as it is
+		}},
+	}
+}
+
+// refused makes a request that must be refused, and returns what was said and how often the cloud was asked with the caller's rights.
+func (w *world) refused(r request) (message string, calls int) {
+	w.t.Helper()
+	for _, p := range w.proxies {
+		p.take()
+	}
+	err := r.ask()
+	time.Sleep(time.Second) // what goes on behind the answer
+	e, ok := errors.AsType[*client.Error](err)
+	if !ok || e.Status != r.status || !strings.Contains(e.Message, r.says) {
+		w.t.Fatalf("answered with %v, want %d with %q", err, r.status, r.says)
+	}
+	callers, ours := split(w.proxies["api"].take())
+	if len(ours) > 0 {
+		w.t.Errorf("the API asked the cloud with the service's rights:\n%s", told(ours))
+	}
+	if asked := slices.ContainsFunc(callers, func(c call) bool { return c.Service == r.asks }); r.asks == "" && len(callers) > 0 || r.asks != "" && !asked {
+		w.t.Errorf("the cloud was asked with the caller's rights for\n%s, want something of %q", told(callers), r.asks)
+	}
+	for _, part := range []string{"taskmanager", "conductor"} {
+		if did := slices.DeleteFunc(w.proxies[part].take(), func(c call) bool { return !c.changes() }); len(did) > 0 {
+			w.t.Errorf("the %s changed something in the cloud:\n%s", part, told(did))
+		}
+	}
+	return e.Message, len(callers)
 }
 
 // enableSSL names a secret for the certificate of an instance, which our client's verbs cannot.
@@ -124,16 +173,6 @@ func (w *world) enableSSL(id, ref string) error {
 		e.Message = fault.Message
 	}
 	return e
-}
-
-// refusedAsUnknown reports whether an answer is one that a thing of another project gets: 403, 404, or where a body names it the 400 with which Trove says that it
-// cannot be found.
-func refusedAsUnknown(e *client.Error) bool {
-	switch e.Status {
-	case http.StatusForbidden, http.StatusNotFound:
-		return true
-	}
-	return e.Status == http.StatusBadRequest && strings.Contains(e.Message, "found")
 }
 
 // ownNetwork shows that the proxies see what the service does with its own rights: the same request for a network of the caller's own is taken, and the taskmanager makes

@@ -48,7 +48,8 @@ type world struct {
 // things are what the tests need in the cloud.
 type things struct {
 	small, large, huge string // flavors
-	image              string
+	image, deadImage   string // one that starts, and where servers are more than words one that does not
+	version            string // of the datastore
 	brokenType         string // a volume type that no storage has
 	fullType           string // one of which the service project may have nothing
 }
@@ -107,7 +108,7 @@ func (w *world) newService(more string) *service {
 	s.guestPorts = map[string]string{"bus": ports[1], "enrolment": ports[2], "object gateway": ports[3]}
 	s.write("trove.yaml", fmt.Sprintf(`cloud: openstack
 bus: {address: %[1]s, port: %[2]s, enrol_port: %[3]s}
-objects: {port: %[4]s, store: file}
+objects: {port: %[4]s, store: swift, swift_accounts: project}
 api: {listen: "%[5]s", rate_limit: 0, listeners: [{listen: "%[6]s"}]}
 identity: {driver: keystone, auth_url: "http://%[1]s:5000/v3", username: trove, password_file: keys/openstack-password, project: service, service_roles: [admin]}
 quota: {instances: 100, volumes: 400}
@@ -158,14 +159,21 @@ func (w *world) datastore(s *service) {
 		w.t.Fatal(err)
 	}
 	defer func() { _ = db.Close() }()
-	d, v := trove.NewID(), trove.NewID()
+	d := trove.NewID()
+	w.things.version = trove.NewID()
+	version := func(id, name, image string) trove.DatastoreVersion {
+		return trove.DatastoreVersion{
+			ID: id, DatastoreID: d, Name: name, Version: "1", Manager: enginefake.Manager, ImageID: image, Active: true, Capabilities: enginefake.New().Info().Capabilities,
+		}
+	}
 	err = db.InTx(w.t.Context(), func(ctx context.Context, tx store.Tx) error {
-		return errors.Join(
-			tx.PutDatastore(ctx, trove.Datastore{ID: d, Name: enginefake.Manager, DefaultVersionID: v}),
-			tx.PutDatastoreVersion(ctx, trove.DatastoreVersion{
-				ID: v, DatastoreID: d, Name: "1", Version: "1", Manager: enginefake.Manager, ImageID: w.things.image, Active: true,
-				Capabilities: enginefake.New().Info().Capabilities,
-			}))
+		err := errors.Join(
+			tx.PutDatastore(ctx, trove.Datastore{ID: d, Name: enginefake.Manager, DefaultVersionID: w.things.version}),
+			tx.PutDatastoreVersion(ctx, version(w.things.version, "1", w.things.image)))
+		if w.things.deadImage != "" {
+			err = errors.Join(err, tx.PutDatastoreVersion(ctx, version(trove.NewID(), "dead", w.things.deadImage)))
+		}
+		return err
 	})
 	if err != nil {
 		w.t.Fatal(err)
@@ -175,18 +183,25 @@ func (w *world) datastore(s *service) {
 // login makes the client of somebody of the project demo.
 func (w *world) login() {
 	w.t.Helper()
-	rc, err := openstack.ReadRC(filepath.Join(state, "demorc"))
+	w.client = w.clientOf("demo")
+	w.network = w.thing("network", "/v2.0/networks?name=tenant", "networks")
+}
+
+// clientOf logs one of the lab's users in, in his project.
+func (w *world) clientOf(user string) *client.Client {
+	w.t.Helper()
+	rc, err := openstack.ReadRC(filepath.Join(state, user+"rc"))
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.client, err = client.New(client.Config{
+	c, err := client.New(client.Config{
 		AuthURL: rc["OS_AUTH_URL"], Username: rc["OS_USERNAME"], Password: trove.Secret(rc["OS_PASSWORD"]), Project: rc["OS_PROJECT_NAME"],
-		Endpoint: "http://" + w.service.listen + "/v1.0/" + w.lab().Project("demo"), HTTP: &http.Client{Timeout: time.Minute},
+		Endpoint: "http://" + w.service.listen + "/v1.0/" + w.lab().Project(rc["OS_PROJECT_NAME"]), HTTP: &http.Client{Timeout: time.Minute},
 	})
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.network = w.thing("network", "/v2.0/networks?name=tenant", "networks")
+	return c
 }
 
 // thing returns the id of the first entry of a list.
@@ -216,6 +231,9 @@ func (w *world) ask(method, service, path string, body, into any) {
 func (w *world) makeThings() {
 	w.t.Helper()
 	w.things.image = w.thing("image", "/v2/images?name=lab-tiny", "images")
+	if !wordsForServers() {
+		w.things.deadImage = w.emptyImage()
+	}
 	for name, f := range map[string]struct {
 		ram int
 		id  *string

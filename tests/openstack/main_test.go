@@ -53,7 +53,7 @@ func take(t *testing.T, c *openstack.Cloud) openstack.Inventory {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return inv
+	return withoutOthers(inv)
 }
 
 // shared says that others use the lab too: nothing of ours is in its catalogue, where the official client would look for it, and of its inventory only what is ours can be compared. The

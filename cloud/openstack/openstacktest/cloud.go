@@ -63,6 +63,7 @@ type Knobs struct {
 	Looks       int  // how often a thing is looked at until it is ready
 	NoValidHost bool // servers find no host
 	NoBinding   bool // ports are not bound
+	NotBuilt    int  // so many servers are built on no host
 	NoResize    bool // resizes find no host
 	VolumeError bool // volumes fail
 	NoExtend    bool // volumes cannot be grown

@@ -21,6 +21,9 @@ func (c *Cloud) neutron() {
 		})
 	}
 	c.handle("GET "+at+"subnets/{id}", func(k *call) { k.one("subnets", "subnet") })
+	c.handle("GET "+at+"agents", func(k *call) {
+		k.answer(http.StatusOK, Object{"agents": []Object{{"id": newID(), "agent_type": "DHCP agent", "host": "n1", "alive": false}, {"id": newID(), "agent_type": "Open vSwitch agent", "host": "c7", "alive": false}}})
+	})
 	c.handle("POST "+at+"ports", (*call).makePort)
 	c.handle("DELETE "+at+"ports/{id}", func(k *call) { k.remove("ports") })
 	c.handle("DELETE "+at+"floatingips/{id}", func(k *call) { k.remove("floatingips") })

@@ -82,14 +82,20 @@ func (c *Cloud) letGo(server Object, volume string) {
 	server[volumesAttached] = slices.DeleteFunc(server[volumesAttached].([]Object), func(o Object) bool { return o["id"] == volume })
 }
 
+// absent refuses a server whose image or flavor is not there.
+func (k *call) absent(want Object) bool {
+	for _, of := range []struct{ kind, key, name string }{{"images", "imageRef", "Image"}, {"flavors", "flavorRef", "Flavor"}} {
+		if k.all[of.kind][fmt.Sprint(want[of.key])] == nil {
+			k.refuse(http.StatusBadRequest, "%s %v could not be found.", of.name, want[of.key])
+			return true
+		}
+	}
+	return false
+}
+
 func (k *call) makeServer() {
 	want := k.body["server"].(Object)
-	if k.all["images"][fmt.Sprint(want["imageRef"])] == nil {
-		k.refuse(http.StatusBadRequest, "Image %v could not be found.", want["imageRef"])
-		return
-	}
-	if k.all["flavors"][fmt.Sprint(want["flavorRef"])] == nil {
-		k.refuse(http.StatusBadRequest, "Flavor %v could not be found.", want["flavorRef"])
+	if k.absent(want) {
 		return
 	}
 	var ports, volumes []string
@@ -123,7 +129,8 @@ func (k *call) makeServer() {
 	if group != nil {
 		group["members"] = append(group["members"].([]string), id)
 	}
-	noHost, noBinding := k.knobs.NoValidHost, k.knobs.NoBinding
+	noHost, noBinding, notBuilt := k.knobs.NoValidHost, k.knobs.NoBinding, k.knobs.NotBuilt > 0
+	k.knobs.NotBuilt--
 	for _, p := range ports {
 		k.all["ports"][p]["device_id"] = id
 	}
@@ -133,6 +140,9 @@ func (k *call) makeServer() {
 		switch {
 		case noHost || host == "":
 			c.fail(s, "No valid host was found. There are not enough hosts available.")
+			return
+		case notBuilt:
+			c.fail(s, "Exceeded maximum number of retries. Exhausted all hosts available for retrying build failures for instance "+id+".")
 			return
 		case noBinding:
 			for _, p := range ports {
