@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The taskmanager killed at the boundaries of its steps on a real OpenStack: brings the lab up, runs TestFaultsCrashWalk* of tests/openstack, and takes the lab away again. Needs root.
-#   LONG=1        every boundary, half an hour; the table goes to docs/evidence/openstack-faults.md
+#   LONG=1        every boundary, and each answer of the cloud lost, most of an hour; the table goes to docs/evidence/openstack-faults.md
 #   KEEP_LAB=1    the lab stays up, for a look or the next run
 #   LAB_SHARED=1  the lab is up, and others use it: it stays, and of its inventory only what is ours is compared
 source "$(dirname "$0")/lib.sh"
@@ -36,7 +36,13 @@ parts_summary
 	echo "# The taskmanager killed on OpenStack"
 	echo
 	echo "Command: \`LONG=1 make e2e-openstack-faults\`. Commit $(git rev-parse --short HEAD), $(date -u +%F), $(nproc) cores, kernel $(uname -r). The cloud is Debian 12's OpenStack on the same"
-	echo "machine; the servers have an image without a system, and their guests are simulated (\`tests/openstack/guests_test.go\`). \"Seconds\" are from the kill to the end of the operation."
+	echo "machine; the servers have an image without a system, and their guests are simulated (\`tests/openstack/guests_test.go\`)."
+	echo
+	echo "Where the taskmanager is killed, \`kill -9\` comes \"before\" a step's function is called, \"after\" it returned and before anything of that is stored, when the step"
+	echo "was released to wait (\"waited\"), or when all is stored (\"closed\"). With \"undo-\" the last step of the operation fails for good, and it is taken back. \"Seconds\" are from"
+	echo "the kill to the end of the operation, the new start of the taskmanager included. \"Nothing\" is left over when the inventory of Nova, Placement, Cinder, Neutron, Glance, Swift,"
+	echo "Barbican and of what stands behind them on the machine (domains, RBD images, interfaces, directories) has nothing of an instance that is gone, and of one that lives each"
+	echo "part once; when the service's quotas are those of its instances, and its store has no open operation, lock, guest or report without an owner."
 	cat "$FAULTS_EVIDENCE"
 } >docs/evidence/openstack-faults.md
 say "docs/evidence/openstack-faults.md was written"

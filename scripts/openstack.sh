@@ -10,7 +10,7 @@ export LAB_STATE=${LAB_STATE:-/tmp/lab} LONG=${LONG:-} TROVE_CACHE=$PWD/var/cach
 lab=tests/openstack/lab/lab
 story=$PWD/var/openstack
 images=(mariadb-10.11)
-[ -z "$LONG" ] || images+=(mariadb-11.8 postgresql-15 postgresql-17)
+[ -z "$LONG" ] || images+=(mariadb-11.8 postgresql-15 postgresql-17 mysql-9.7)
 
 take_away() {
 	code=$?
@@ -22,7 +22,9 @@ build_images() {
 	mkdir -p "$story/images"
 	rm -f "$story"/images/* # of another agent, they would be other images
 	for name in "${images[@]}"; do
-		bin/trove image build --state "$story/build" --format qcow2 --datastore "${name%-*}" --datastore-version "${name##*-}" -o "$story/images/$name.qcow2" || return 1
+		bin/trove image build --state "$story/build" --format qcow2 --datastore "${name%-*}" --datastore-version "${name##*-}" -o "$story/images/$name.qcow2" && continue
+		[ "$name" = mysql-9.7 ] || return 1
+		say "MySQL is of sid, whose packages do not fit together on some days: its part is left out"
 	done
 	ls -l "$story/images" >&2
 }
@@ -37,6 +39,7 @@ part "binaries" make -s build
 part "guest images" build_images
 : >"$story/times.md"
 part "the story" env STORY_EVIDENCE="$story/times.md" scripts/gotest.sh openstack -timeout 90m -skip '^TestFaults' -count=1 ./tests/openstack "$@"
+[ -z "$LONG" ] || [ $# -gt 0 ] || part "the drivers on the lab" scripts/openstack-drivers.sh
 cat "$story/times.md"
 parts_summary | tee "$story/parts.txt"
 [ -n "$LONG" ] && [ $# = 0 ] || exit 0

@@ -10,6 +10,7 @@ import (
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/cloud"
 	"github.com/trove-dbaas/trove/guestapi"
+	"github.com/trove-dbaas/trove/internal/clock"
 	"github.com/trove-dbaas/trove/internal/workflow"
 	"github.com/trove-dbaas/trove/store"
 )
@@ -17,15 +18,30 @@ import (
 // adopt asks for the create of an instance that was imported, as `trove manage adopt` does.
 func (w *world) adopt() trove.Operation {
 	w.t.Helper()
-	var id string
 	err := w.store.InTx(w.t.Context(), func(ctx context.Context, tx store.Tx) error {
 		held := map[string]int{trove.QuotaInstances: 1, trove.QuotaRAM: flavorSmall.RAM, trove.QuotaVolumes: 2}
 		if err := tx.TakeQuota(ctx, project, held); err != nil {
 			return err
 		}
-		err := tx.InsertInstance(ctx, trove.Instance{
+		return tx.InsertInstance(ctx, trove.Instance{
 			ID: instanceID, ProjectID: project, Name: "db", Created: time.Now(), Updated: time.Now(), Task: trove.TaskBuilding, DatastoreVersionID: versionID,
 			FlavorID: flavorSmall.ID, VolumeSize: 2, Access: openToAll, Held: held, ComputeID: "the old server", VolumeID: "the volume",
+		})
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return w.adoptAgain()
+}
+
+// adoptAgain asks for what has failed, or was taken back.
+func (w *world) adoptAgain() trove.Operation {
+	w.t.Helper()
+	var id string
+	err := w.store.InTx(w.t.Context(), func(ctx context.Context, tx store.Tx) error {
+		err := tx.UpdateInstance(ctx, instanceID, time.Now(), func(i *trove.Instance) error {
+			i.Task, i.Fault = trove.TaskBuilding, nil
+			return nil
 		})
 		if err != nil {
 			return err
@@ -118,6 +134,31 @@ func TestNothingIsMadeInsteadOfWhatIsMissing(t *testing.T) {
 		}
 		if left := w.cloud.Leftovers(); len(left) > 0 {
 			t.Errorf("made: %v", left)
+		}
+	})
+}
+
+// TestAGuestOfAnEarlierAdoptionIsNotThisOne: an instance that went back to the other Trove has had a guest here.
+func TestAGuestOfAnEarlierAdoptionIsNotThisOne(t *testing.T) {
+	inEmptyWorld(t, func(t *testing.T, w *world) {
+		w.foreign()
+		w.fleet.Fail(guestapi.CmdPrepare, "the data are of a newer version")
+		if op := w.adopt(); op.State == trove.OperationDone {
+			t.Fatalf("%+v", op)
+		}
+		if i, err := w.store.Instance(t.Context(), instanceID); err != nil || i.Guest.SeenAt.IsZero() {
+			t.Fatalf("the guest was seen %v, %v: this test proves nothing", i.Guest.SeenAt, err)
+		}
+		w.fleet.Mute(instanceID)
+		if err := clock.Sleep(t.Context(), time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		if op := w.adoptAgain(); op.State == trove.OperationDone {
+			t.Fatalf("%+v", op)
+		}
+		i, err := w.store.Instance(t.Context(), instanceID)
+		if err != nil || i.Fault == nil || !strings.Contains(i.Fault.Message, "its guest has not reported") {
+			t.Errorf("the fault is %+v, %v", i.Fault, err)
 		}
 	})
 }

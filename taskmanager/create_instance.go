@@ -263,7 +263,7 @@ func (m *Manager) awaitGuest(ctx context.Context, op *workflow.Op) (workflow.Out
 	if err != nil {
 		return workflow.Outcome{}, fmt.Errorf("read instance %s: %w", op.Target(), err)
 	}
-	if !i.Guest.SeenAt.IsZero() {
+	if !i.Guest.SeenAt.Before(op.Created()) { // one that was seen before is of a takeover that failed, or was taken back
 		return workflow.Done(), nil
 	}
 	if op.Attempt() > 0 {

@@ -3,6 +3,7 @@ package openstack
 import (
 	"context"
 	"maps"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -10,8 +11,11 @@ import (
 	"github.com/trove-dbaas/trove/cloud"
 )
 
-// userPortOf begins the description of a port on a network of the tenant that a Python Trove makes.
-const userPortOf = "User port for trove instance "
+// Beginnings of descriptions by a Python Trove: of a port on a network of the tenant, of a security group.
+const (
+	userPortOf = "User port for trove instance "
+	groupOf    = "Security group for trove instance "
+)
 
 // GiveBack is cloud.Adopter.GiveBack.
 func (p *Provider) GiveBack(ctx context.Context, a cloud.Adoption) (string, error) {
@@ -166,5 +170,24 @@ func (p *Provider) FinishAdoption(ctx context.Context, a cloud.Adoption) (string
 			return "", passing(err)
 		}
 	}
+	if err := p.dropOldGroups(ctx, f.instance()); err != nil {
+		return "", err
+	}
 	return p.dropSaved(ctx, f)
+}
+
+// dropOldGroups removes the security group that the other Trove has made for the instance, unless somebody uses it for something else.
+func (p *Provider) dropOldGroups(ctx context.Context, instance string) error {
+	r := p.neutron("security-groups")
+	r.query = url.Values{"description": {groupOf + instance}, "project_id": {p.cfg.Session.ProjectID()}}
+	old, err := list[group](ctx, r, "security_groups")
+	if err != nil {
+		return err
+	}
+	for _, each := range old {
+		if err := p.neutron("security-groups", each.ID).remove(ctx); err != nil && trove.KindOf(err) != trove.KindConflict {
+			return passing(err)
+		}
+	}
+	return nil
 }

@@ -131,7 +131,9 @@ func newOld(t *testing.T) *old {
 	o.image, o.project = labImage(t, o.session, cmp.Or(v["TROVE_TEST_IMAGE"], "lab-tiny")), labProject(t, o.session, tenant)
 	network, compute, volume := o.session.Network, o.session.Compute, o.session.Volume
 	var made map[string]thing
-	o.must(network, "POST", "security-groups", fields{"security_group": fields{"name": "trove_sg-" + o.id}}, &made)
+	o.must(network, "POST", "security-groups", fields{"security_group": fields{
+		"name": "trove_sg-" + o.id, "description": "Security group for trove instance " + o.id,
+	}}, &made)
 	o.group = made["security_group"].ID
 	t.Cleanup(func() { _ = o.ask(network, "DELETE", "security-groups/"+o.group, nil, nil) })
 	port := func(of, kind string) thing {
@@ -232,6 +234,10 @@ func TestAnInstanceOfAPythonTroveIsAdopted(t *testing.T) {
 	var left map[string][]thing
 	o.must(o.session.Network, "GET", "ports?description="+"Management%20port%20for%20trove%20instance%20"+o.id, nil, &left)
 	if len(left["ports"]) > 0 {
+		t.Errorf("left: %+v", left)
+	}
+	o.must(o.session.Network, "GET", "security-groups?name=trove_sg-"+o.id, nil, &left)
+	if len(left["security_groups"]) > 0 {
 		t.Errorf("left: %+v", left)
 	}
 	o.must(o.session.Volume, "GET", "snapshots?volume_id="+o.volume, nil, &left)

@@ -22,6 +22,7 @@ func TestMariaDB(t *testing.T) { familytest.Run(t, product) }
 
 var product = familytest.Case{
 	New: func() familytest.Driver { return newEngine() }, Manager: mariadb.Manager, Server: "/usr/sbin/mariadbd",
+	Tables:  []string{"/usr/bin/mariadb-install-db", "--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve"},
 	Version: regexp.MustCompile(`Ver ([0-9.]+)-MariaDB`), Client: []string{"mariadb", "--ssl"}, Proof: "mysql_native_password USING '*",
 	Accounts: "SELECT CONCAT(User, '@', Host) FROM mysql.global_priv ORDER BY 1", Fresh: "mariadb.sys@localhost root@% root@localhost",
 	Identity:  []string{"mysql/ibtmp1", "mysql/auto.cnf", "mysql/*-bin.*"},

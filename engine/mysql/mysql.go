@@ -154,7 +154,7 @@ var forbidden = []string{
 	"admin_address", "admin_port", "admin_ssl_ca", "admin_ssl_capath", "admin_ssl_cert", "admin_ssl_crl", "admin_ssl_crlpath", "admin_ssl_key",
 	"admin_tls_version", "authentication_policy", "auto_generate_certs", "caching_sha2_password_auto_generate_rsa_keys",
 	"caching_sha2_password_private_key_path", "caching_sha2_password_public_key_path", "character_sets_dir", "disable_log_bin", "early_plugin_load",
-	"init_replica", "init_slave", "initialize", "initialize_insecure", "innodb_data_file_path", "innodb_dedicated_server", "innodb_directories",
+	"init_replica", "init_slave", "initialize", "initialize_insecure", "innodb_dedicated_server", "innodb_directories",
 	"innodb_doublewrite_dir", "innodb_page_size", "innodb_redo_log_archive_dirs", "innodb_temp_tablespaces_dir", "log_error_services",
 	"lower_case_table_names", "mandatory_roles", "mysqlx", "no_monitor", "persist_only_admin_x509_subject", "persist_sensitive_variables_in_plaintext",
 	"persisted_globals_load", "replica_load_tmpdir", "sha256_password_auto_generate_rsa_keys", "sha256_password_private_key_path",

@@ -39,6 +39,7 @@ func BenchmarkFirstStart(b *testing.B) { product.FirstStart(b) }
 var product = familytest.Case{
 	New:     func() familytest.Driver { return mysql.New(slog.New(slog.DiscardHandler), clock.System{}) },
 	Manager: mysql.Manager, Server: "/usr/sbin/mysqld",
+	Tables: []string{"/usr/sbin/mysqld", "--no-defaults", "--initialize-insecure"}, Bare: []string{"--mysqlx=OFF", "--secure-file-priv=NULL"},
 	Version: regexp.MustCompile(`Ver ([0-9.]+)`), Client: []string{"mysql", "--ssl-mode=REQUIRED"}, Proof: "caching_sha2_password AS 0x",
 	Accounts: "SELECT CONCAT(User, '@', Host) FROM mysql.user ORDER BY 1",
 	Fresh:    "mysql.infoschema@localhost mysql.session@localhost mysql.sys@localhost root@% root@localhost",

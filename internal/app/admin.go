@@ -232,7 +232,10 @@ func (a *Admin) SetQuota(ctx context.Context, project, resource string, limit in
 // Import takes over what a Python Trove has, or with dry says what it would take.
 func (a *Admin) Import(ctx context.Context, from *troveimport.Source, dry bool) ([]troveimport.Item, error) {
 	o := troveimport.Options{Now: clock.System{}.Now(), Dry: dry, Flavors: a.cfg.Local.TroveFlavors(), Rules: rulesOf}
-	if len(o.Flavors) == 0 {
+	switch {
+	case a.cfg.Cloud == config.CloudOpenStack:
+		o.Flavors = nil // those of Nova, whose ids say nothing of ours
+	case len(o.Flavors) == 0:
 		o.Flavors = local.DefaultFlavors()
 	}
 	return troveimport.Import(ctx, from, a.store, o)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/cloud"
+	"github.com/trove-dbaas/trove/engine"
 	"github.com/trove-dbaas/trove/internal/clock"
 	"github.com/trove-dbaas/trove/internal/config"
 	"github.com/trove-dbaas/trove/internal/troveimport"
@@ -116,6 +118,9 @@ func (a *Adopter) Plan(ctx context.Context, instance, server string) (AdoptPlan,
 	case i.Access.IsPublic:
 		say("It is public: make it not public in the other Trove, import it again after deleting its row here, and make it public again when it is taken over.")
 	}
+	if !adopts(w.Version.Manager) {
+		say("The driver %s cannot begin with data of another Trove: bring them by a dump into a new instance.", w.Version.Manager)
+	}
 	if !w.Version.Active || w.Version.Capabilities.Port == 0 {
 		say("Its datastore version %s is not active here: give it an image of this service (trove openstack bootstrap).", w.Version.Name)
 	} else if err := a.provider.ImageExists(ctx, w.Version.ImageID); err != nil {
@@ -130,6 +135,14 @@ func (a *Adopter) Plan(ctx context.Context, instance, server string) (AdoptPlan,
 		return AdoptPlan{}, fmt.Errorf("look for an operation of instance %s: %w", instance, err)
 	}
 	return p, nil
+}
+
+// adopts reports whether the guest's driver can begin with data of another Trove.
+func adopts(manager string) bool {
+	return slices.ContainsFunc(drivers(), func(e engine.Engine) bool {
+		_, ok := e.(engine.Adopter)
+		return ok && e.Info().Manager == manager
+	})
 }
 
 // Adopt takes the instance over, and says what is being done. What goes wrong in the cloud is taken back; what goes wrong later leaves the old server stopped, for Back.
@@ -236,6 +249,9 @@ func (a *Adopter) Back(ctx context.Context, p AdoptPlan, say func(string)) error
 	if p.ServerID == "" {
 		return trove.Errorf(trove.KindNotFound, "The old server of instance %s is gone: there is no way back.", id)
 	}
+	if err := a.forget(ctx, p); err != nil {
+		return err
+	}
 	remove := func(ctx context.Context, _ cloud.Adoption) (string, error) {
 		return "", errors.Join(a.provider.RemoveMachine(ctx, id), a.provider.RemoveName(ctx, id))
 	}
@@ -245,9 +261,14 @@ func (a *Adopter) Back(ctx context.Context, p AdoptPlan, say func(string)) error
 			return err
 		}
 	}
+	return nil
+}
+
+// forget makes the row what it was after the import. It comes before the machine goes: the service runs, and makes a machine again that ought to be there.
+func (a *Adopter) forget(ctx context.Context, p AdoptPlan) error {
 	return a.store.InTx(ctx, func(ctx context.Context, tx store.Tx) error {
 		now := a.clock.Now()
-		return tx.UpdateInstance(ctx, id, now, func(i *trove.Instance) error {
+		return tx.UpdateInstance(ctx, p.Instance.ID, now, func(i *trove.Instance) error {
 			i.Task, i.ServerStatus, i.Addresses, i.Hostname = trove.TaskNone, trove.ServerNone, nil, ""
 			i.Fault = &trove.Fault{Message: troveimport.Imported, Created: now}
 			i.ComputeID = p.ServerID

@@ -27,6 +27,7 @@ type foreignCloud struct {
 	found cloud.Foreign
 	fails error
 	did   []string
+	back  func() // at the way back
 }
 
 func (c *foreignCloud) FindForeign(context.Context, cloud.Adoption) (cloud.Foreign, error) {
@@ -47,6 +48,9 @@ func (c *foreignCloud) Adopt(context.Context, cloud.Adoption) (string, error) {
 }
 
 func (c *foreignCloud) GiveBack(context.Context, cloud.Adoption) (string, error) {
+	if c.back != nil {
+		c.back()
+	}
 	return c.step("give back", nil)
 }
 
@@ -173,6 +177,11 @@ func TestBackAndFinish(t *testing.T) {
 	if err := w.adopter.Finish(t.Context(), p, func(string) {}); err != nil {
 		t.Error(err)
 	}
+	w.cloud.back = func() { // the service runs, and would make a machine again that ought to be there
+		if i, err := w.store.Instance(t.Context(), w.id); err != nil || i.ServerStatus != trove.ServerNone {
+			t.Errorf("while it goes back the server status is %q, %v", i.ServerStatus, err)
+		}
+	}
 	if err := w.adopter.Back(t.Context(), p, func(string) {}); err != nil {
 		t.Error(err)
 	}
@@ -203,5 +212,22 @@ func TestWhatStandsInTheWayOfAnAdoption(t *testing.T) {
 		if err := w.adopter.Adopt(t.Context(), p, func(string) {}); trove.KindOf(err) != trove.KindConflict || len(w.cloud.did) > 0 {
 			t.Errorf("%s: %v, and the cloud did %q", name, err, w.cloud.did)
 		}
+	}
+}
+
+// TestWhatADriverCannotTakeOverIsLeftRunning: that was said by the guest alone, when the old server had been stopped.
+func TestWhatADriverCannotTakeOverIsLeftRunning(t *testing.T) {
+	w := newAdoptWorld(t, func(*trove.Instance) {})
+	p := w.plan(t)
+	p.Version.Manager = "postgresql"
+	err := w.store.InTx(t.Context(), func(ctx context.Context, tx store.Tx) error { return tx.PutDatastoreVersion(ctx, p.Version) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p = w.plan(t); len(p.Problems) != 1 || !strings.Contains(p.Problems[0], "postgresql") {
+		t.Fatalf("in the way are %q", p.Problems)
+	}
+	if err := w.adopter.Adopt(t.Context(), p, func(string) {}); trove.KindOf(err) != trove.KindConflict || len(w.cloud.did) > 0 {
+		t.Errorf("%v, and the cloud did %q", err, w.cloud.did)
 	}
 }

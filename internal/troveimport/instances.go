@@ -79,6 +79,9 @@ func (r *run) fill(i *trove.Instance, row record) (reasons []string) {
 			reasons = append(reasons, "its configuration group "+id+" is not here for its version and is left out")
 		}
 	}
+	if len(r.options.Flavors) == 0 {
+		return append(reasons, "its memory counts when it is taken over")
+	}
 	n := slices.IndexFunc(r.options.Flavors, func(f trove.Flavor) bool { return f.ID == i.FlavorID })
 	if n < 0 {
 		return append(reasons, "its memory does not count: there is no flavor "+i.FlavorID+" here")

@@ -3,6 +3,7 @@ package troveimport_test
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/internal/troveimport"
 	"github.com/trove-dbaas/trove/store"
 	"github.com/trove-dbaas/trove/store/sqlstore"
 )
@@ -137,5 +139,21 @@ func TestWhatChangedHereStays(t *testing.T) {
 	strategies, err := into.BackupStrategies(t.Context(), store.StrategyFilter{ProjectID: "project-a"})
 	if err != nil || strategies[0].Container != "other" {
 		t.Errorf("%+v, %v", strategies, err)
+	}
+}
+
+// TestMemoryOfACloudsFlavors: an id of a flavor of Nova is not that of one of ours, even if it reads the same.
+func TestMemoryOfACloudsFlavors(t *testing.T) {
+	into, o := newStore(t), options(false)
+	o.Flavors = nil
+	report, err := troveimport.Import(t.Context(), liteSource(t), into, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := slices.IndexFunc(report, func(i troveimport.Item) bool { return i.ID == shop }); n < 0 || report[n].Reason != "its memory counts when it is taken over" {
+		t.Errorf("the report is %+v", report)
+	}
+	if i, err := into.Instance(t.Context(), shop); err != nil || i.Held[trove.QuotaRAM] != 0 {
+		t.Errorf("the instance holds %v, %v", i.Held, err)
 	}
 }

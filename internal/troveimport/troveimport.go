@@ -43,7 +43,7 @@ var errDry = errors.New("a dry run")
 type Options struct {
 	Now     time.Time
 	Dry     bool           // only say what would be done
-	Flavors []trove.Flavor // of this service: what an instance holds of its project's memory
+	Flavors []trove.Flavor // of this service: what an instance holds of its project's memory. None: they are a cloud's, and the memory counts when the instance is taken over
 
 	// Rules returns those of an engine's parameters for a version of the product; none where there is no such engine here.
 	Rules func(manager, version string) []trove.Parameter

@@ -45,6 +45,9 @@ func (o *Op) Project() string { return o.row.ProjectID }
 // RequestID returns the id of the API call that asked for the operation.
 func (o *Op) RequestID() string { return o.row.RequestID }
 
+// Created returns when the operation was asked for.
+func (o *Op) Created() time.Time { return o.row.Created }
+
 // Step returns the name of the step that runs.
 func (o *Op) Step() string { return o.row.Step }
 

@@ -146,7 +146,8 @@ func (l *Leftovers) owned(ctx context.Context, id string) (owned, known bool, er
 	case err != nil:
 		return false, known, fmt.Errorf("read instance %s: %w", id, err)
 	}
-	return i.ServerStatus != trove.ServerNone || !i.Task.IsError(), true, nil
+	// A create that failed has emptied the row. One that took over what another Trove has made leaves the volume in it: that and the ports are the tenant's.
+	return i.ServerStatus != trove.ServerNone || !i.Task.IsError() || i.VolumeID != "", true, nil
 }
 
 // keep tells once that something without an owner was found. The time of grace begins when nothing is held any more.

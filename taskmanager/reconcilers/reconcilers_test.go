@@ -285,7 +285,14 @@ func TestLeftoversAreRemovedAfterTheGrace(t *testing.T) {
 			w.tx(func(ctx context.Context, tx store.Tx) error { return tx.DeleteInstance(ctx, id, w.clock.Now()) })
 		}},
 		"of a create that failed": {instance: id, after: grace, arrange: func(w *world) {
-			w.change(func(i *trove.Instance) { i.Task, i.ServerStatus = trove.TaskBuildErrorServer, trove.ServerNone })
+			w.change(func(i *trove.Instance) {
+				i.Task, i.ServerStatus, i.ComputeID, i.VolumeID = trove.TaskBuildErrorServer, trove.ServerNone, "", ""
+			})
+		}},
+		"of a takeover that failed": {instance: id, arrange: func(w *world) {
+			w.change(func(i *trove.Instance) {
+				i.Task, i.ServerStatus, i.ComputeID, i.VolumeID = trove.TaskBuildErrorServer, trove.ServerNone, "the old server", "the volume"
+			})
 		}},
 		"of a create that is open": {instance: id, arrange: func(w *world) {
 			w.change(func(i *trove.Instance) { i.Task, i.ServerStatus = trove.TaskBuildErrorServer, trove.ServerNone })

@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -138,6 +139,9 @@ func (c *Cloud) ask(ctx context.Context, method, project, service, path string, 
 	return err
 }
 
+// errNotThere is the answer 404.
+var errNotThere = errors.New("it is not there")
+
 // do makes a request. An answer that is no success is an error; one without content leaves into as it is.
 func (c *Cloud) do(ctx context.Context, method, url string, header http.Header, body []byte, into any) (http.Header, error) {
 	r, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
@@ -155,6 +159,9 @@ func (c *Cloud) do(ctx context.Context, method, url string, header http.Header, 
 	data, err := io.ReadAll(answer.Body)
 	if err != nil {
 		return nil, err
+	}
+	if answer.StatusCode == http.StatusNotFound {
+		return nil, fmt.Errorf("%w: %s %s: %.300s", errNotThere, method, url, data)
 	}
 	if answer.StatusCode/100 != 2 {
 		return nil, fmt.Errorf("%s %s: %s: %.300s", method, url, answer.Status, data)
@@ -176,6 +183,7 @@ type Server struct {
 		Name string `json:"original_name"`
 		RAM  int
 	}
+	Image struct{ ID string }
 	Fault struct{ Message string }
 }
 

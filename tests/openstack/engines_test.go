@@ -31,6 +31,13 @@ func mariadb() engine {
 	}
 }
 
+// mysql is spoken to with the client of MariaDB, which is what Debian's stable releases have.
+func mysql() engine {
+	e := mariadb()
+	e.datastore, e.version, e.next = "mysql", "9.7", ""
+	return e
+}
+
 func postgresql() engine {
 	return engine{
 		datastore: "postgresql", version: "15", next: "17", port: "5432", password: rand.Text(),

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -341,12 +342,38 @@ func (w *world) gone(id string) {
 	w.guests.forget(id)
 }
 
+// attached is an attachment with its id, which is another one after each resize of the server.
+var attached = regexp.MustCompile(`^volume attachment \S+ of`)
+
+// everything is what the cloud has. Attachments have numbers instead of their ids.
+func (w *world) everything() openstack.Inventory {
+	w.t.Helper()
+	all, seen := take(w.t, w.lab()), map[string]int{}
+	for n, line := range all {
+		if !attached.MatchString(line) {
+			continue
+		}
+		of := attached.ReplaceAllString(line, "of")
+		seen[of]++
+		all[n] = fmt.Sprintf("volume attachment %d %s", seen[of], of)
+	}
+	slices.Sort(all)
+	return all
+}
+
 // inventory is what the cloud has: all of it where nobody else uses the lab, else what names one of our instances or a thing that once did.
 func (w *world) inventory() openstack.Inventory {
 	w.t.Helper()
-	all := take(w.t, w.lab())
+	all := w.everything()
 	if w.alone {
 		return all
+	}
+	for _, c := range w.proxies["taskmanager"].changed() { // what is not there any more, and may have left something
+		for word := range strings.SplitSeq(c.Path, "/") {
+			if trove.ValidID(word) {
+				w.learn(word)
+			}
+		}
 	}
 	for _, line := range all {
 		words := strings.Fields(line)
@@ -391,19 +418,20 @@ func (w *world) known() []string {
 const settle = 90 * time.Second
 
 // same checks that the cloud has what it had.
-func (w *world) same(what string, before openstack.Inventory) {
+func (w *world) same(what string, before openstack.Inventory) bool {
 	w.t.Helper()
 	var difference []string
 	for end := time.Now().Add(settle); ; time.Sleep(2 * time.Second) {
 		difference = openstack.Difference(before, w.inventory())
 		if len(difference) == 0 {
-			return
+			return true
 		}
 		if time.Now().After(end) {
 			break
 		}
 	}
 	w.t.Errorf("%s: the cloud is not as it was (+ came, - went):\n%s", what, strings.Join(difference, "\n"))
+	return false
 }
 
 // within has what goes wrong from here on be that of a part of the test.

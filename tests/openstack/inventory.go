@@ -2,6 +2,7 @@ package openstack
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -54,7 +55,7 @@ func (c *Cloud) Take(ctx context.Context) (Inventory, error) {
 		}
 		for _, e := range entries {
 			entry, _ := e.(map[string]any)
-			inv = append(inv, strings.TrimSpace(fmt.Sprintf("%s %v %v", l.what, entry["id"], text(entry["name"]))))
+			inv = append(inv, strings.TrimSpace(fmt.Sprintf("%s %v %v", l.what, entry["id"], text(entry["name"])+of(entry))))
 		}
 	}
 	for _, more := range []func(context.Context) ([]string, error){c.allocations, c.objects, c.secrets, c.behind} {
@@ -66,6 +67,19 @@ func (c *Cloud) Take(ctx context.Context) (Inventory, error) {
 	}
 	slices.Sort(inv)
 	return slices.Compact(inv), nil
+}
+
+// owners are the things that others without a name are part of, by the key of their id.
+var owners = map[string]string{"volume_id": "volume", "security_group_id": "security group"}
+
+// of says whose a thing without a name is.
+func of(entry map[string]any) string {
+	for key, what := range owners {
+		if id := text(entry[key]); id != "" && text(entry["name"]) == "" {
+			return "of " + what + " " + id
+		}
+	}
+	return ""
 }
 
 func text(v any) string {
@@ -107,7 +121,8 @@ func (c *Cloud) objects(ctx context.Context) ([]string, error) {
 		for _, container := range containers {
 			lines = append(lines, "container "+project+"/"+container.Name)
 			var objects []struct{ Name string }
-			if err := c.get(ctx, project, "object-store", "/"+container.Name+"?format=json", &objects); err != nil {
+			err := c.get(ctx, project, "object-store", "/"+container.Name+"?format=json", &objects)
+			if err != nil && !errors.Is(err, errNotThere) { // somebody else may have taken it away just now
 				return nil, err
 			}
 			for _, o := range objects {
@@ -141,7 +156,7 @@ func (c *Cloud) secrets(ctx context.Context) ([]string, error) {
 func (c *Cloud) behind(ctx context.Context) ([]string, error) {
 	var lines []string
 	for _, command := range []struct{ what, line string }{
-		{"libvirt domain", "virsh -c qemu:///system list --all --name"},
+		{"libvirt domain", "virsh -c qemu:///system list --all --uuid --name"},
 		{"RBD image", "rbd ls volumes"},
 		{"RBD image in the trash", "rbd trash ls volumes"},
 		{"tap", "ls /sys/class/net | grep '^tap' || true"},
@@ -203,11 +218,11 @@ func Difference(before, after Inventory) []string {
 // after the API has forgotten them.
 func (c *Cloud) Settled(ctx context.Context, before Inventory, limit time.Duration) ([]string, error) {
 	for end := time.Now().Add(limit); ; time.Sleep(2 * time.Second) {
-		after, err := c.Take(ctx)
-		if err != nil {
+		after, err := c.Take(ctx) // a service may fail at a thing that goes while it lists it
+		if err != nil && time.Now().After(end) {
 			return nil, err
 		}
-		if difference := Difference(before, after); len(difference) == 0 || time.Now().After(end) {
+		if difference := Difference(before, after); err == nil && (len(difference) == 0 || time.Now().After(end)) {
 			return difference, nil
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -124,6 +125,13 @@ func (p *proxy) take() []call {
 	all := p.calls
 	p.calls = nil
 	return all
+}
+
+// changed returns the changes among the calls since the last time that they were taken.
+func (p *proxy) changed() []call {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(p.calls), func(c call) bool { return !c.changes() })
 }
 
 // on sets what runs around calls; nil for nothing.

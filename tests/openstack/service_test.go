@@ -1,6 +1,7 @@
 package openstack_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -26,7 +27,7 @@ import (
 const controller = "10.77.0.1"
 
 // securityGroup is that of the guests' management ports. Others may try their own on the same lab.
-const securityGroup = "trove-story"
+var securityGroup = cmp.Or(os.Getenv("LAB_GROUP"), "trove-story")
 
 // service is a deployment over the lab: the three processes as they are shipped, their state in a directory of its own.
 type service struct {
@@ -122,6 +123,9 @@ func (s *service) bootstrap(images ...string) {
 	}
 	for _, image := range images {
 		args = append(args, "--image", image)
+	}
+	if shared {
+		args = append(args, "--only", "security-group,image,datastore-version,flavor,user,role,network,subnet,project")
 	}
 	s.t.Logf("trove openstack bootstrap:\n%s", s.trove(args...))
 }
@@ -299,10 +303,14 @@ func (s *service) client(user string) *client.Client {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	c, err := client.New(client.Config{
+	cfg := client.Config{
 		AuthURL: rc["OS_AUTH_URL"], Username: rc["OS_USERNAME"], Password: trove.Secret(rc["OS_PASSWORD"]), Project: rc["OS_PROJECT_NAME"],
 		HTTP: &http.Client{Timeout: time.Minute},
-	})
+	}
+	if shared {
+		cfg.Endpoint = "http://" + s.listen + "/v1.0/" + lab(s.t).Project(rc["OS_PROJECT_NAME"])
+	}
+	c, err := client.New(cfg)
 	if err != nil {
 		s.t.Fatal(err)
 	}

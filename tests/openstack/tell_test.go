@@ -3,6 +3,8 @@ package openstack_test
 import (
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 )
 
@@ -20,11 +22,16 @@ func images(t *testing.T) []string {
 func TestStory(t *testing.T) {
 	long := os.Getenv("LONG") != ""
 	c := lab(t)
-	s := newService(t, images(t)...)
+	built := images(t)
+	s := newService(t, built...)
 	t.Run("isolation", func(t *testing.T) { isolation(t, c, s) })
 	t.Run("foreigners", func(t *testing.T) { foreigners(t, c, s) })
 	tell(t, c, s, mariadb(), long)
 	if long {
 		tell(t, c, s, postgresql(), long)
+		adoption(t, c, s, mariadbContainer(mariadb()))
+		if slices.ContainsFunc(built, func(file string) bool { return strings.HasPrefix(filepath.Base(file), "mysql-") }) {
+			adoption(t, c, s, mysqlContainer(mysql()))
+		}
 	}
 }

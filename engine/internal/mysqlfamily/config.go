@@ -79,6 +79,8 @@ func (p Place) fixed(s engine.Settings) []Option {
 		{"skip_name_resolve", "ON"},
 		{"skip_networking", "OFF"},
 		{"skip_grant_tables", "OFF"},
+		// A server does not start on a file that is smaller than this, and both servers' own 12M is more than what a Python Trove's begin with.
+		{"innodb_data_file_path", "ibdata1:10M:autoextend"},
 	}, p.product.Fixed(p)...)
 }
 
@@ -94,7 +96,7 @@ func (e *Engine) FixedOptions() []string {
 // forbidden are options of all products that an override must not name; see Product.Forbidden.
 var forbidden = []string{
 	"basedir", "bind_address", "chroot", "console", "core_file", "daemonize", "datadir", "defaults_extra_file", "defaults_file", "ft_stopword_file", "gdb",
-	"general_log_file", "help", "init_connect", "init_file", "innodb_data_home_dir", "innodb_log_group_home_dir", "innodb_temp_data_file_path",
+	"general_log_file", "help", "init_connect", "init_file", "innodb_data_file_path", "innodb_data_home_dir", "innodb_log_group_home_dir", "innodb_temp_data_file_path",
 	"innodb_tmpdir", "innodb_undo_directory", "lc_messages_dir", "log_bin", "log_bin_index", "log_error", "log_isam", "log_output", "log_tc", "pid_file",
 	"plugin_dir", "plugin_load", "plugin_load_add", "port", "relay_log", "relay_log_index", "report_host", "secure_file_priv", "server_id",
 	"skip_grant_tables", "slow_query_log_file", "socket", "ssl_ca", "ssl_capath", "ssl_cert", "ssl_crl", "ssl_crlpath", "ssl_key", "symbolic_links",

@@ -24,7 +24,8 @@ def flavors():
 
 def make_network(name, project, cidr, gateway, pool=None, **what):
     made = network.find_network(name, project_id=project) or network.create_network(name=name, project_id=project, **what)
-    subnet = network.find_subnet(name, project_id=project)
+    # "trove openstack bootstrap" gives the subnet another name.
+    subnet = network.find_subnet(name, project_id=project) or next(network.subnets(network_id=made.id), None)
     if not subnet:
         # A subnet without a project would be the admin's, and the owner of the network would get no address on it.
         more = {"allocation_pools": [dict(zip(("start", "end"), pool))]} if pool else {}

@@ -4,6 +4,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
 	"testing"
 
 	trove "github.com/trove-dbaas/trove"
@@ -13,24 +16,11 @@ import (
 
 // adoptsWhatAPythonTroveLeft lays a volume out as a Python Trove does, with the accounts that it makes, and begins with it.
 func (c Case) adoptsWhatAPythonTroveLeft(t *testing.T) {
-	s := c.prepared(t, engine.Preparation{RootPassword: "root-pw", Databases: []trove.Database{{Name: "shop"}}})
-	a, ok := s.Engine.(engine.Adopter)
+	fresh := c.setup(t)
+	a, ok := fresh.Engine.(engine.Adopter)
 	if !ok {
 		t.Fatal("it is no engine.Adopter")
 	}
-	srv := enginetest.Start(t, s)
-	db := client(t, s.Layout, "root", "root-pw", "shop")
-	for _, statement := range []string{
-		"CREATE TABLE orders (id INT PRIMARY KEY)", "INSERT INTO orders VALUES (1), (2), (3)",
-		"CREATE USER os_admin@localhost IDENTIFIED BY 'known to the other one'", "GRANT ALL ON *.* TO os_admin@localhost",
-		"CREATE USER shop@'%' IDENTIFIED BY 'shop-pw'", "GRANT ALL ON shop.* TO shop@'%'", "ALTER USER root@localhost IDENTIFIED BY 'of the container'",
-	} {
-		_, err := db.ExecContext(t.Context(), statement)
-		must(t, err)
-	}
-	must(t, db.Close())
-	srv.Stop()
-	fresh := c.setup(t)
 	adopt := func() error { return a.Adopt(t.Context(), fresh.Layout) }
 	if err := adopt(); !trove.IsNotFound(err) {
 		t.Errorf("Adopt() of an empty volume = %v, want not found", err)
@@ -42,8 +32,7 @@ func (c Case) adoptsWhatAPythonTroveLeft(t *testing.T) {
 		t.Errorf("Adopt() of half a data directory = %v, want not found", err)
 	}
 	must(t, os.RemoveAll(data))
-	must(t, os.Rename(filepath.Join(s.Layout.Data, "mysql"), data))
-	must(t, exec.CommandContext(t.Context(), "chown", "-R", "1001:1001", data).Run())
+	must(t, os.Rename(c.ofAPythonTrove(t), data))
 	must(t, os.Mkdir(filepath.Join(fresh.Layout.Data, "conf.d"), 0o755))
 	must(t, os.WriteFile(filepath.Join(fresh.Layout.Data, "conf.d", "root.cnf"), []byte("[client]\npassword = of the container\n"), 0o600))
 	for range 2 {
@@ -53,9 +42,9 @@ func (c Case) adoptsWhatAPythonTroveLeft(t *testing.T) {
 		t.Errorf("on the volume are %v, want the data directory alone", found)
 	}
 	must(t, fresh.Engine.Prepare(t.Context(), fresh.Layout, engine.Preparation{
-		InstanceID: "3b0b86f0-2f4f-4b0c-9a43-0b7b8d6f6a55", ServerID: 7, Settings: engine.Settings{RAM: 512}, Adopted: true,
+		InstanceID: "3b0b86f0-2f4f-4b0c-9a43-0b7b8d6f6a55", ServerID: 7, Settings: engine.Settings{RAM: 512}, RootPassword: "root-pw", Adopted: true,
 	}))
-	if u, ok := s.Engine.(engine.Upgrader); ok {
+	if u, ok := fresh.Engine.(engine.Upgrader); ok {
 		must(t, u.Upgrade(t.Context(), fresh.Layout, "", func(string, int) {}))
 	}
 	enginetest.Start(t, fresh) // pings as the agent does
@@ -65,4 +54,37 @@ func (c Case) adoptsWhatAPythonTroveLeft(t *testing.T) {
 	if rows != 3 || accounts != 0 {
 		t.Errorf("%d rows and %d accounts of the other Trove, want 3 and none", rows, accounts)
 	}
+}
+
+// foreignID is the account of the database in a container of a Python Trove.
+const foreignID = 1001
+
+// ofAPythonTrove makes a data directory as the container of a Python Trove does: with the account, the size of the system tablespace and the accounts of the server that it has there.
+func (c Case) ofAPythonTrove(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "mdbo") //nolint:usetesting // t.TempDir is closed to other accounts and its path too long for a socket
+	must(t, err)
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	data, first := filepath.Join(dir, "data"), filepath.Join(dir, "first.sql")
+	must(t, os.Mkdir(data, 0o700))
+	must(t, os.WriteFile(first, []byte(strings.Join([]string{
+		"DROP USER IF EXISTS root@'127.0.0.1', root@'::1', ''@localhost;", "CREATE DATABASE shop;", "CREATE TABLE shop.orders (id INT PRIMARY KEY);", "INSERT INTO shop.orders VALUES (1), (2), (3);",
+		"CREATE USER os_admin@localhost IDENTIFIED BY 'known to the other one';", "GRANT ALL ON *.* TO os_admin@localhost WITH GRANT OPTION;",
+		"CREATE USER shop@'%' IDENTIFIED BY 'shop-pw';", "GRANT ALL ON shop.* TO shop@'%';", "ALTER USER root@localhost IDENTIFIED BY 'of the container';", "SHUTDOWN;", "",
+	}, "\n")), 0o600))
+	for _, each := range []string{dir, data, first} {
+		must(t, os.Chown(each, foreignID, foreignID))
+	}
+	common := append([]string{"--datadir=" + data, "--tmpdir=" + dir, "--innodb-data-file-path=ibdata1:10M:autoextend"}, c.Bare...)
+	for _, line := range [][]string{
+		append(slices.Clone(c.Tables), common...),
+		append([]string{c.Server, "--no-defaults", "--skip-networking", "--socket=" + dir + "/socket", "--pid-file=" + dir + "/pid", "--init-file=" + first}, common...),
+	} {
+		cmd := exec.CommandContext(t.Context(), line[0], line[1:]...)
+		cmd.Dir, cmd.SysProcAttr = "/", &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: foreignID, Gid: foreignID}}
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v: %s", line[0], err, out)
+		}
+	}
+	return data
 }

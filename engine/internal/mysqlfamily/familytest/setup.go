@@ -29,6 +29,8 @@ type Case struct {
 	New     func() Driver
 	Manager string
 	Server  string         // the server's program
+	Tables  []string       // the program that makes the system tables, as somebody else would call it
+	Bare    []string       // arguments of both in runs without a configuration
 	Version *regexp.Regexp // its first group is the version in what the program says of itself
 	Client  []string       // the client's program, and how it is told to use TLS
 	Proof   string         // what is in a statement that makes a user, and in no file once that has run
