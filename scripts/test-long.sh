@@ -17,6 +17,7 @@ part "demo in an emulated machine" scripts/demo-vm.sh
 part "a guest in a machine of its own" scripts/machinetest.sh
 part "OpenStack" env LONG=1 scripts/openstack.sh
 part "OpenStack, its services away" env LONG=1 scripts/openstack-outages.sh
+part "OpenStack, the taskmanager killed" env LONG=1 scripts/openstack-faults.sh
 part "requests from schemas" scripts/gotest.sh schemas -timeout 60m -count=1 -run TestRequestsFromSchemas ./api -rapid.checks 1000
 part "fuzzing" scripts/fuzz.sh "${FUZZ_TIME:-2m}"
 parts_summary

@@ -390,12 +390,15 @@ func (w *world) inventory() openstack.Inventory {
 	}
 	var own openstack.Inventory
 	for _, line := range all {
-		if slices.ContainsFunc(w.known(), func(id string) bool { return strings.Contains(line, id) || strings.HasPrefix(line, "tap tap"+id[:11]) }) {
+		if slices.ContainsFunc(w.known(), func(id string) bool { return strings.Contains(line, id) || strings.HasPrefix(line, tapLine+id[:11]) }) {
 			own = append(own, line)
 		}
 	}
 	return own
 }
+
+// tapLine is how an inventory's line of the interface of a port begins: the kind, then the name, which has the first 11 characters of the port's id.
+const tapLine = "tap " + "tap"
 
 // learn remembers the id of an instance or a thing of one.
 func (w *world) learn(id string) {
