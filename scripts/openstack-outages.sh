@@ -31,7 +31,7 @@ run() {
 	local -n with=$1
 	local name=$2
 	shift 2
-	"${with[@]}" "$lab" in scripts/gotest.sh "$name" -timeout 90m -count=1 "$@" ./tests/openstack
+	"${with[@]}" "$lab" in env PATH="$PATH" scripts/gotest.sh "$name" -timeout 90m -count=1 "$@" ./tests/openstack
 }
 # It is of another lab, and may run beside the first part where that lab is there anyway.
 with_machines() { run real openstack-faults-machines -run '^TestFaultsNamed$' >var/openstack/outages-machines.log 2>&1; }
