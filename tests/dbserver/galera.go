@@ -66,13 +66,29 @@ func startCluster() (nodes [2]*Server, err error) {
 		return nodes, err
 	}
 	for end := time.Now().Add(startsIn); ; time.Sleep(50 * time.Millisecond) {
-		var name, size string
-		err := nodes[1].admin.QueryRowContext(context.Background(), `SHOW STATUS LIKE 'wsrep_cluster_size'`).Scan(&name, &size)
-		if err == nil && size == "2" {
+		states := [2]string{nodes[0].clusterState(), nodes[1].clusterState()}
+		if states == [2]string{complete, complete} {
 			return nodes, nil
 		}
 		if time.Now().After(end) {
-			return nodes, fmt.Errorf("the cluster has %s nodes, %w: %s", size, err, nodes[1].tail())
+			return nodes, fmt.Errorf("the cluster's nodes are %q, not %q: %s", states, complete, nodes[1].tail())
 		}
 	}
+}
+
+// complete is the state of a node of two that takes statements: to have the other one is not enough, it refuses them until it is ready.
+const complete = "2 nodes, ready ON, Synced"
+
+// clusterState is what a node says of itself.
+func (s *Server) clusterState() string {
+	var name, size, ready, state string
+	for _, ask := range []struct {
+		what string
+		into *string
+	}{{"wsrep_cluster_size", &size}, {"wsrep_ready", &ready}, {"wsrep_local_state_comment", &state}} {
+		if err := s.admin.QueryRowContext(context.Background(), "SHOW STATUS LIKE '"+ask.what+"'").Scan(&name, ask.into); err != nil {
+			return err.Error()
+		}
+	}
+	return size + " nodes, ready " + ready + ", " + state
 }
