@@ -227,9 +227,13 @@ func (w *walker) chosen(all []leg) []leg {
 // kinds are what a line of the inventory is about.
 var kinds = regexp.MustCompile(`^(server group|server|port|security group rule|security group|volume attachment|volume|allocation|libvirt domain|RBD image|directory of Nova) `)
 
-// wholeParts are what an instance has in the cloud and behind it.
-var wholeParts = map[string]int{
-	"server": 1, "volume": 1, "port": 2, "security group": 1, "volume attachment": 1, "allocation": 1, "libvirt domain": 1, "RBD image": 1, "directory of Nova": 1,
+// wholeParts are what an instance has in the cloud and behind it. Where servers are words nothing is behind them.
+func wholeParts() map[string]int {
+	parts := map[string]int{"server": 1, "volume": 1, "port": 2, "security group": 1, "volume attachment": 1, "allocation": 1, "RBD image": 1}
+	if !wordsForServers() {
+		parts["libvirt domain"], parts["directory of Nova"] = 1, 1
+	}
+	return parts
 }
 
 // whole checks that an instance has what it needs, once. Agents of the cloud may still be at it.
@@ -237,7 +241,7 @@ func (w *walker) whole(at, id string) bool {
 	w.t.Helper()
 	var wrong []string
 	for end := time.Now().Add(settle); ; time.Sleep(2 * time.Second) {
-		if wrong = w.unlike(id, wholeParts); len(wrong) == 0 {
+		if wrong = w.unlike(id, wholeParts()); len(wrong) == 0 {
 			return true
 		}
 		if time.Now().After(end) {
