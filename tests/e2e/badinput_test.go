@@ -79,7 +79,7 @@ func TestBadInputNamesTheFieldAndLeavesNothing(t *testing.T) {
 		"no datastore":    {`{"instance":{"name":"a","flavorRef":"1","volume":{"size":1},"datastore":{"type":"oracle"}}}`, 404, "oracle"},
 		"no public IP":    {`{"instance":{"name":"a","flavorRef":"1","volume":{"size":1},"access":{"is_public":true}}}`, 400, "local.public_ports"},
 		"bad CIDR":        {`{"instance":{"name":"a","flavorRef":"1","volume":{"size":1},"access":{"allowed_cidrs":["10.0.0.0/99"]}}}`, 400, "allowed_cidrs"},
-		"foreign network": {`{"instance":{"name":"a","flavorRef":"1","volume":{"size":1},"nics":[{"network_id":"11111111-1111-4111-8111-111111111111"}]}}`, 400, "11111111"},
+		"foreign network": {`{"instance":{"name":"a","flavorRef":"1","volume":{"size":1},"nics":[{"network_id":"11111111-1111-4111-8111-111111111111"}]}}`, 404, "network_id"},
 		"malformed":       {`{"instance":`, 400, "malformed"},
 		"reserved user":   {`{"instance":{"name":"a","flavorRef":"1","volume":{"size":1},"users":[{"name":"root","password":"x"}]}}`, 400, "root"},
 	} {
