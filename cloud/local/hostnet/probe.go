@@ -16,7 +16,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	trove "github.com/trove-dbaas/trove"
-
 	"github.com/trove-dbaas/trove/internal/netns"
 )
 
