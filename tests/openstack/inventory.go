@@ -155,13 +155,17 @@ func (c *Cloud) secrets(ctx context.Context) ([]string, error) {
 // behind is what the services keep on this machine: a row that is gone while the thing is still there would be seen by nobody else.
 func (c *Cloud) behind(ctx context.Context) ([]string, error) {
 	var lines []string
-	for _, command := range []struct{ what, line string }{
-		{"libvirt domain", "virsh -c qemu:///system list --all --uuid --name"},
+	type command struct{ what, line string }
+	commands := []command{
 		{"RBD image", "rbd ls volumes"},
 		{"RBD image in the trash", "rbd trash ls volumes"},
 		{"tap", "ls /sys/class/net | grep '^tap' || true"},
 		{"network namespace", "ls /run/netns 2>/dev/null || true"},
-	} {
+	}
+	if Setting(c.State, "LAB_VIRT") != "fake" { // else there may be no libvirt
+		commands = append(commands, command{"libvirt domain", "virsh -c qemu:///system list --all --uuid --name"})
+	}
+	for _, command := range commands {
 		cmd := exec.CommandContext(ctx, "/bin/sh", "-c", command.line)
 		cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "CEPH_CONF=" + filepath.Join(c.State, "etc/ceph/ceph.conf")}
 		out, err := cmd.Output()
@@ -226,4 +230,15 @@ func (c *Cloud) Settled(ctx context.Context, before Inventory, limit time.Durati
 			return difference, nil
 		}
 	}
+}
+
+// Setting is one of the settings with which a lab was brought up, "" without it.
+func Setting(state, name string) string {
+	data, err := os.ReadFile(filepath.Join(state, "settings"))
+	if err != nil {
+		return ""
+	}
+	_, value, _ := strings.Cut(string(data), name+":=")
+	value, _, _ = strings.Cut(value, "}")
+	return value
 }
