@@ -80,7 +80,7 @@ type Machine struct {
 	Instance string
 	State    MachineState
 	Reason   string // a sentence, for MachineFailed and MachineStopped where it is known
-	Passes   bool   // with MachineFailed: what it failed of may pass, and a machine that is made anew may run
+	Anew     int    // with MachineFailed: what it failed of may pass, and it is worth while to make a machine anew so often
 	FlavorID string
 	ImageID  string
 	// PreviousImageID is the image whose root the running machine sees beside its own, "" for none and while it does not run.

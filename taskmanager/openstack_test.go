@@ -339,8 +339,9 @@ func TestServicesThatAreAwayDuringACreateAreWaitedFor(t *testing.T) {
 	}
 }
 
-// TestAMachineThatNovaCouldNotBuildIsMadeAnew has Nova fail of what passes, such as ports that are not bound when Neutron was just away; and of what does not.
+// TestAMachineThatNovaCouldNotBuildIsMadeAnew has Nova fail of what passes, such as ports that are not bound when Neutron was just away.
 func TestAMachineThatNovaCouldNotBuildIsMadeAnew(t *testing.T) {
+	t.Parallel()
 	o := newOpenStack(t, 10*time.Minute)
 	o.c.Set(func(k *openstacktest.Knobs) { k.NotBuilt = 2 })
 	o.well(trove.OpCreate)
@@ -348,7 +349,28 @@ func TestAMachineThatNovaCouldNotBuildIsMadeAnew(t *testing.T) {
 		t.Errorf("there are %d servers: %v", len(all), all)
 	}
 	o.well(trove.OpDelete)
+}
+
+// TestAMachineThatNoHostHadRoomForIsMadeAnewOnce has the scheduler find no host once, as while Placement does not answer, and for good.
+func TestAMachineThatNoHostHadRoomForIsMadeAnewOnce(t *testing.T) {
+	t.Parallel()
+	o := newOpenStack(t, 10*time.Minute)
+	o.c.Set(func(k *openstacktest.Knobs) { k.NoRoom = 1 })
+	o.well(trove.OpCreate)
+	o.well(trove.OpDelete)
+	o.nothingLeft()
 	o = newOpenStack(t, 10*time.Minute)
+	o.c.Set(func(k *openstacktest.Knobs) { k.NoRoom = 2 })
+	if op := o.ends(trove.OpCreate); op.State != trove.OperationUndone || !strings.Contains(op.Error, "Nova found no host that has room for it") {
+		t.Errorf("it ended %s: %s", op.State, op.Error)
+	}
+	o.nothingLeft()
+}
+
+// TestAMachineThatNovaNeverBuildsIsAFault has Nova fail of what might have passed, again and again.
+func TestAMachineThatNovaNeverBuildsIsAFault(t *testing.T) {
+	t.Parallel()
+	o := newOpenStack(t, 10*time.Minute)
 	o.c.Set(func(k *openstacktest.Knobs) { k.NotBuilt = 100 })
 	if op := o.ends(trove.OpCreate); op.State != trove.OperationUndone || !strings.Contains(op.Error, "Nova could build it on no host") {
 		t.Errorf("it ended %s: %s", op.State, op.Error)

@@ -151,7 +151,7 @@ func (p *Provider) machine(ctx context.Context, instance string, s *server) (clo
 	case cloud.MachineRunning:
 		m.BootID, err = p.bootID(ctx, s.ID)
 	case cloud.MachineFailed:
-		m.Reason, m.Passes, err = p.whyFailed(ctx, instance, s)
+		m.Reason, m.Anew, err = p.whyFailed(ctx, instance, s)
 	}
 	return m, err
 }

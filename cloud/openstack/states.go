@@ -41,21 +41,28 @@ func seen(instance string, s *server) cloud.Machine {
 	return m
 }
 
-// whyFailed is why the server is in ERROR: what Nova says, and where that is too little what Neutron says; and whether another server might do better. Nova tries other
+// How often another server is worth while. A cloud that is full stays full; but Nova finds no host either while Placement does not answer, while nova-compute has
+// just come back, and where others have taken the room that Placement had just offered.
+const (
+	anewUnbound = 3
+	anewNoHost  = 1
+)
+
+// whyFailed is why the server is in ERROR: what Nova says, and where that is too little what Neutron says; and how often another server is worth while. Nova tries other
 // hosts, and does not say of what it failed on the last one; ports that are not bound are among that, for half a minute after Neutron was away: its agents are dead to
 // it then until they report.
-func (p *Provider) whyFailed(ctx context.Context, instance string, s *server) (why string, passes bool, err error) {
+func (p *Provider) whyFailed(ctx context.Context, instance string, s *server) (why string, anew int, err error) {
 	said, err := p.faultOf(ctx, s)
 	if err != nil {
-		return "", false, err
+		return "", 0, err
 	}
 	ports, err := p.ports(ctx, instance)
 	if err != nil {
-		return "", false, err
+		return "", 0, err
 	}
 	for _, port := range ports {
 		if port.VIF == vifFailed {
-			return "Neutron could not bind the port " + port.Name + " to the host of the server: no agent of its network works there (server " + s.ID + ").", true, nil
+			return "Neutron could not bind the port " + port.Name + " to the host of the server: no agent of its network works there (server " + s.ID + ").", anewUnbound, nil
 		}
 	}
 	lower := strings.ToLower(said)
@@ -63,15 +70,15 @@ func (p *Provider) whyFailed(ctx context.Context, instance string, s *server) (w
 	case said == "":
 		said = "Nova gives no reason"
 	case strings.Contains(lower, "exhausted all hosts"), strings.Contains(lower, "exceeded max scheduling attempts"):
-		said, passes = "Nova could build it on no host"+also(placedBy(s))+" ("+said+")"+p.silentAgents(ctx), true
+		said, anew = "Nova could build it on no host"+also(placedBy(s))+" ("+said+")"+p.silentAgents(ctx), anewUnbound
 	case strings.Contains(lower, "no valid host"):
-		said = "Nova found no host that has room for it" + also(placedBy(s)) + " (" + said + ")"
+		said, anew = "Nova found no host that has room for it"+also(placedBy(s))+" ("+said+")", anewNoHost
 	case strings.Contains(lower, "virtual interface creation failed"), strings.Contains(lower, "failed to allocate the network"):
 		said = "Its ports were not connected in time: see the agents of Neutron (" + said + ")"
 	default:
 		said = "Nova: " + said
 	}
-	return said + " (server " + s.ID + ").", passes, nil
+	return said + " (server " + s.ID + ").", anew, nil
 }
 
 // also is a further part of a sentence, if there is one.

@@ -62,6 +62,7 @@ type Cloud struct {
 type Knobs struct {
 	Looks       int  // how often a thing is looked at until it is ready
 	NoValidHost bool // servers find no host
+	NoRoom      int  // so many servers find none
 	NoBinding   bool // ports are not bound
 	NotBuilt    int  // so many servers are built on no host
 	NoResize    bool // resizes find no host

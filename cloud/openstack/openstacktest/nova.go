@@ -129,8 +129,9 @@ func (k *call) makeServer() {
 	if group != nil {
 		group["members"] = append(group["members"].([]string), id)
 	}
-	noHost, noBinding, notBuilt := k.knobs.NoValidHost, k.knobs.NoBinding, k.knobs.NotBuilt > 0
+	noHost, noBinding, notBuilt := k.knobs.NoValidHost || k.knobs.NoRoom > 0, k.knobs.NoBinding, k.knobs.NotBuilt > 0
 	k.knobs.NotBuilt--
+	k.knobs.NoRoom--
 	for _, p := range ports {
 		k.all["ports"][p]["device_id"] = id
 	}
