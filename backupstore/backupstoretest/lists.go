@@ -5,7 +5,6 @@ import (
 	"slices"
 	"sync"
 
-
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/backupstore"
 )
