@@ -104,7 +104,7 @@ func TestFaultsCrashWalkKept(t *testing.T) {
 	w := newWalker(t, "The taskmanager killed in operations on an instance that lives on", boundaries)
 	kinds := []string{trove.OpResizeVolume, trove.OpResizeFlavor}
 	if os.Getenv("LONG") != "" {
-		kinds = append(kinds, trove.OpRestart, trove.OpRebuild, trove.OpStop)
+		kinds = append(kinds, trove.OpRestart, trove.OpReboot, trove.OpRebuild, trove.OpStop, trove.OpUpdateAccess)
 	}
 	w.walkKept(kinds...)
 	w.sum()

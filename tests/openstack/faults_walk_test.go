@@ -43,6 +43,7 @@ func readSteps(t *testing.T) map[string][]step {
 var waiting = map[string]bool{
 	"instance.create/machine": true, "instance.create/guest": true, "instance.create/prepare": true, "instance.restart/restart": true,
 	"instance.rebuild/engine": true, "instance.rebuild/machine": true, "instance.rebuild/start": true,
+	"instance.reboot/engine": true, "instance.reboot/machine": true, "instance.reboot/start": true,
 	"instance.stop/engine": true, "instance.stop/machine": true, "instance.start/machine": true, "instance.start/engine": true,
 	"instance.resize_flavor/machine": true, "instance.resize_volume/volume": true, "instance.resize_volume/grow": true,
 }
@@ -225,7 +226,7 @@ func (w *walker) chosen(all []leg) []leg {
 }
 
 // kinds are what a line of the inventory is about.
-var kinds = regexp.MustCompile(`^(server group|server|port|security group rule|security group|volume attachment|volume|allocation|libvirt domain|RBD image|directory of Nova) `)
+var kinds = regexp.MustCompile(`^(server group|server|port|security group rule|security group|volume attachment|volume|floating IP|allocation|libvirt domain|RBD image|directory of Nova) `)
 
 // wholeParts are what an instance has in the cloud and behind it. Where servers are words nothing is behind them.
 func wholeParts() map[string]int {
@@ -240,8 +241,12 @@ func wholeParts() map[string]int {
 func (w *walker) whole(at, id string) bool {
 	w.t.Helper()
 	var wrong []string
+	parts := wholeParts()
+	if public(w.instance(id)) {
+		parts["floating IP"] = 1
+	}
 	for end := time.Now().Add(settle); ; time.Sleep(2 * time.Second) {
-		if wrong = w.unlike(id, wholeParts()); len(wrong) == 0 {
+		if wrong = w.unlike(id, parts); len(wrong) == 0 {
 			return true
 		}
 		if time.Now().After(end) {
@@ -291,7 +296,14 @@ var asks = map[string]func(w *walker, i wire.Instance) error{
 	trove.OpStart:   func(w *walker, i wire.Instance) error { return w.client.StartInstance(w.t.Context(), i.ID) },
 	trove.OpRestart: func(w *walker, i wire.Instance) error { return w.client.RestartInstance(w.t.Context(), i.ID) },
 	trove.OpRebuild: (*walker).askRebuild,
+	trove.OpReboot:  func(w *walker, i wire.Instance) error { return w.admin().RebootInstance(w.t.Context(), i.ID) },
+	trove.OpUpdateAccess: func(w *walker, i wire.Instance) error {
+		other := !public(i)
+		return w.client.UpdateInstance(w.t.Context(), i.ID, wire.InstanceUpdate{Access: &wire.AccessRequest{IsPublic: &other}})
+	},
 }
+
+func public(i wire.Instance) bool { return i.Access.IsPublic != nil && *i.Access.IsPublic }
 
 // walkKept meets the boundaries of the other operations on one instance.
 func (w *walker) walkKept(kinds ...string) {
@@ -354,7 +366,7 @@ func (w *walker) kept(id string, l leg, there openstack.Inventory) {
 	if l.kind == trove.OpRebuild {
 		good = w.rebuilt(l, now) && good
 	}
-	if now.Status == "ACTIVE" {
+	if now.Status == "ACTIVE" && !public(now) {
 		good = w.same(l.at, there) && good
 	} else {
 		good = w.whole(l.at, id) && good
@@ -396,6 +408,9 @@ func (w *walker) asSaid(l leg, before, now wire.Instance) bool {
 	}
 	if ram := w.ram(now); servers[0].Flavor.RAM != ram || servers[0].Status == "VERIFY_RESIZE" {
 		wrong("the service says that the server has %d MiB; Nova says %d, and %s", ram, servers[0].Flavor.RAM, servers[0].Status)
+	}
+	if changed := public(before) != public(now); l.kind == trove.OpUpdateAccess && changed != (l.fail == "") {
+		wrong("it was public: %t, and is: %t", public(before), public(now))
 	}
 	volumes, err := w.lab().Volumes(w.t.Context(), "trove-"+now.ID)
 	if err != nil || len(volumes) != 1 || volumes[0].Size != now.Volume.Size || volumes[0].Status != "in-use" {

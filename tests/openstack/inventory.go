@@ -70,7 +70,7 @@ func (c *Cloud) Take(ctx context.Context) (Inventory, error) {
 }
 
 // owners are the things that others without a name are part of, by the key of their id.
-var owners = map[string]string{"volume_id": "volume", "security_group_id": "security group"}
+var owners = map[string]string{"volume_id": "volume", "security_group_id": "security group", "port_id": "port"}
 
 // of says whose a thing without a name is.
 func of(entry map[string]any) string {

@@ -22,6 +22,9 @@ type Machine struct {
 	netns   string
 }
 
+// Here is this machine itself. It has an address on the external network of the lab, so that it is to the cloud what a client somewhere outside is.
+func Here() *Machine { return &Machine{Address: "172.24.4.1"} }
+
 // Place is where a machine is: a project's network, with the security groups of those names. None: the default one of the project.
 type Place struct {
 	Project, Network string
@@ -135,12 +138,18 @@ func (m *Machine) bound(ctx context.Context) error {
 // Command is a program that runs on the machine, with the files of this one.
 func (m *Machine) Command(ctx context.Context, program string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "/usr/sbin/ip", append([]string{"netns", "exec", m.netns, program}, args...)...)
+	if m.netns == "" {
+		cmd = exec.CommandContext(ctx, program, args...)
+	}
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"}
 	return cmd
 }
 
 // Dial opens a connection from the machine.
 func (m *Machine) Dial(ctx context.Context, address string) (net.Conn, error) {
+	if m.netns == "" {
+		return new(net.Dialer).DialContext(ctx, "tcp", address)
+	}
 	return outside.Machine{Netns: "/run/netns/" + m.netns}.Dial(ctx, address)
 }
 

@@ -53,6 +53,7 @@ func tell(t *testing.T, c *openstack.Cloud, s *service, e engine, long bool) {
 				t.Errorf("the server has the flavor %s", servers[0].Flavor.Name)
 			}
 			st.query(e.read, "kept")
+			st.public()
 			if e.next != "" {
 				st.action("rebuild to version "+e.next, "upgrade", st.name, e.next)
 				st.query(e.read, "kept")
@@ -150,13 +151,16 @@ func (st *story) fetchCA() {
 // query runs a statement with the engine's own client on the tenant's machine, over TLS that it verifies.
 func (st *story) query(statement, want string) {
 	st.t.Helper()
+	if said, err := st.says(statement); err != nil || !strings.Contains(said, want) {
+		st.t.Fatalf("%s: %v, want %q:\n%s", statement, err, want, said)
+	}
+}
+
+func (st *story) says(statement string) (string, error) {
 	ctx, cancel := context.WithTimeout(st.t.Context(), time.Minute)
 	defer cancel()
-	cmd := st.engine.client(ctx, st, statement)
-	out, err := cmd.CombinedOutput()
-	if err != nil || !strings.Contains(string(out), want) {
-		st.t.Fatalf("%s: %v, want %q:\n%s", statement, err, want, out)
-	}
+	said, err := st.engine.client(ctx, st, statement).CombinedOutput()
+	return string(said), err
 }
 
 // action runs a command of the official client and waits until the instance is ACTIVE again.
