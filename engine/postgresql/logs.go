@@ -8,6 +8,7 @@ import (
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/engine"
+	"github.com/trove-dbaas/trove/engine/internal/guestfiles"
 )
 
 // The names of the logs, which are Trove's. PostgreSQL writes one file: a log that is switched on is lines in it.
@@ -57,11 +58,7 @@ func (e *Engine) SetLog(ctx context.Context, l engine.Layout, name string, on bo
 	if err != nil {
 		return err
 	}
-	logs := slices.DeleteFunc(slices.Clone(k.Logs), func(each string) bool { return each == name })
-	if on {
-		logs = append(logs, name)
-		slices.Sort(logs)
-	}
+	logs := guestfiles.Switched(k.Logs, name, on)
 	if !slices.Equal(logs, k.Logs) {
 		k.Logs = logs
 		if err := p.writeKept(k); err != nil {

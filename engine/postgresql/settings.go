@@ -70,7 +70,7 @@ func (e *Engine) Command(l engine.Layout) (engine.Command, error) {
 	if err := p.writeConfig(k); err != nil {
 		return engine.Command{}, err
 	}
-	if err := p.writeStarted(k.Settings.Overrides); err != nil {
+	if err := guestfiles.WriteStarted(p.started(), k.Settings.Overrides); err != nil {
 		return engine.Command{}, err
 	}
 	first, err := guestfiles.Exists(p.expectFile())

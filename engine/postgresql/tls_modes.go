@@ -14,13 +14,6 @@ import (
 // tlsKept is what was asked for. Its zero value is the state in which a server is made: TLS for those who want it.
 type tlsKept struct{ guestfiles.KeptTLS }
 
-func (t tlsKept) mode() engine.TLSMode {
-	if t.Mode == "" {
-		return engine.TLSBuiltin
-	}
-	return t.Mode
-}
-
 // options are what follows from it. Each of them is taken up by the running server.
 func (t tlsKept) options(p place) []option {
 	if t.Off {
@@ -43,14 +36,7 @@ func (e *Engine) TLS(_ context.Context, l engine.Layout) (engine.TLS, error) {
 	if err != nil {
 		return engine.TLS{}, err
 	}
-	now := engine.TLS{On: !k.TLS.Off, Mode: k.TLS.mode()}
-	if !now.On {
-		return now, nil
-	}
-	if now.Cert, err = os.ReadFile(p.tls().Cert()); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return engine.TLS{}, fmt.Errorf("read the certificate: %w", err)
-	}
-	return now, nil
+	return k.TLS.Shown(p.tls())
 }
 
 // SetTLS implements engine.TLSSource. The same change once more is no change, so that a rollback still finds what was before it.

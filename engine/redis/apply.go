@@ -14,6 +14,7 @@ import (
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/engine"
+	"github.com/trove-dbaas/trove/engine/internal/guestfiles"
 )
 
 // Apply implements engine.Configurable. A trial with the new settings says whether a server would start with them and what each parameter would be; the
@@ -36,7 +37,7 @@ func (e *Engine) Apply(ctx context.Context, l engine.Layout, overrides map[strin
 	if err != nil {
 		return nil, err
 	}
-	started, err := p.readStarted()
+	started, err := guestfiles.ReadStarted(p.started(), nil) // nothing: it was not started since the boot
 	if err != nil {
 		return nil, err
 	}

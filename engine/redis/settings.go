@@ -2,9 +2,7 @@ package redis
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 
@@ -69,7 +67,7 @@ func (e *Engine) Command(l engine.Layout) (engine.Command, error) {
 	if err != nil {
 		return engine.Command{}, err
 	}
-	if err := errors.Join(p.writeStarted(k.Settings.Overrides), p.given().Forget()); err != nil {
+	if err := errors.Join(guestfiles.WriteStarted(p.started(), k.Settings.Overrides), p.given().Forget()); err != nil {
 		return engine.Command{}, err
 	}
 	if err := guestfiles.Write(p.config(), config, 0o400, l.UID, l.GID); err != nil {
@@ -130,32 +128,4 @@ func (e *Engine) Ready(ctx context.Context, l engine.Layout) error {
 // Ping asks for an answer. PING itself would not do: the server answers it with an error while its volume is full, and still serves all that reads.
 func (e *Engine) Ping(ctx context.Context, l engine.Layout) error {
 	return e.at(l).with(ctx, func(c conn) error { return c.run(ctx, "ECHO", "1") })
-}
-
-// writeStarted notes the overrides that the server is started with. The tmpfs ends with the boot, and so does the server.
-func (p place) writeStarted(overrides map[string]json.RawMessage) error {
-	if overrides == nil {
-		overrides = map[string]json.RawMessage{}
-	}
-	data, err := json.Marshal(overrides)
-	if err != nil {
-		return fmt.Errorf("note what the server was started with: %w", err)
-	}
-	return guestfiles.Write(p.started(), data, 0o600, os.Geteuid(), os.Getegid())
-}
-
-// readStarted returns them.
-func (p place) readStarted() (map[string]json.RawMessage, error) {
-	var started map[string]json.RawMessage
-	data, err := os.ReadFile(p.started())
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil // it was not started since the boot
-	}
-	if err == nil {
-		err = json.Unmarshal(data, &started)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read what the server was started with: %w", err)
-	}
-	return started, nil
 }

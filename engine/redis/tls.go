@@ -17,16 +17,13 @@ import (
 // tlsKept is what was asked for. Its zero value is the state in which a server is made: TLS for those who want it.
 type tlsKept struct{ guestfiles.KeptTLS }
 
-// enforced says that clients must use TLS.
-func (t tlsKept) enforced() bool { return t.Mode == engine.TLSEnforced || t.Mode == engine.TLSMutual }
-
 // options are what follows from it. The port for TLS is the same in every mode, so that clients with TLS need not know.
 func (t tlsKept) options(p place) []option {
 	plain, secure, clients, ca := port, tlsPort, "no", ""
 	if t.Off {
 		secure = 0
 	}
-	if t.enforced() {
+	if t.Enforced() {
 		plain = 0
 	}
 	if len(t.CA) > 0 {
@@ -67,17 +64,7 @@ func (e *Engine) TLS(_ context.Context, l engine.Layout) (engine.TLS, error) {
 	if err != nil {
 		return engine.TLS{}, err
 	}
-	now := engine.TLS{On: !k.TLS.Off, Mode: k.TLS.Mode}
-	if now.Mode == "" {
-		now.Mode = engine.TLSBuiltin
-	}
-	if !now.On {
-		return now, nil
-	}
-	if now.Cert, err = os.ReadFile(p.tls().Cert()); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return engine.TLS{}, fmt.Errorf("read the certificate: %w", err)
-	}
-	return now, nil
+	return k.TLS.Shown(p.tls())
 }
 
 // SetTLS implements engine.TLSSource. The running server takes up every change at once. The same change once more is no change, so that a rollback still
@@ -152,7 +139,7 @@ func (e *Engine) changeTLS(ctx context.Context, p place, before, next kept) erro
 
 // stricter reports whether there may be connections that are not to go on.
 func stricter(before, next tlsKept) bool {
-	return (next.enforced() || next.Off) && (before.Mode != next.Mode || before.Off != next.Off || !bytes.Equal(before.CA, next.CA))
+	return (next.Enforced() || next.Off) && (before.Mode != next.Mode || before.Off != next.Off || !bytes.Equal(before.CA, next.CA))
 }
 
 // takeUpTLS keeps it, writes what the server reads and tells the running one. Where connections are to end all of them do: which came how the server does

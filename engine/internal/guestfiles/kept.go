@@ -2,12 +2,15 @@ package guestfiles
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/engine"
@@ -50,6 +53,32 @@ type KeptTLS struct {
 // Equal reports whether the same was asked for.
 func (t KeptTLS) Equal(o KeptTLS) bool {
 	return t.Off == o.Off && t.Mode == o.Mode && bytes.Equal(t.Cert, o.Cert) && bytes.Equal(t.Key, o.Key) && bytes.Equal(t.CA, o.CA)
+}
+
+// Enforced reports whether clients must use TLS.
+func (t KeptTLS) Enforced() bool { return t.Mode == engine.TLSEnforced || t.Mode == engine.TLSMutual }
+
+// Shown is what a server has of TLS now, with the certificate of these files.
+func (t KeptTLS) Shown(f TLSFiles) (engine.TLS, error) {
+	now := engine.TLS{On: !t.Off, Mode: cmp.Or(t.Mode, engine.TLSBuiltin)}
+	if t.Off {
+		return now, nil
+	}
+	var err error
+	if now.Cert, err = os.ReadFile(f.Cert()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return engine.TLS{}, fmt.Errorf("read the certificate: %w", err)
+	}
+	return now, nil
+}
+
+// Switched is a set of names with one of them in it or not, sorted.
+func Switched(names []string, name string, on bool) []string {
+	all := slices.DeleteFunc(slices.Clone(names), func(each string) bool { return each == name })
+	if on {
+		all = append(all, name)
+		slices.Sort(all)
+	}
+	return all
 }
 
 // WantedTLS returns what a change asks for; BadRequest if it cannot be used.

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"regexp"
 	"slices"
@@ -79,7 +78,7 @@ func (e *Engine) Apply(ctx context.Context, l engine.Layout, overrides map[strin
 	if err != nil {
 		return nil, err
 	}
-	started, err := p.readStarted(k.Settings.Overrides)
+	started, err := guestfiles.ReadStarted(p.started(), k.Settings.Overrides) // an agent without this note may have started it
 	if err != nil {
 		return nil, err
 	}
@@ -319,32 +318,4 @@ func (p Place) try(ctx context.Context, s engine.Settings, logs ...string) error
 		return trove.Wrap(trove.KindBadRequest, err, "The database would not start with these values.")
 	}
 	return nil
-}
-
-// writeStarted notes the overrides that the server is started with. The tmpfs ends with the boot, and so does the server.
-func (p Place) writeStarted(overrides map[string]json.RawMessage) error {
-	if overrides == nil {
-		overrides = map[string]json.RawMessage{}
-	}
-	data, err := json.Marshal(overrides)
-	if err != nil {
-		return fmt.Errorf("note what the server was started with: %w", err)
-	}
-	return guestfiles.Write(p.started(), data, 0o600, os.Geteuid(), os.Getegid())
-}
-
-// readStarted returns them; of a server that an agent without this note has started it is what was kept.
-func (p Place) readStarted(kept map[string]json.RawMessage) (map[string]json.RawMessage, error) {
-	data, err := os.ReadFile(p.started())
-	if errors.Is(err, fs.ErrNotExist) {
-		return maps.Clone(kept), nil
-	}
-	var started map[string]json.RawMessage
-	if err == nil {
-		err = json.Unmarshal(data, &started)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read what the server was started with: %w", err)
-	}
-	return started, nil
 }

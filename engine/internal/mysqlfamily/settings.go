@@ -63,7 +63,7 @@ func (e *Engine) Command(l engine.Layout) (engine.Command, error) {
 	if err != nil {
 		return engine.Command{}, err
 	}
-	if err := errors.Join(p.writeStarted(k.Settings.Overrides), p.given().Forget()); err != nil {
+	if err := errors.Join(guestfiles.WriteStarted(p.started(), k.Settings.Overrides), p.given().Forget()); err != nil {
 		return engine.Command{}, err
 	}
 	if err := guestfiles.Write(p.config(), append(config, k.TLS.lines(p)...), 0o400, l.UID, l.GID); err != nil {

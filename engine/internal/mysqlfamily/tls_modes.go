@@ -23,23 +23,13 @@ var (
 // tlsKept is what was asked for. Its zero value is the state in which a server is made: TLS for those who want it.
 type tlsKept struct{ guestfiles.KeptTLS }
 
-func (t tlsKept) mode() engine.TLSMode {
-	if t.Mode == "" {
-		return engine.TLSBuiltin
-	}
-	return t.Mode
-}
-
-// enforced says that clients must use TLS.
-func (t tlsKept) enforced() bool { return t.Mode == engine.TLSEnforced || t.Mode == engine.TLSMutual }
-
 // lines are the options that follow from it. They come after all others, and the last one counts.
 func (t tlsKept) lines(p Place) []byte {
 	var b bytes.Buffer
 	switch {
 	case t.Off:
 		fmt.Fprintf(&b, "%s=\"%s\"\nrequire_secure_transport=\"OFF\"\n", p.product.TLSOff.Name, p.product.TLSOff.Value)
-	case t.enforced():
+	case t.Enforced():
 		b.WriteString("require_secure_transport=\"ON\"\n")
 	}
 	if len(t.CA) > 0 {
@@ -58,14 +48,7 @@ func (e *Engine) TLS(_ context.Context, l engine.Layout) (engine.TLS, error) {
 	if err != nil {
 		return engine.TLS{}, err
 	}
-	now := engine.TLS{On: !k.TLS.Off, Mode: k.TLS.mode()}
-	if !now.On {
-		return now, nil
-	}
-	if now.Cert, err = os.ReadFile(p.tls().Cert()); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return engine.TLS{}, fmt.Errorf("read the certificate: %w", err)
-	}
-	return now, nil
+	return k.TLS.Shown(p.tls())
 }
 
 // SetTLS implements engine.TLSSource. The same change once more is no change, so that a rollback still finds what was before it.
@@ -170,7 +153,7 @@ func (p Place) reloadTLS(ctx context.Context, db *sql.Conn, authorities bool) er
 func (p Place) tellTLS(ctx context.Context, db *sql.Conn, k kept, restart bool) error {
 	want := k.TLS
 	switch {
-	case !want.enforced():
+	case !want.Enforced():
 		if err := Exec(ctx, db, "SET GLOBAL require_secure_transport = OFF"); err != nil {
 			return fmt.Errorf("let clients in without TLS: %w", err)
 		}
