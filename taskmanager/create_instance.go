@@ -89,6 +89,11 @@ func (m *Manager) createNetwork(ctx context.Context, op *workflow.Op) (workflow.
 	if err != nil {
 		return workflow.Outcome{}, fmt.Errorf("make the network: %w", err)
 	}
+	return m.networkReady(op, n)
+}
+
+// networkReady says what a step does with a network: it goes on when that is ready.
+func (m *Manager) networkReady(op *workflow.Op, n cloud.Network) (workflow.Outcome, error) {
 	if !n.Ready {
 		return workflow.Again(m.pause(op), "waiting for the network"), nil
 	}

@@ -41,10 +41,7 @@ func (m *Manager) startNetwork(ctx context.Context, op *workflow.Op) (workflow.O
 	if err != nil {
 		return workflow.Outcome{}, fmt.Errorf("attach the network: %w", err)
 	}
-	if !n.Ready {
-		return workflow.Again(m.pause(op), "waiting for the network"), nil
-	}
-	return workflow.Done(), op.SetNote(noteAddresses, n.Addresses)
+	return m.networkReady(op, n)
 }
 
 // startVolume makes the volume be attached. One that is gone is never made anew: an empty database would look like a healthy one.

@@ -41,10 +41,7 @@ func (m *Manager) setAccess(which func(trove.UpdateAccessInput) trove.Access) wo
 		if err != nil {
 			return workflow.Outcome{}, fmt.Errorf("change the access rules: %w", err)
 		}
-		if !n.Ready {
-			return workflow.Again(m.pause(op), "waiting for the network"), nil
-		}
-		return workflow.Done(), op.SetNote(noteAddresses, n.Addresses)
+		return m.networkReady(op, n)
 	}
 }
 

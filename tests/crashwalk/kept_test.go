@@ -8,6 +8,7 @@ import (
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/api/wire"
 	"github.com/trove-dbaas/trove/client"
+	"github.com/trove-dbaas/trove/tests/boundaries"
 	deploy "github.com/trove-dbaas/trove/tests/deployment"
 )
 
@@ -78,19 +79,19 @@ type leg struct {
 }
 
 // legs are the crashes of a kind: those of the operation that is finished, then those of the one that is undone.
-func legs(kind string, steps []step) []leg {
+func legs(steps boundaries.Steps) []leg {
 	var all []leg
-	for _, at := range forwards(kind, steps) {
-		all = append(all, leg{kind: kind, at: at, ask: asks[kind]})
+	for _, at := range steps.Forwards(waiting) {
+		all = append(all, leg{kind: steps.Kind, at: at, ask: asks[steps.Kind]})
 	}
-	for _, at := range backwards(kind, steps) {
-		all = append(all, leg{kind: kind, at: at, ask: asks[kind], fail: "fail " + kind + "/" + steps[len(steps)-1].name + "\n"})
+	for _, at := range steps.Backwards() {
+		all = append(all, leg{kind: steps.Kind, at: at, ask: asks[steps.Kind], fail: "fail " + steps.Last() + "\n"})
 	}
 	return all
 }
 
 // walkKept meets every boundary of the other operations on one instance, whose rows outlive them all.
-func (w *walker) walkKept(steps map[string][]step, kinds []string) {
+func (w *walker) walkKept(steps map[string]boundaries.Steps, kinds []string) {
 	w.t.Helper()
 	i := w.CreateKept("walk-kept")
 	db := deploy.Open(w.t, i, "app", deploy.Password, "app")
@@ -112,7 +113,7 @@ func (w *walker) walkKept(steps map[string][]step, kinds []string) {
 }
 
 // allLegs puts the crashes in order: stops and starts by turns.
-func (w *walker) allLegs(steps map[string][]step, kinds []string) []leg {
+func (w *walker) allLegs(steps map[string]boundaries.Steps, kinds []string) []leg {
 	var all []leg
 	for _, kind := range kinds {
 		switch {
@@ -120,14 +121,14 @@ func (w *walker) allLegs(steps map[string][]step, kinds []string) []leg {
 		case asks[kind] == nil:
 			w.t.Errorf("there is an operation %s, and nothing here says how it is asked for", kind)
 		case kind == trove.OpStop:
-			stops, starts := legs(kind, steps[kind]), legs(trove.OpStart, steps[trove.OpStart])
+			stops, starts := legs(steps[kind]), legs(steps[trove.OpStart])
 			for len(stops)+len(starts) > 0 {
 				n, m := min(1, len(stops)), min(1, len(starts))
 				all = append(append(all, stops[:n]...), starts[:m]...)
 				stops, starts = stops[n:], starts[m:]
 			}
 		default:
-			all = append(all, legs(kind, steps[kind])...)
+			all = append(all, legs(steps[kind])...)
 		}
 	}
 	return all

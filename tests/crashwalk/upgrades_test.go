@@ -11,6 +11,7 @@ import (
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/api/wire"
+	"github.com/trove-dbaas/trove/tests/boundaries"
 	deploy "github.com/trove-dbaas/trove/tests/deployment"
 )
 
@@ -74,12 +75,12 @@ func TestCrashWalkOfUpgrades(t *testing.T) {
 }
 
 // there are the crashes of an operation that is finished, and undone those of one that is taken back.
-func there(kind string, steps map[string][]step) []leg {
-	return slices.DeleteFunc(legs(kind, steps[kind]), func(l leg) bool { return l.fail != "" })
+func there(kind string, steps map[string]boundaries.Steps) []leg {
+	return slices.DeleteFunc(legs(steps[kind]), func(l leg) bool { return l.fail != "" })
 }
 
-func undone(kind string, steps map[string][]step) []leg {
-	return slices.DeleteFunc(legs(kind, steps[kind]), func(l leg) bool { return l.fail == "" })
+func undone(kind string, steps map[string]boundaries.Steps) []leg {
+	return slices.DeleteFunc(legs(steps[kind]), func(l leg) bool { return l.fail == "" })
 }
 
 func (w *walker) newUpgraded(name string) *upgraded {

@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +19,7 @@ import (
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/api/wire"
 	"github.com/trove-dbaas/trove/client"
+	"github.com/trove-dbaas/trove/tests/boundaries"
 	deploy "github.com/trove-dbaas/trove/tests/deployment"
 )
 
@@ -35,66 +35,17 @@ func repository(t testing.TB) string {
 	return dir
 }
 
-// step is a line of steps.golden.
-type step struct {
-	name string
-	undo bool
-}
-
-// readSteps returns the steps of each kind of operation, and the kinds in order.
-func readSteps(t testing.TB) (map[string][]step, []string) {
+func readSteps(t testing.TB) (map[string]boundaries.Steps, []string) {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join(repository(t), "taskmanager", "testdata", "steps.golden"))
+	steps, kinds, err := boundaries.Read(repository(t))
 	if err != nil {
 		t.Fatal(err)
-	}
-	steps := map[string][]step{}
-	var kinds []string
-	for line := range strings.Lines(string(data)) {
-		f := strings.Fields(line)
-		if len(f) < 3 {
-			t.Fatalf("steps.golden has the line %q", line)
-		}
-		if _, seen := steps[f[0]]; !seen {
-			kinds = append(kinds, f[0])
-		}
-		steps[f[0]] = append(steps[f[0]], step{name: f[2], undo: len(f) > 3})
 	}
 	return steps, kinds
 }
 
 // waiting are steps that are released to wait for the guest, in any state of the machine that runs this.
 var waiting = map[string]bool{"instance.create/guest": true, "instance.create/prepare": true, "instance.restart/restart": true}
-
-// forwards are the boundaries of an operation that is finished. What is after the commit of one step is before the next one.
-func forwards(kind string, steps []step) []string {
-	var all []string
-	for _, s := range steps {
-		at := kind + "/" + s.name
-		all = append(all, at+"/before", at+"/after")
-		if waiting[at] {
-			all = append(all, at+"/waited")
-		}
-	}
-	return append(all, kind+"/"+steps[len(steps)-1].name+"/closed")
-}
-
-// backwards are the boundaries of one whose last step fails, in the order in which they are met.
-func backwards(kind string, steps []step) []string {
-	var all []string
-	last := ""
-	for _, s := range slices.Backward(steps) {
-		if !s.undo {
-			continue
-		}
-		last = kind + "/" + s.name
-		all = append(all, last+"/undo-before", last+"/undo-after")
-	}
-	if last != "" {
-		all = append(all, last+"/undo-closed")
-	}
-	return all
-}
 
 // walker is one deployment whose control plane dies again and again.
 type walker struct {
@@ -310,18 +261,17 @@ func (w *walker) sum(began time.Time) {
 }
 
 // walkCreateAndDelete makes and removes an instance for each boundary of create, done and undone, and meets one of delete each time.
-func (w *walker) walkCreateAndDelete(steps map[string][]step, empty view) {
+func (w *walker) walkCreateAndDelete(steps map[string]boundaries.Steps, empty view) {
 	w.t.Helper()
 	type create struct{ at, fail string }
 	var creates []create
-	for _, at := range forwards(trove.OpCreate, steps[trove.OpCreate]) {
+	for _, at := range steps[trove.OpCreate].Forwards(waiting) {
 		creates = append(creates, create{at: at})
 	}
-	last := steps[trove.OpCreate][len(steps[trove.OpCreate])-1].name
-	for _, at := range backwards(trove.OpCreate, steps[trove.OpCreate]) {
-		creates = append(creates, create{at: at, fail: "fail " + trove.OpCreate + "/" + last + "\n"})
+	for _, at := range steps[trove.OpCreate].Backwards() {
+		creates = append(creates, create{at: at, fail: "fail " + steps[trove.OpCreate].Last() + "\n"})
 	}
-	deletes := forwards(trove.OpDelete, steps[trove.OpDelete])
+	deletes := steps[trove.OpDelete].Forwards(waiting)
 	if len(deletes) > len(creates) {
 		w.t.Fatal("there are more boundaries of delete than of create")
 	}

@@ -70,8 +70,8 @@ var short = []string{
 	"instance.resize_flavor/machine/waited", "instance.resize_volume/volume/after",
 }
 
-// boundaries are the columns of a walk over the boundaries of steps.
-const boundaries = "operation | step | killed | outcome | seconds until then | left over"
+// boundaryColumns are the columns of a walk over the boundaries of steps.
+const boundaryColumns = "operation | step | killed | outcome | seconds until then | left over"
 
 // newWalker is a world whose walks are written down under a heading.
 func newWalker(t *testing.T, head, columns string) *walker {
@@ -94,14 +94,14 @@ func (w *walker) sum() {
 
 // TestFaultsCrashWalk kills the taskmanager at the boundaries of the steps of create, finished and undone, and of delete: at each of them with LONG=1.
 func TestFaultsCrashWalk(t *testing.T) {
-	w := newWalker(t, "The taskmanager killed in create and delete", boundaries)
+	w := newWalker(t, "The taskmanager killed in create and delete", boundaryColumns)
 	w.walkCreates()
 	w.sum()
 }
 
 // TestFaultsCrashWalkKept does the same in operations on an instance that lives on.
 func TestFaultsCrashWalkKept(t *testing.T) {
-	w := newWalker(t, "The taskmanager killed in operations on an instance that lives on", boundaries)
+	w := newWalker(t, "The taskmanager killed in operations on an instance that lives on", boundaryColumns)
 	kinds := []string{trove.OpResizeVolume, trove.OpResizeFlavor}
 	if os.Getenv("LONG") != "" {
 		kinds = append(kinds, trove.OpRestart, trove.OpReboot, trove.OpRebuild, trove.OpStop, trove.OpUpdateAccess)

@@ -3,7 +3,6 @@ package openstack_test
 import (
 	"fmt"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -12,29 +11,15 @@ import (
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/api/wire"
+	"github.com/trove-dbaas/trove/tests/boundaries"
 	"github.com/trove-dbaas/trove/tests/openstack"
 )
 
-// step is a line of taskmanager/testdata/steps.golden.
-type step struct {
-	name string
-	undo bool
-}
-
-// readSteps returns the steps of each kind of operation.
-func readSteps(t *testing.T) map[string][]step {
+func readSteps(t *testing.T) map[string]boundaries.Steps {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join(repository, "taskmanager", "testdata", "steps.golden"))
+	steps, _, err := boundaries.Read(repository)
 	if err != nil {
 		t.Fatal(err)
-	}
-	steps := map[string][]step{}
-	for line := range strings.Lines(string(data)) {
-		f := strings.Fields(line)
-		if len(f) < 3 {
-			t.Fatalf("steps.golden has the line %q", line)
-		}
-		steps[f[0]] = append(steps[f[0]], step{name: f[2], undo: len(f) > 3})
 	}
 	return steps
 }
@@ -48,47 +33,19 @@ var waiting = map[string]bool{
 	"instance.resize_flavor/machine": true, "instance.resize_volume/volume": true, "instance.resize_volume/grow": true,
 }
 
-// forwards are the boundaries of an operation that is finished; backwards those of one whose last step fails.
-func forwards(kind string, steps []step) []string {
-	var all []string
-	for _, s := range steps {
-		at := kind + "/" + s.name
-		all = append(all, at+"/before", at+"/after")
-		if waiting[at] {
-			all = append(all, at+"/waited")
-		}
-	}
-	return append(all, kind+"/"+steps[len(steps)-1].name+"/closed")
-}
-
-func backwards(kind string, steps []step) []string {
-	var all []string
-	last := ""
-	for _, s := range slices.Backward(steps) {
-		if s.undo {
-			last = kind + "/" + s.name
-			all = append(all, last+"/undo-before", last+"/undo-after")
-		}
-	}
-	if last != "" {
-		all = append(all, last+"/undo-closed")
-	}
-	return all
-}
-
 // leg is one crash.
 type leg struct{ kind, at, fail string }
 
 func (l leg) lines() string { return "crash " + l.at + "\n" + l.fail }
 
 // legs are the crashes of a kind: those of the operation that is finished, then those of the one that is undone.
-func legs(kind string, steps []step) []leg {
+func legs(steps boundaries.Steps) []leg {
 	var all []leg
-	for _, at := range forwards(kind, steps) {
-		all = append(all, leg{kind: kind, at: at})
+	for _, at := range steps.Forwards(waiting) {
+		all = append(all, leg{kind: steps.Kind, at: at})
 	}
-	for _, at := range backwards(kind, steps) {
-		all = append(all, leg{kind: kind, at: at, fail: "fail " + kind + "/" + steps[len(steps)-1].name + "\n"})
+	for _, at := range steps.Backwards() {
+		all = append(all, leg{kind: steps.Kind, at: at, fail: "fail " + steps.Last() + "\n"})
 	}
 	return all
 }
@@ -97,7 +54,7 @@ func legs(kind string, steps []step) []leg {
 type walker struct {
 	*world
 
-	steps   map[string][]step
+	steps   map[string]boundaries.Steps
 	only    func(leg) bool
 	died    time.Time
 	crashes int
@@ -153,8 +110,8 @@ func (w *walker) recovered() time.Duration {
 func (w *walker) walkCreates() {
 	w.t.Helper()
 	empty := w.inventory()
-	deletes := w.chosen(legs(trove.OpDelete, w.steps[trove.OpDelete]))
-	for n, l := range w.chosen(legs(trove.OpCreate, w.steps[trove.OpCreate])) {
+	deletes := w.chosen(legs(w.steps[trove.OpDelete]))
+	for n, l := range w.chosen(legs(w.steps[trove.OpCreate])) {
 		w.t.Logf("%s %s", hour(), l.at)
 		var id string
 		w.guests.silence(strings.HasSuffix(l.at, "/guest/waited"))
@@ -324,10 +281,10 @@ func (w *walker) walkKept(kinds ...string) {
 func (w *walker) keptLegs(kinds []string) []leg {
 	var all, starts []leg
 	if slices.Contains(kinds, trove.OpStop) {
-		starts = legs(trove.OpStart, w.steps[trove.OpStart])
+		starts = legs(w.steps[trove.OpStart])
 	}
 	for _, kind := range kinds {
-		for _, l := range legs(kind, w.steps[kind]) {
+		for _, l := range legs(w.steps[kind]) {
 			all = append(all, l)
 			if n := min(1, len(starts)); kind == trove.OpStop {
 				all, starts = append(all, starts[:n]...), starts[n:]
