@@ -36,7 +36,7 @@ type move struct {
 func adoption(t *testing.T, c *openstack.Cloud, s *service, k container) {
 	before := take(t, c)
 	title := k.engine
-	title.version += ", moved from a Python Trove"
+	title.apart = ", moved from a Python Trove"
 	m := &move{t: t, cloud: c, service: s, table: newTimetable(t, title), container: k}
 	var ids []string
 	t.Run(k.datastore+" from a Python Trove", func(t *testing.T) {

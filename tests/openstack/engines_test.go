@@ -12,6 +12,7 @@ import (
 type engine struct {
 	datastore, version string
 	next               string // a version that the long story rebuilds to
+	apart              string // what is told of it elsewhere than the others, for the heading
 	port               string
 	password           string // of the user anna, made anew for each run
 	client             func(ctx context.Context, st *story, statement string) *exec.Cmd

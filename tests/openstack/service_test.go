@@ -37,6 +37,8 @@ type service struct {
 	runs   map[string]*process
 	crash  string // the program that dies where it is told to, "" for none: it is the taskmanager then
 
+	more []string // options of bootstrap besides the usual ones
+
 	guestPorts map[string]string // what guests talk to, by what it is
 	metrics    map[string]string // addresses by part
 }
@@ -53,7 +55,13 @@ var parts = []string{"conductor", "api", "taskmanager"}
 // newService prepares the lab as an operator prepares his cloud, with the images given, and starts the processes. They end with the test.
 func newService(t *testing.T, images ...string) *service {
 	t.Helper()
-	s := &service{t: t, dir: filepath.Join(repository, "var", "openstack", "state"), runs: map[string]*process{}, metrics: map[string]string{}}
+	return newServiceAt(t, controller, "state", nil, images...)
+}
+
+// newServiceAt is newService on an address of its own, with its state in a directory of its own, bootstrapped with more options.
+func newServiceAt(t *testing.T, address, dir string, more []string, images ...string) *service {
+	t.Helper()
+	s := &service{t: t, dir: filepath.Join(repository, "var", "openstack", dir), runs: map[string]*process{}, metrics: map[string]string{}, more: more}
 	for _, part := range parts {
 		s.metrics[part] = net.JoinHostPort("127.0.0.1", freePorts(t, 1)[0])
 	}
@@ -64,17 +72,17 @@ func newService(t *testing.T, images ...string) *service {
 		t.Fatal(err)
 	}
 	ports := freePorts(t, 4)
-	s.listen = net.JoinHostPort(controller, ports[0])
+	s.listen = net.JoinHostPort(address, ports[0])
 	s.guestPorts = map[string]string{"bus": ports[1], "enrolment": ports[2], "object gateway": ports[3]}
 	config := fmt.Sprintf(`# What an operator writes; "trove openstack bootstrap" adds what it made.
 cloud: openstack
-bus: {address: %s, port: %s, enrol_port: %s}
-objects: {port: %s}
-api: {listen: "%s", rate_limit: 0, listeners: [{listen: "%[7]s"}]}
+bus: {address: %[8]s, port: %[2]s, enrol_port: %[3]s}
+objects: {port: %[4]s}
+api: {listen: "%[5]s", rate_limit: 0, listeners: [{listen: "%[7]s"}]}
 identity: {driver: keystone, auth_url: "http://%[1]s:5000/v3", service_roles: [admin]}
 openstack: {auth_url: "http://%[1]s:5000/v3", public_network: public, management_security_group: %[6]s}
 log: {level: debug}
-`, controller, ports[1], ports[2], ports[3], s.listen, securityGroup, s.metrics["api"])
+`, controller, ports[1], ports[2], ports[3], s.listen, securityGroup, s.metrics["api"], address)
 	s.write("trove.yaml", config)
 	s.servicePassword()
 	s.bootstrap(images...)
@@ -121,6 +129,7 @@ func (s *service) bootstrap(images ...string) {
 		"--flavor", "db.tiny:512:1:4", "--flavor", "db.small:768:1:5",
 		"--write-config", filepath.Join(s.dir, "trove.yaml"),
 	}
+	args = append(args, s.more...)
 	for _, image := range images {
 		args = append(args, "--image", image)
 	}

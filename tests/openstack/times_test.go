@@ -27,7 +27,7 @@ type timetable struct {
 
 func newTimetable(t *testing.T, e engine) *timetable {
 	tt := &timetable{t: t}
-	fmt.Fprintf(&tt.text, "\n## %s %s\n\n| what | seconds | of which |\n| --- | --- | --- |\n", e.datastore, e.version)
+	fmt.Fprintf(&tt.text, "\n## %s %s%s\n\n| what | seconds | of which |\n| --- | --- | --- |\n", e.datastore, e.version, e.apart)
 	return tt
 }
 
