@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -35,7 +36,33 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "the tests on OpenStack need root and a lab, whose directory LAB_STATE names: make e2e-openstack brings one up and runs them")
 		os.Exit(1)
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if code != 0 {
+		complaints(os.Stderr)
+	}
+	os.Exit(code)
+}
+
+// complaints prints the last warnings and errors of the lab's services, without the traces below them: a test that failed may have met a fault of the cloud, and its logs
+// go with the lab.
+func complaints(out io.Writer) {
+	const most, longest = 6, 300
+	logs, _ := filepath.Glob(filepath.Join(state, "log", "*.log")) // the pattern is right
+	for _, name := range logs {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			continue // it is what can be said besides
+		}
+		var found []string
+		for line := range strings.Lines(string(data)) {
+			if (strings.Contains(line, " WARNING ") || strings.Contains(line, " ERROR ")) && strings.Contains(line, " [") {
+				found = append(found, strings.TrimSpace(line[:min(len(line), longest)]))
+			}
+		}
+		if len(found) > 0 {
+			fmt.Fprintf(out, "%s complained last:\n%s\n", filepath.Base(name), strings.Join(found[max(0, len(found)-most):], "\n"))
+		}
+	}
 }
 
 func lab(t *testing.T) *openstack.Cloud {

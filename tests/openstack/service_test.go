@@ -295,33 +295,14 @@ func get(t *testing.T, url string) string {
 	return string(text)
 }
 
-// logs are the ends of all, and what services of the cloud complained about last.
+// logs are the ends of all.
 func (s *service) logs() string {
 	var b strings.Builder
 	for _, part := range parts {
 		data, _ := os.ReadFile(s.logFile(part))
 		fmt.Fprintf(&b, "trove-%s:\n%s\n", part, data[max(0, len(data)-4000):])
 	}
-	for _, service := range []string{"nova-scheduler", "nova-conductor", "nova-compute", "placement-api", "neutron-server", "cinder-volume"} {
-		fmt.Fprintf(&b, "%s:\n%s\n", service, complaints(filepath.Join(state, "log", service+".log")))
-	}
 	return b.String()
-}
-
-// complaints are the last warnings and errors of a log of the lab, without the traces below them, or why there are none.
-func complaints(name string) string {
-	const most, longest = 8, 300
-	data, err := os.ReadFile(name)
-	if err != nil {
-		return err.Error()
-	}
-	var found []string
-	for line := range strings.Lines(string(data)) {
-		if (strings.Contains(line, " WARNING ") || strings.Contains(line, " ERROR ")) && strings.Contains(line, " [") {
-			found = append(found, strings.TrimSpace(line[:min(len(line), longest)]))
-		}
-	}
-	return strings.Join(found[max(0, len(found)-most):], "\n")
 }
 
 // client is our own, for what the official one cannot say: operations and their steps.
