@@ -78,7 +78,7 @@ func (c *Cloud) NewMachine(ctx context.Context, at Place, name string) (*Machine
 		return nil, errors.Join(err, m.Remove(ctx))
 	}
 	_, bits, _ := strings.Cut(subnet.Subnet.CIDR, "/")
-	tap := "tap" + p.ID[:11]
+	tap := m.tap()
 	lines := []string{
 		"netns add " + m.netns,
 		"link add " + tap + " type veth peer name eth0 netns " + m.netns,
@@ -118,6 +118,9 @@ func (c *Cloud) one(ctx context.Context, kind, name string) (resource, error) {
 	}
 	return resource{}, fmt.Errorf("%d %s are called %s", len(answer[kind]), kind, name)
 }
+
+// tap is the machine's end of the port on this host, as Neutron's agent knows it.
+func (m *Machine) tap() string { return "tap" + m.port[:11] }
 
 // bound waits until Neutron says that the port is connected.
 func (m *Machine) bound(ctx context.Context) error {
@@ -175,7 +178,8 @@ func (m *Machine) Reaches(ctx context.Context, address string) bool {
 
 // Remove takes the machine away.
 func (m *Machine) Remove(ctx context.Context) error {
-	err := ip(ctx, "netns delete "+m.netns) // the interfaces go with it
+	// The interfaces would go with the namespace, which lives on, without a name, while one of its connections waits for the answer of a server that is gone: for minutes.
+	err := errors.Join(ip(ctx, "link delete "+m.tap()), ip(ctx, "netns delete "+m.netns))
 	return errors.Join(err, m.cloud.ask(ctx, "DELETE", "admin", "network", "/v2.0/ports/"+m.port, nil, nil))
 }
 

@@ -33,6 +33,5 @@ func TestStory(t *testing.T) {
 		if slices.ContainsFunc(built, func(file string) bool { return strings.HasPrefix(filepath.Base(file), "mysql-") }) {
 			adoption(t, c, s, mysqlContainer(mysql()))
 		}
-		routed(t, c, built)
 	}
 }
