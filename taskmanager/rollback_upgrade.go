@@ -159,6 +159,22 @@ func (m *Manager) lookWhetherRestored(ctx context.Context, op *workflow.Op) (wor
 	return workflow.WaitFor("waiting for the guest to put the kept data back"), nil
 }
 
+// stranded reports whether the upgrade before has failed and left the kept data aside: what is in its place must not be started upon.
+func stranded(ctx context.Context, r store.Reader, op *workflow.Op) (bool, error) {
+	k, err := r.KeptData(ctx, op.Target())
+	if trove.IsNotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err //nolint:wrapcheck // says whose
+	}
+	i, err := r.Instance(ctx, op.Target())
+	if err != nil {
+		return false, fmt.Errorf("read instance %s: %w", op.Target(), err)
+	}
+	return k.Only(&i), nil
+}
+
 // unlessRestored makes an undo that does nothing once the kept data is in its place.
 func (m *Manager) unlessRestored(undo workflow.StepFunc) workflow.StepFunc {
 	return func(ctx context.Context, op *workflow.Op) (workflow.Outcome, error) {
@@ -179,9 +195,13 @@ func (m *Manager) rollbackClosed(ctx context.Context, tx store.Tx, op *workflow.
 			return err
 		}
 	}
+	aside, err := stranded(ctx, tx, op)
+	if err != nil {
+		return err
+	}
 	c := closing{what: "The way back failed", failed: trove.TaskNone, restarts: true}
-	if lost {
-		c.failed = trove.TaskUpgradingError
+	if lost || aside && !restored {
+		c.what, c.failed = "The way back failed and the kept data is not in its place yet", trove.TaskUpgradingError
 	}
 	c.change = func(_ context.Context, _ store.Tx, op *workflow.Op, i *trove.Instance, ok bool) error {
 		if ok {

@@ -317,10 +317,13 @@ func (m *Manager) restoreKept(ctx context.Context, op *workflow.Op) (workflow.Ou
 	return out, err
 }
 
-// startUnlessLost starts the old version again.
+// startUnlessLost starts the database again, unless what it would be started on is not whole.
 func (m *Manager) startUnlessLost(ctx context.Context, op *workflow.Op) (workflow.Outcome, error) {
 	var lost bool
 	if err := note(op, noteLost, &lost); err != nil || lost {
+		return workflow.Done(), err
+	}
+	if aside, err := stranded(ctx, m.store, op); err != nil || aside {
 		return workflow.Done(), err
 	}
 	return m.engineBack(ctx, op)

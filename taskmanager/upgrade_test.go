@@ -83,6 +83,36 @@ func TestDataThatCannotBePutBackIsNotStartedUpon(t *testing.T) {
 	}
 }
 
+// TestAWayBackThatFailsAfterALostUpgradeLeavesItLost: the copy stays the only whole data, so the database is not started and the mark stays.
+func TestAWayBackThatFailsAfterALostUpgradeLeavesItLost(t *testing.T) {
+	for _, call := range []string{"FindMachine", "EnsureMachine"} {
+		out := run(t, t.TempDir(), trove.OpUpgrade, nil, func(w *world) {
+			w.fleet.Fail(guestapi.CmdUpgrade, "disk on fire")
+			w.fleet.Fail(guestapi.CmdRestoreData, "disk on fire")
+		}, func(w *world) {
+			w.fleet.Fail(guestapi.CmdUpgrade, "")
+			w.fleet.Fail(guestapi.CmdRestoreData, "")
+			failed := false
+			w.mu.Lock()
+			w.disturb = func(_ int, name string) disturbance {
+				if name != call || failed {
+					return none
+				}
+				failed = true
+				return failForGood
+			}
+			w.mu.Unlock()
+			if op := w.carryOut(w.request(trove.OpUpgradeRollback)); op.State != trove.OperationUndone {
+				t.Errorf("%s: the way back: %+v", call, op)
+			}
+		})
+		i := out.restore.Instance
+		if i == nil || i.Task != trove.TaskUpgradingError || i.Fault == nil || out.restore.Guest.Running || out.restore.Kept.DatastoreVersionID != versionID {
+			t.Errorf("%s: after a way back that failed: %+v, kept %+v, the engine runs: %t", call, i, out.restore.Kept, out.restore.Guest.Running)
+		}
+	}
+}
+
 // TestOverridesThatTheNewVersionDoesNotHaveRefuseAnUpgrade.
 func TestOverridesThatTheNewVersionDoesNotHaveRefuseAnUpgrade(t *testing.T) {
 	out := run(t, t.TempDir(), trove.OpUpgrade, nil, func(w *world) {
