@@ -53,6 +53,9 @@ func (m *Manager) checkRollback(ctx context.Context, op *workflow.Op) (workflow.
 	} else if err != nil {
 		return workflow.Outcome{}, fmt.Errorf("find the image: %w", err)
 	}
+	if there, out, err := m.stillKept(ctx, op, k.Since); !there {
+		return out, err
+	}
 	mc, err := m.cloud.FindMachine(ctx, op.Target())
 	if err != nil && !trove.IsNotFound(err) {
 		return workflow.Outcome{}, fmt.Errorf("find the machine: %w", err)

@@ -113,6 +113,28 @@ func TestAWayBackThatFailsAfterALostUpgradeLeavesItLost(t *testing.T) {
 	}
 }
 
+// TestAWayBackAfterAConfirmationThatWasCutOffIsRefused: the guest had begun to drop the copy, and nothing may be started in the old version on the new data.
+func TestAWayBackAfterAConfirmationThatWasCutOffIsRefused(t *testing.T) {
+	out := run(t, t.TempDir(), trove.OpUpgradeConfirm, func(_ int, name string) disturbance {
+		if name == "Start "+string(guestapi.CmdDropKept) {
+			return cancelAfter
+		}
+		return none
+	}, nil, func(w *world) {
+		op := w.carryOut(w.request(trove.OpUpgradeRollback))
+		if op.State != trove.OperationUndone || !strings.Contains(op.Error, "upgrade_confirm") {
+			t.Errorf("the way back: %+v", op)
+		}
+	})
+	if s := out.after; out.op.State == trove.OperationDone || s.Guest.Kept != "" {
+		t.Fatalf("the confirmation is %s, %q is kept: this tests nothing", out.op.State, s.Guest.Kept)
+	}
+	s := out.restore
+	if s.Instance.DatastoreVersionID != newVersion || s.Image != "image-2" || s.Guest.Data != guesttest.UpgradedData || !s.Guest.Running {
+		t.Errorf("after the way back: %+v", s)
+	}
+}
+
 // TestOverridesThatTheNewVersionDoesNotHaveRefuseAnUpgrade.
 func TestOverridesThatTheNewVersionDoesNotHaveRefuseAnUpgrade(t *testing.T) {
 	out := run(t, t.TempDir(), trove.OpUpgrade, nil, func(w *world) {
