@@ -118,7 +118,7 @@ func (m *Manager) machineBack(ctx context.Context, op *workflow.Op) (workflow.Ou
 	out, err := m.machineOf(ctx, op, &v, image, false)
 	if trove.IsPermanent(err) {
 		m.log.WarnContext(ctx, "machine could not be brought back at once", "instance", op.Target(), "op", op.ID(), "err", err)
-		return workflow.Done(), nil
+		return m.withoutMachine(ctx, op, image)
 	}
 	return out, err
 }
@@ -162,7 +162,8 @@ func (m *Manager) lookWhetherRestored(ctx context.Context, op *workflow.Op) (wor
 	return workflow.WaitFor("waiting for the guest to put the kept data back"), nil
 }
 
-// stranded reports whether the upgrade before has failed and left the kept data aside: what is in its place must not be started upon.
+// stranded reports whether the database must not be started: the upgrade has failed and left the kept data aside, or an earlier way back has left the machine with
+// the image of before on the data of the new version.
 func stranded(ctx context.Context, r store.Reader, op *workflow.Op) (bool, error) {
 	k, err := r.KeptData(ctx, op.Target())
 	if trove.IsNotFound(err) {
@@ -175,7 +176,15 @@ func stranded(ctx context.Context, r store.Reader, op *workflow.Op) (bool, error
 	if err != nil {
 		return false, fmt.Errorf("read instance %s: %w", op.Target(), err)
 	}
-	return k.Only(&i), nil
+	image := ""
+	if err := note(op, noteImage, &image); err != nil || k.Only(&i) || image != k.ImageID {
+		return k.Only(&i), err
+	}
+	v, err := r.DatastoreVersion(ctx, i.DatastoreVersionID)
+	if err != nil {
+		return false, fmt.Errorf("read the datastore version: %w", err)
+	}
+	return v.ImageID != image, nil
 }
 
 // unlessRestored makes an undo that does nothing once the kept data is in its place.

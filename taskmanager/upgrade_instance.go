@@ -170,13 +170,26 @@ func (m *Manager) oldMachine(ctx context.Context, op *workflow.Op) (workflow.Out
 		out, err := step(ctx, op)
 		if trove.IsPermanent(err) {
 			m.log.ErrorContext(ctx, "machine of the old version could not be made", "instance", op.Target(), "op", op.ID(), "err", err)
-			return workflow.Done(), nil
+			return m.withoutMachine(ctx, op, image)
 		}
 		if err != nil || !out.IsDone() {
 			return out, err
 		}
 	}
 	return workflow.Done(), nil
+}
+
+// withoutMachine ends an undo that could not make the machine of the image. One that has another image all the same would start another version than the data is
+// of: then it is noted that the data must be left as it is.
+func (m *Manager) withoutMachine(ctx context.Context, op *workflow.Op, image string) (workflow.Outcome, error) {
+	mc, err := m.cloud.FindMachine(ctx, op.Target())
+	switch {
+	case trove.IsNotFound(err), err == nil && (mc.ImageID == "" || mc.ImageID == image):
+		return workflow.Done(), nil
+	case err != nil:
+		return workflow.Outcome{}, fmt.Errorf("find the machine: %w", err)
+	}
+	return workflow.Done(), op.SetNote(noteLost, true)
 }
 
 // machineOf makes the machine run from an image of a version; with previous it sees the image that the operation has noted.
@@ -300,6 +313,10 @@ func (m *Manager) giveUpgrade(ctx context.Context, op *workflow.Op) (command, er
 func (m *Manager) restoreKept(ctx context.Context, op *workflow.Op) (workflow.Outcome, error) {
 	deleting, err := m.deleting(ctx, op)
 	if err != nil || deleting {
+		return workflow.Done(), err
+	}
+	var lost bool
+	if err := note(op, noteLost, &lost); err != nil || lost {
 		return workflow.Done(), err
 	}
 	waited, err := m.waited(op)

@@ -135,6 +135,72 @@ func TestAWayBackAfterAConfirmationThatWasCutOffIsRefused(t *testing.T) {
 	}
 }
 
+// failing lets the n-th call of a name fail for good, and the first call of another.
+func (w *world) failing(name string, n int, other string) {
+	seen := map[string]int{}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.disturb = func(_ int, call string) disturbance {
+		if seen[call]++; call == name && seen[call] == n || call == other && seen[call] == 1 {
+			return failForGood
+		}
+		return none
+	}
+}
+
+// TestAMachineThatKeepsTheNewImageIsNotGivenTheOldData: where a cloud exchanges images in place and does not take the old one back, the new version would be
+// started on the old data without an upgrade.
+func TestAMachineThatKeepsTheNewImageIsNotGivenTheOldData(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.inPlace = true
+		w.fleet.Fail(guestapi.CmdUpgrade, "disk on fire")
+		w.failing("RebuildMachine", 2, "")
+		op := w.carryOut(w.request(trove.OpUpgrade))
+		w.failing("", 0, "")
+		s := w.look(op)
+		if op.State != trove.OperationUndone || s.Image != "image-2" {
+			t.Fatalf("the upgrade is %s, the machine has %s: this tests nothing", op.State, s.Image)
+		}
+		if i := s.Instance; i.Task != trove.TaskUpgradingError || s.Guest.Kept == "" || s.Guest.Running || s.Kept.DatastoreVersionID != versionID {
+			t.Errorf("after the upgrade: %+v, the guest %+v", i, s.Guest)
+		}
+		w.fleet.Fail(guestapi.CmdUpgrade, "")
+		s = w.look(w.carryOut(w.request(trove.OpUpgradeRollback)))
+		if i := s.Instance; i.Task != trove.TaskNone || s.Image != "image-1" || s.Guest.Data != guesttest.FirstData || !s.Guest.Running || s.Guest.Kept != "" {
+			t.Errorf("after the way back: %+v, the guest %+v on %s", i, s.Guest, s.Image)
+		}
+	})
+}
+
+// TestAMachineThatKeepsTheOldImageIsNotStartedOnTheNewData: the mirror image, on the way back, and after another one that fails at once.
+func TestAMachineThatKeepsTheOldImageIsNotStartedOnTheNewData(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.inPlace = true
+		if op := w.carryOut(w.request(trove.OpUpgrade)); op.State != trove.OperationDone {
+			t.Fatalf("the upgrade: %+v", op)
+		}
+		check := func(when string, s state) {
+			t.Helper()
+			if s.Operation != trove.OperationUndone || s.Image != "image-1" || s.Guest.Data != guesttest.UpgradedData {
+				t.Fatalf("%s: the way back is %s, the machine has %s, the data is %s: this tests nothing", when, s.Operation, s.Image, s.Guest.Data)
+			}
+			if i := s.Instance; i.Task != trove.TaskUpgradingError || i.DatastoreVersionID != newVersion || s.Guest.Running || s.Guest.Kept == "" || s.Kept.ImageID == "" {
+				t.Errorf("%s: %+v, the guest %+v, kept %+v", when, i, s.Guest, s.Kept)
+			}
+		}
+		restore := "Start " + string(guestapi.CmdRestoreData)
+		w.failing("RebuildMachine", 2, restore)
+		check("first", w.look(w.carryOut(w.request(trove.OpUpgradeRollback))))
+		w.failing("RemoveMachine", 1, restore)
+		check("again", w.look(w.carryOut(w.request(trove.OpUpgradeRollback))))
+		w.failing("", 0, "")
+		s := w.look(w.carryOut(w.request(trove.OpUpgradeRollback)))
+		if i := s.Instance; i.Task != trove.TaskNone || i.DatastoreVersionID != versionID || s.Image != "image-1" || s.Guest.Data != guesttest.FirstData || !s.Guest.Running {
+			t.Errorf("after the last: %+v, the guest %+v on %s", i, s.Guest, s.Image)
+		}
+	})
+}
+
 // TestOverridesThatTheNewVersionDoesNotHaveRefuseAnUpgrade.
 func TestOverridesThatTheNewVersionDoesNotHaveRefuseAnUpgrade(t *testing.T) {
 	out := run(t, t.TempDir(), trove.OpUpgrade, nil, func(w *world) {
