@@ -257,6 +257,26 @@ func TestStuckTaskIsFreed(t *testing.T) {
 	}
 }
 
+// TestABuildThatNobodyGoesOnWithKeepsItsMachine: after a restore from a copy that is older than the end of the create it is somebody's database.
+func TestABuildThatNobodyGoesOnWithKeepsItsMachine(t *testing.T) {
+	w := newWorld(t)
+	w.make(id)
+	w.change(func(i *trove.Instance) {
+		i.Task, i.ServerStatus, i.ComputeID, i.VolumeID = trove.TaskBuilding, trove.ServerNone, "", ""
+	})
+	all := w.left(id)
+	for range 10 {
+		w.clock.Add(grace + time.Minute)
+		w.once()
+	}
+	if i := w.instance(); i.Status(false) != "ERROR" {
+		t.Errorf("the instance is %s", i.Status(false))
+	}
+	if diff := cmp.Diff(all, w.left(id)); diff != "" {
+		t.Errorf("what it had (-want +got):\n%s", diff)
+	}
+}
+
 // close ends an operation as a worker would.
 func (w *world) close(op string) {
 	w.t.Helper()
