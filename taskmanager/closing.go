@@ -24,6 +24,7 @@ const (
 	noteBoot        = "boot"        // the machine's boot before it was rebooted
 	noteHost        = "host"        // of the machine before it was migrated
 	noteLooks       = "looks"       // at something pending
+	notePending     = "pending"     // pending
 	noteAnew        = "anew"        // how often the machine was made anew
 	noteSince       = "since_"      // and the step's name: when it began to wait
 )

@@ -120,7 +120,10 @@ func (m *Manager) machineBack(ctx context.Context, op *workflow.Op) (workflow.Ou
 		m.log.WarnContext(ctx, "machine could not be brought back at once", "instance", op.Target(), "op", op.ID(), "err", err)
 		return m.withoutMachine(ctx, op, image)
 	}
-	return out, err
+	if err != nil || !out.IsDone() {
+		return m.orWithoutMachine(ctx, op, image, out, err)
+	}
+	return out, nil
 }
 
 // restoreForRollback puts the kept data in its place, and notes it: from then on there is no way back.

@@ -173,10 +173,18 @@ func (m *Manager) oldMachine(ctx context.Context, op *workflow.Op) (workflow.Out
 			return m.withoutMachine(ctx, op, image)
 		}
 		if err != nil || !out.IsDone() {
-			return out, err
+			return m.orWithoutMachine(ctx, op, image, out, err)
 		}
 	}
 	return workflow.Done(), nil
+}
+
+// orWithoutMachine goes on waiting for a machine of the image, unless that takes too long.
+func (m *Manager) orWithoutMachine(ctx context.Context, op *workflow.Op, image string, out workflow.Outcome, err error) (workflow.Outcome, error) {
+	if out, err = m.unlessTooLong(ctx, op, out, err); err != nil || !out.IsDone() {
+		return out, err
+	}
+	return m.withoutMachine(ctx, op, image)
 }
 
 // withoutMachine ends an undo that could not make the machine of the image. One that has another image all the same would start another version than the data is
