@@ -146,19 +146,22 @@ func (m *Manager) lookWhetherRestored(ctx context.Context, op *workflow.Op) (wor
 	if err := note(op, noteRestored, &restored); err != nil || restored {
 		return workflow.Done(), err
 	}
-	waited, err := m.waited(op)
-	if err != nil {
-		return workflow.Outcome{}, err
-	}
 	call, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	s, err := m.guests.Status(call, op.Target(), op.ID()+"/"+op.Step())
+	if err == nil && s.State == guestapi.StateRunning {
+		m.heard(op)
+	}
+	late, noted := m.impatient(op)
+	if noted != nil {
+		return workflow.Outcome{}, noted
+	}
 	switch {
 	case err == nil && s.State == guestapi.StateUnknown:
 		return workflow.Done(), nil
 	case err == nil && s.State == guestapi.StateDone:
 		return workflow.Done(), op.SetNote(noteRestored, true)
-	case err == nil && s.State == guestapi.StateFailed, waited > undoPatience:
+	case err == nil && s.State == guestapi.StateFailed, late:
 		m.log.ErrorContext(ctx, "kept data was not put back", "instance", op.Target(), "op", op.ID(), "err", err)
 		return workflow.Done(), errors.Join(op.SetNote(noteRestored, true), op.SetNote(noteLost, true))
 	}

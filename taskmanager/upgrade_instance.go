@@ -327,15 +327,15 @@ func (m *Manager) restoreKept(ctx context.Context, op *workflow.Op) (workflow.Ou
 	if err := note(op, noteLost, &lost); err != nil || lost {
 		return workflow.Done(), err
 	}
-	waited, err := m.waited(op)
-	if err != nil {
-		return workflow.Outcome{}, err
-	}
 	done, out, err := m.follow(ctx, op, "-undo", command{cmd: guestapi.CmdRestoreData, doing: "putting the kept data back"})
 	if done {
 		return workflow.Done(), nil
 	}
-	if trove.IsPermanent(err) || waited > undoPatience {
+	late, noted := m.impatient(op)
+	if noted != nil {
+		return workflow.Outcome{}, noted
+	}
+	if trove.IsPermanent(err) || late {
 		m.log.ErrorContext(ctx, "kept data was not put back", "instance", op.Target(), "op", op.ID(), "err", err)
 		return workflow.Done(), op.SetNote(noteLost, true)
 	}

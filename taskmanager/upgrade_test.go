@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -132,6 +133,55 @@ func TestAWayBackAfterAConfirmationThatWasCutOffIsRefused(t *testing.T) {
 	s := out.restore
 	if s.Instance.DatastoreVersionID != newVersion || s.Image != "image-2" || s.Guest.Data != guesttest.UpgradedData || !s.Guest.Running {
 		t.Errorf("after the way back: %+v", s)
+	}
+}
+
+// TestAGuestThatIsLongAtPuttingTheDataBackIsWaitedFor: the command stands behind a copy that is still being made, and the guest says so. One that falls silent meanwhile
+// is not waited for as long.
+func TestAGuestThatIsLongAtPuttingTheDataBackIsWaitedFor(t *testing.T) {
+	for name, c := range map[string]struct {
+		kind string
+		step string // when the guest has its command the operation is cancelled
+		dies bool
+		task trove.Task
+		data string
+	}{
+		"upgrade":                      {trove.OpUpgrade, "keep", false, trove.TaskNone, guesttest.FirstData},
+		"upgrade, and the guest dies":  {trove.OpUpgrade, "keep", true, trove.TaskUpgradingError, guesttest.FirstData},
+		"way back":                     {trove.OpUpgradeRollback, "restore", false, trove.TaskNone, guesttest.FirstData},
+		"way back, and the guest dies": {trove.OpUpgradeRollback, "restore", true, trove.TaskUpgradingError, guesttest.UpgradedData},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				if beginsUpgraded(c.kind) {
+					w.carryOut(w.request(trove.OpUpgrade))
+				}
+				w.fleet.Slow(guestapi.CmdRestoreData, 25*time.Minute)
+				id := w.request(c.kind)
+				cancelled := false
+				w.disturb = func(_ int, _ string) disturbance {
+					if v, _ := w.fleet.Volume(instanceID); cancelled || v.Runs[id+"/"+c.step] == 0 {
+						return none
+					}
+					cancelled = true
+					if c.dies {
+						time.AfterFunc(12*time.Minute, func() { w.fleet.Halt(instanceID) })
+					}
+					return cancelAfter
+				}
+				began := time.Now()
+				op := w.carryOut(id)
+				took := time.Since(began)
+				s := w.look(op)
+				if op.State != trove.OperationUndone || s.Instance.Task != c.task || s.Guest.Data != c.data {
+					t.Errorf("after %s it is %s, the task %s, the fault %+v, the guest %+v", took, op.State, s.Instance.Task.Action(), s.Instance.Fault, s.Guest)
+				}
+				if c.dies && (took < 20*time.Minute || took > 24*time.Minute) {
+					t.Errorf("it took %s", took)
+				}
+				time.Sleep(10 * time.Minute) //nolint:forbidigo // of the bubble's time: the guest ends
+			})
+		})
 	}
 }
 
