@@ -298,6 +298,12 @@ func TestABuildThatNobodyGoesOnWithKeepsItsMachine(t *testing.T) {
 	if diff := cmp.Diff(all, w.left(id)); diff != "" {
 		t.Errorf("what it had (-want +got):\n%s", diff)
 	}
+	w.change(func(i *trove.Instance) { i.Task, i.Fault = trove.TaskNone, nil }) // a reset of its status
+	w.clock.Add(time.Minute)
+	w.once()
+	if i := w.instance(); i.Status(false) != "ACTIVE" {
+		t.Errorf("after a reset of its status the instance is %s", i.Status(false))
+	}
 }
 
 // close ends an operation as a worker would.
