@@ -149,6 +149,15 @@ func (i *Instance) Status(backingUp bool) string {
 	return "UNKNOWN"
 }
 
+// CutOff marks an instance whose build nobody goes on with and nobody has undone. What it has made may be a database in use, so it counts as a machine in error:
+// a row with neither machine nor volume would give it to nobody, and what nobody owns is removed.
+func (i *Instance) CutOff() {
+	i.Task = TaskBuildErrorServer
+	if i.ServerStatus == ServerNone && i.VolumeID == "" {
+		i.ServerStatus = ServerError
+	}
+}
+
 // OperatingStatus returns the API's `operating_status`: the health of the database as of now, "" while a task runs or the machine
 // is not active. An instance that was stopped is SHUTDOWN: its silence is no error.
 func (i *Instance) OperatingStatus(now time.Time) string {

@@ -24,6 +24,10 @@ type KeptData struct {
 	Bytes              int64 // that it had when it was kept
 }
 
+// Only reports whether the data is the only whole data of its instance. After an upgrade that is done it is another version's than the instance; an upgrade that
+// failed and could not put it back leaves the instance with the version that it is of.
+func (k *KeptData) Only(i *Instance) bool { return k.DatastoreVersionID == i.DatastoreVersionID }
+
 // CompareVersions compares version numbers such as "10.11" and "10.6.12" part by part, as -1, 0 or 1. What one of them does not say is equal: "10.11"
 // and "10.11.14" are. Parts that are no numbers compare as texts.
 func CompareVersions(a, b string) int {

@@ -100,7 +100,7 @@ func (s *server) rollbackUpgrade(ctx context.Context, c *call) (any, error) {
 		return nil, err
 	}
 	return nil, s.begin(ctx, c, trove.OpUpgradeRollback, nil, func(ctx context.Context, tx store.Tx, i *trove.Instance) error {
-		if err := isKept(ctx, tx, i.ID); err != nil {
+		if _, err := isKept(ctx, tx, i.ID); err != nil {
 			return err
 		}
 		if i.Task != trove.TaskUpgradingError {
@@ -122,16 +122,20 @@ func (s *server) confirmUpgrade(ctx context.Context, c *call) (any, error) {
 		if i.Task != trove.TaskNone && i.Task != trove.TaskRestartRequired || i.ServerStatus != trove.ServerActive {
 			return trove.Errorf(trove.KindUnprocessable, "The kept data of instance %s cannot be dropped now (task %s, machine %s).", i.ID, i.Task.Action(), i.ServerStatus)
 		}
-		return isKept(ctx, tx, i.ID)
+		k, err := isKept(ctx, tx, i.ID)
+		if err == nil && k.Only(i) {
+			return trove.Errorf(trove.KindUnprocessable, "The kept data of instance %s is all that the failed upgrade has left. The action upgrade_rollback puts it in its place.", i.ID)
+		}
+		return err
 	})
 }
 
-func isKept(ctx context.Context, r store.Reader, id string) error {
-	_, err := r.KeptData(ctx, id)
+func isKept(ctx context.Context, r store.Reader, id string) (trove.KeptData, error) {
+	k, err := r.KeptData(ctx, id)
 	if trove.IsNotFound(err) {
-		return trove.Wrap(trove.KindBadRequest, err, "Of instance %s no data of an earlier version is kept.", id)
+		return k, trove.Wrap(trove.KindBadRequest, err, "Of instance %s no data of an earlier version is kept.", id)
 	}
-	return err
+	return k, err
 }
 
 func (s *server) showUpgrade(ctx context.Context, c *call) (any, error) {

@@ -163,6 +163,7 @@ func TestKeptDataIsShownAndLeadsBothWays(t *testing.T) {
 	for action, kind := range map[string]string{"upgrade_rollback": trove.OpUpgradeRollback, "upgrade_confirm": trove.OpUpgradeConfirm} {
 		w := newWorld(t, nil, nil)
 		id := w.built(t)
+		w.change(t, id, func(i *trove.Instance) { i.DatastoreVersionID = versionID("mysql", "8.0.29") })
 		path := "/instances/" + id + "/action"
 		rec := w.ask(t, "member", http.MethodPost, path, `{"`+action+`":{}}`)
 		if rec.Code != http.StatusBadRequest || !strings.Contains(message(t, rec), "no data of an earlier version is kept") {
@@ -194,5 +195,12 @@ func TestTheWayBackIsOpenAfterAFailedUpgrade(t *testing.T) {
 			t.Errorf("%s: %d %s", body, rec.Code, rec.Body)
 		}
 	}
+	// An administrator may have taken the mark away: the data is all that there is, all the same.
+	w.change(t, id, func(i *trove.Instance) { i.Task = trove.TaskNone })
+	rec := w.ask(t, "member", http.MethodPost, "/instances/"+id+"/action", `{"upgrade_confirm":{}}`)
+	if rec.Code != http.StatusUnprocessableEntity || !strings.Contains(message(t, rec), "upgrade_rollback") {
+		t.Errorf("a confirmation without the mark: %d %s", rec.Code, rec.Body)
+	}
+	w.change(t, id, func(i *trove.Instance) { i.Task = trove.TaskUpgradingError })
 	w.must(t, http.StatusAccepted, "member", http.MethodPost, "/instances/"+id+"/action", `{"upgrade_rollback":{}}`, nil)
 }

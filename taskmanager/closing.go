@@ -24,8 +24,10 @@ const (
 	noteBoot        = "boot"        // the machine's boot before it was rebooted
 	noteHost        = "host"        // of the machine before it was migrated
 	noteLooks       = "looks"       // at something pending
+	notePending     = "pending"     // pending
 	noteAnew        = "anew"        // how often the machine was made anew
 	noteSince       = "since_"      // and the step's name: when it began to wait
+	noteHeard       = "heard_"      // and the step's name: when the guest last said that it works on it
 )
 
 // blame wraps the undo of a step so that the step that failed is known when the operation closes: undo begins with the failed step's own.

@@ -133,6 +133,25 @@ func TestGuestThatWasAwayCatchesUp(t *testing.T) {
 	})
 }
 
+// TestRestartRequiredEndsWithWhateverRestartsTheMachine, because that starts the engine with all its settings.
+func TestRestartRequiredEndsWithWhateverRestartsTheMachine(t *testing.T) {
+	for _, kind := range machineKinds {
+		t.Run(kind, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				w.setGroup(`{"static_things":7}`)
+				w.attachGroup()
+				_, stop := w.manage()
+				until(t, "a restart to be required", func() bool { return w.task() == trove.TaskRestartRequired })
+				stop()
+				w.do(kind)
+				if task := w.task(); task != trove.TaskNone {
+					t.Errorf("afterwards the task is %s", task.Action())
+				}
+			})
+		})
+	}
+}
+
 // TestRestartRequiredStaysUntilARestart: an operation that does not restart the engine does not end it.
 func TestRestartRequiredStaysUntilARestart(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {

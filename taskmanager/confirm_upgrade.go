@@ -11,13 +11,16 @@ import (
 	"github.com/trove-dbaas/trove/store"
 )
 
+// stepDrop is the step that gives the command; "<operation>/drop" is its id at the guest.
+const stepDrop = "drop"
+
 // confirmUpgrade removes the data that an upgrade has kept. The database runs meanwhile and notices nothing, so the instance keeps its task and its status.
 func (m *Manager) confirmUpgrade() *workflow.Definition {
 	return &workflow.Definition{
 		Kind:     trove.OpUpgradeConfirm,
 		Deadline: 2 * time.Hour,
 		Steps: []workflow.Step{
-			{Name: "drop", Says: "removing the kept data", Do: m.guestStep(plain(guestapi.CmdDropKept, "removing the kept data")), Undo: blame(nil), Deadline: 90 * time.Minute, Weight: 4},
+			{Name: stepDrop, Says: "removing the kept data", Do: m.guestStep(plain(guestapi.CmdDropKept, "removing the kept data")), Undo: blame(nil), Deadline: 90 * time.Minute, Weight: 4},
 			{Name: "ready", Says: "finishing", Do: m.ready, Undo: blame(nil)},
 		},
 		Closed: m.confirmClosed,
@@ -41,6 +44,32 @@ func (m *Manager) confirmClosed(ctx context.Context, tx store.Tx, op *workflow.O
 		return nil
 	}
 	return tx.DeleteKeptData(ctx, op.Target()) //nolint:wrapcheck // says whose
+}
+
+// stillKept returns true unless a confirmation since then was given up after its guest had begun to remove the kept data: of what is left then nothing can be
+// put back. Otherwise the outcome or the error is the step's.
+func (m *Manager) stillKept(ctx context.Context, op *workflow.Op, since time.Time) (bool, workflow.Outcome, error) {
+	all, err := m.store.Operations(ctx, op.Target(), 0)
+	if err != nil {
+		return false, workflow.Outcome{}, fmt.Errorf("read the operations of %s: %w", op.Target(), err)
+	}
+	for n := range all {
+		o := &all[n]
+		if o.Kind != trove.OpUpgradeConfirm || o.State == trove.OperationDone || o.Created.Before(since) {
+			continue
+		}
+		call, cancel := context.WithTimeout(ctx, callTimeout)
+		s, err := m.guests.Status(call, op.Target(), o.ID+"/"+stepDrop)
+		cancel()
+		if err != nil {
+			return guestSilent(ctx, err, "the state of the kept data")
+		}
+		if s.State != guestapi.StateUnknown {
+			return false, workflow.Outcome{}, trove.Permanent(trove.Errorf(trove.KindBadRequest,
+				"A confirmation that was given up has begun to remove the kept data. The action upgrade_confirm removes the rest."))
+		}
+	}
+	return true, workflow.Outcome{}, nil
 }
 
 // finishUpgrade lets the database be fitted to another image of its version. An agent that does not know the command is one whose drivers have nothing to

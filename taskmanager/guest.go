@@ -117,6 +117,7 @@ func guestSilent(ctx context.Context, err error, doing string) (bool, workflow.O
 
 // progress shows what the guest said and waits for more.
 func (m *Manager) progress(ctx context.Context, op *workflow.Op, r store.Report, doing string) workflow.Outcome {
+	m.heard(op)
 	sentence := r.Sentence
 	if sentence == "" {
 		sentence = doing
@@ -154,6 +155,29 @@ func (m *Manager) guestStep(make func(ctx context.Context, op *workflow.Op) (com
 
 // undoPatience is how long an undo waits for a guest. A machine that is gone is only brought back when the operation is closed.
 const undoPatience = 10 * time.Minute
+
+// restorePatience is how long an undo waits for data to be put back by a guest that says that it has the command: a copy that is being made comes before it. Both
+// are as long as the guest gives them.
+const restorePatience = 5*time.Hour + undoPatience
+
+// heard notes that the guest has the command of the step.
+func (m *Manager) heard(op *workflow.Op) {
+	_ = op.SetNote(noteHeard+op.Step(), m.clock.Now()) // cannot fail
+}
+
+// impatient reports whether data that is being put back is not waited for any more: the guest has said nothing of it for long.
+func (m *Manager) impatient(op *workflow.Op) (bool, error) {
+	waited, err := m.waited(op)
+	if err != nil {
+		return false, err
+	}
+	now := m.clock.Now()
+	last := now.Add(-waited)
+	if err := note(op, noteHeard+op.Step(), &last); err != nil {
+		return false, err
+	}
+	return waited > restorePatience || min(waited, now.Sub(last)) > undoPatience, nil
+}
 
 // guestUndo makes an undo of a command. What the guest cannot do is logged and left: asking again under the same id gives the same answer,
 // and an undo that never ends would keep the instance locked. The same holds for a guest that is away, and for an instance that is to be

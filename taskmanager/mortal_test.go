@@ -114,6 +114,20 @@ func (c *mortalCloud) RemoveName(ctx context.Context, id string) error {
 	return err
 }
 
+// inPlaceCloud gives machines another image in place.
+type inPlaceCloud struct{ *mortalCloud }
+
+func (c *inPlaceCloud) RebuildMachine(ctx context.Context, s cloud.MachineSpec) (cloud.Machine, error) {
+	return outside(ctx, c.m, "RebuildMachine", func() (cloud.Machine, error) {
+		if err := c.Cloud.RemoveMachine(ctx, s.Instance); err != nil {
+			return cloud.Machine{}, err
+		}
+		return c.Cloud.EnsureMachine(ctx, s)
+	})
+}
+
+func (c *inPlaceCloud) DropPrevious(context.Context, string) (bool, error) { return true, nil }
+
 type mortalGuests struct {
 	*guestapi.Client
 	m *manager

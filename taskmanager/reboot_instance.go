@@ -59,7 +59,7 @@ func (m *Manager) rebootMachine(ctx context.Context, op *workflow.Op) (workflow.
 // broughtUpAgain ends an operation that has taken the machine down and brought it up. A service status that nobody has overwritten since is settled.
 func (m *Manager) broughtUpAgain(failed string, change func(op *workflow.Op, i *trove.Instance) error,
 ) func(context.Context, store.Tx, *workflow.Op, trove.OperationState, string) error {
-	c := closing{what: failed, failed: trove.TaskNone, change: func(_ context.Context, _ store.Tx, op *workflow.Op, i *trove.Instance, ok bool) error {
+	c := closing{what: failed, failed: trove.TaskNone, restarts: true, change: func(_ context.Context, _ store.Tx, op *workflow.Op, i *trove.Instance, ok bool) error {
 		if ok {
 			i.ServerStatus = trove.ServerActive
 		}

@@ -53,6 +53,9 @@ func (m *Manager) checkRollback(ctx context.Context, op *workflow.Op) (workflow.
 	} else if err != nil {
 		return workflow.Outcome{}, fmt.Errorf("find the image: %w", err)
 	}
+	if there, out, err := m.stillKept(ctx, op, k.Since); !there {
+		return out, err
+	}
 	mc, err := m.cloud.FindMachine(ctx, op.Target())
 	if err != nil && !trove.IsNotFound(err) {
 		return workflow.Outcome{}, fmt.Errorf("find the machine: %w", err)
@@ -115,9 +118,12 @@ func (m *Manager) machineBack(ctx context.Context, op *workflow.Op) (workflow.Ou
 	out, err := m.machineOf(ctx, op, &v, image, false)
 	if trove.IsPermanent(err) {
 		m.log.WarnContext(ctx, "machine could not be brought back at once", "instance", op.Target(), "op", op.ID(), "err", err)
-		return workflow.Done(), nil
+		return m.withoutMachine(ctx, op, image)
 	}
-	return out, err
+	if err != nil || !out.IsDone() {
+		return m.orWithoutMachine(ctx, op, image, out, err)
+	}
+	return out, nil
 }
 
 // restoreForRollback puts the kept data in its place, and notes it: from then on there is no way back.
@@ -140,23 +146,51 @@ func (m *Manager) lookWhetherRestored(ctx context.Context, op *workflow.Op) (wor
 	if err := note(op, noteRestored, &restored); err != nil || restored {
 		return workflow.Done(), err
 	}
-	waited, err := m.waited(op)
-	if err != nil {
-		return workflow.Outcome{}, err
-	}
 	call, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	s, err := m.guests.Status(call, op.Target(), op.ID()+"/"+op.Step())
+	if err == nil && s.State == guestapi.StateRunning {
+		m.heard(op)
+	}
+	late, noted := m.impatient(op)
+	if noted != nil {
+		return workflow.Outcome{}, noted
+	}
 	switch {
 	case err == nil && s.State == guestapi.StateUnknown:
 		return workflow.Done(), nil
 	case err == nil && s.State == guestapi.StateDone:
 		return workflow.Done(), op.SetNote(noteRestored, true)
-	case err == nil && s.State == guestapi.StateFailed, waited > undoPatience:
+	case err == nil && s.State == guestapi.StateFailed, late:
 		m.log.ErrorContext(ctx, "kept data was not put back", "instance", op.Target(), "op", op.ID(), "err", err)
 		return workflow.Done(), errors.Join(op.SetNote(noteRestored, true), op.SetNote(noteLost, true))
 	}
 	return workflow.WaitFor("waiting for the guest to put the kept data back"), nil
+}
+
+// stranded reports whether the database must not be started: the upgrade has failed and left the kept data aside, or an earlier way back has left the machine with
+// the image of before on the data of the new version.
+func stranded(ctx context.Context, r store.Reader, op *workflow.Op) (bool, error) {
+	k, err := r.KeptData(ctx, op.Target())
+	if trove.IsNotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err //nolint:wrapcheck // says whose
+	}
+	i, err := r.Instance(ctx, op.Target())
+	if err != nil {
+		return false, fmt.Errorf("read instance %s: %w", op.Target(), err)
+	}
+	image := ""
+	if err := note(op, noteImage, &image); err != nil || k.Only(&i) || image != k.ImageID {
+		return k.Only(&i), err
+	}
+	v, err := r.DatastoreVersion(ctx, i.DatastoreVersionID)
+	if err != nil {
+		return false, fmt.Errorf("read the datastore version: %w", err)
+	}
+	return v.ImageID != image, nil
 }
 
 // unlessRestored makes an undo that does nothing once the kept data is in its place.
@@ -179,9 +213,13 @@ func (m *Manager) rollbackClosed(ctx context.Context, tx store.Tx, op *workflow.
 			return err
 		}
 	}
+	aside, err := stranded(ctx, tx, op)
+	if err != nil {
+		return err
+	}
 	c := closing{what: "The way back failed", failed: trove.TaskNone, restarts: true}
-	if lost {
-		c.failed = trove.TaskUpgradingError
+	if lost || aside && !restored {
+		c.what, c.failed = "The way back failed and the kept data is not in its place yet", trove.TaskUpgradingError
 	}
 	c.change = func(_ context.Context, _ store.Tx, op *workflow.Op, i *trove.Instance, ok bool) error {
 		if ok {

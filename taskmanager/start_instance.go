@@ -7,7 +7,6 @@ import (
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/bus"
-	"github.com/trove-dbaas/trove/cloud"
 	"github.com/trove-dbaas/trove/guestapi"
 	"github.com/trove-dbaas/trove/internal/workflow"
 	"github.com/trove-dbaas/trove/store"
@@ -115,16 +114,9 @@ func (m *Manager) newToken(ctx context.Context, instance string) (trove.Secret, 
 	return token, nil
 }
 
-// flavorOf returns the instance's flavor. The catalogue may have lost it while the instance was stopped; then it is what is held of the quota.
+// flavorOf returns the instance's flavor.
 func (m *Manager) flavorOf(ctx context.Context, i *trove.Instance) (trove.Flavor, error) {
-	f, err := m.cloud.Flavor(ctx, cloud.AsService(), i.FlavorID)
-	if trove.IsNotFound(err) {
-		return trove.Flavor{ID: i.FlavorID, Name: i.FlavorID, RAM: i.Held[trove.QuotaRAM], VCPUs: 1}, nil
-	}
-	if err != nil {
-		return f, fmt.Errorf("find flavor %s: %w", i.FlavorID, err)
-	}
-	return f, nil
+	return specs.FlavorOf(ctx, m.cloud, i) //nolint:wrapcheck // says which flavor
 }
 
 // startEngine brings up an engine that a stop has ended, with the settings of the flavor: that may have been changed meanwhile.

@@ -92,10 +92,39 @@ func (m *Manager) bringBack(ctx context.Context, op *workflow.Op) (workflow.Outc
 			return workflow.Done(), nil
 		}
 		if err != nil || !out.IsDone() {
-			return out, err
+			return m.unlessTooLong(ctx, op, out, err)
 		}
 	}
 	return workflow.Done(), nil
+}
+
+// pending is since when a step that brings a machine back has found something pending.
+type pending struct {
+	Step    string    `json:"step"`
+	Attempt int       `json:"attempt"` // of the last look
+	Since   time.Time `json:"since"`
+}
+
+// unlessTooLong is what an undo says while something of the cloud is pending. That may be for good, as a machine on a host that is down is, and must not keep the
+// instance locked: after a while the undo is done without it, and the reconciler goes on. A cloud that is away is waited for, and the time begins anew after that.
+func (m *Manager) unlessTooLong(ctx context.Context, op *workflow.Op, out workflow.Outcome, err error) (workflow.Outcome, error) {
+	if err != nil {
+		return out, err
+	}
+	var p pending
+	if err := note(op, notePending, &p); err != nil {
+		return workflow.Outcome{}, err
+	}
+	now := m.clock.Now()
+	if p.Step != op.Step() || p.Attempt != op.Attempt() && p.Attempt+1 != op.Attempt() {
+		p = pending{Step: op.Step(), Since: now}
+	}
+	p.Attempt = op.Attempt()
+	if waited := now.Sub(p.Since); waited > max(undoPatience, m.patience.Boot) {
+		m.log.WarnContext(ctx, "machine was not back in time and is not waited for", "instance", op.Target(), "op", op.ID(), "took", waited)
+		return workflow.Done(), nil
+	}
+	return out, op.SetNote(notePending, p)
 }
 
 // engineBack is the undo of stopForRest. An engine that was not told to stop is left alone.

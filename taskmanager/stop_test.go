@@ -144,6 +144,40 @@ func TestFailedStopLeavesTheEngineAlone(t *testing.T) {
 	}
 }
 
+// TestAnUndoDoesNotWaitForeverForAMachine: one that stays pending, as on a host that is down, leaves the instance locked otherwise.
+func TestAnUndoDoesNotWaitForeverForAMachine(t *testing.T) {
+	for name, c := range map[string]struct {
+		kind, call string // from which on machines stay pending
+		what       disturbance
+		task       trove.Task
+	}{
+		"stop":     {trove.OpStop, "StopMachine", cancelAfter, trove.TaskNone},
+		"upgrade":  {trove.OpUpgrade, "Start " + string(guestapi.CmdUpgrade), failForGood, trove.TaskUpgradingError},
+		"rollback": {trove.OpUpgradeRollback, "Start " + string(guestapi.CmdRestoreData), failForGood, trove.TaskNone},
+		"reboot":   {trove.OpReboot, "RebootMachine", cancelAfter, trove.TaskNone},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				if beginsUpgraded(c.kind) {
+					w.carryOut(w.request(trove.OpUpgrade))
+				}
+				w.disturb = func(_ int, call string) disturbance {
+					if call != c.call {
+						return none
+					}
+					w.cloud.SetLooks(1 << 30)
+					return c.what
+				}
+				began := time.Now()
+				op := w.carryOut(w.request(c.kind))
+				if s := w.look(op); op.State != trove.OperationUndone || s.Power != cloud.MachinePending || s.Instance.Task != c.task {
+					t.Errorf("after %s it is %s, the machine %s, the task %s", time.Since(began), op.State, s.Power, s.Instance.Task.Action())
+				}
+			})
+		})
+	}
+}
+
 // TestStopGoesOnWithoutTheEnginesConsent: an agent that cannot stop the engine, with a full volume perhaps, does not keep the machine up.
 func TestStopGoesOnWithoutTheEnginesConsent(t *testing.T) {
 	dir := t.TempDir()

@@ -170,13 +170,34 @@ func (m *Manager) oldMachine(ctx context.Context, op *workflow.Op) (workflow.Out
 		out, err := step(ctx, op)
 		if trove.IsPermanent(err) {
 			m.log.ErrorContext(ctx, "machine of the old version could not be made", "instance", op.Target(), "op", op.ID(), "err", err)
-			return workflow.Done(), nil
+			return m.withoutMachine(ctx, op, image)
 		}
 		if err != nil || !out.IsDone() {
-			return out, err
+			return m.orWithoutMachine(ctx, op, image, out, err)
 		}
 	}
 	return workflow.Done(), nil
+}
+
+// orWithoutMachine goes on waiting for a machine of the image, unless that takes too long.
+func (m *Manager) orWithoutMachine(ctx context.Context, op *workflow.Op, image string, out workflow.Outcome, err error) (workflow.Outcome, error) {
+	if out, err = m.unlessTooLong(ctx, op, out, err); err != nil || !out.IsDone() {
+		return out, err
+	}
+	return m.withoutMachine(ctx, op, image)
+}
+
+// withoutMachine ends an undo that could not make the machine of the image. One that has another image all the same would start another version than the data is
+// of: then it is noted that the data must be left as it is.
+func (m *Manager) withoutMachine(ctx context.Context, op *workflow.Op, image string) (workflow.Outcome, error) {
+	mc, err := m.cloud.FindMachine(ctx, op.Target())
+	switch {
+	case trove.IsNotFound(err), err == nil && (mc.ImageID == "" || mc.ImageID == image):
+		return workflow.Done(), nil
+	case err != nil:
+		return workflow.Outcome{}, fmt.Errorf("find the machine: %w", err)
+	}
+	return workflow.Done(), op.SetNote(noteLost, true)
 }
 
 // machineOf makes the machine run from an image of a version; with previous it sees the image that the operation has noted.
@@ -302,25 +323,32 @@ func (m *Manager) restoreKept(ctx context.Context, op *workflow.Op) (workflow.Ou
 	if err != nil || deleting {
 		return workflow.Done(), err
 	}
-	waited, err := m.waited(op)
-	if err != nil {
-		return workflow.Outcome{}, err
+	var lost bool
+	if err := note(op, noteLost, &lost); err != nil || lost {
+		return workflow.Done(), err
 	}
 	done, out, err := m.follow(ctx, op, "-undo", command{cmd: guestapi.CmdRestoreData, doing: "putting the kept data back"})
 	if done {
 		return workflow.Done(), nil
 	}
-	if trove.IsPermanent(err) || waited > undoPatience {
+	late, noted := m.impatient(op)
+	if noted != nil {
+		return workflow.Outcome{}, noted
+	}
+	if trove.IsPermanent(err) || late {
 		m.log.ErrorContext(ctx, "kept data was not put back", "instance", op.Target(), "op", op.ID(), "err", err)
 		return workflow.Done(), op.SetNote(noteLost, true)
 	}
 	return out, err
 }
 
-// startUnlessLost starts the old version again.
+// startUnlessLost starts the database again, unless what it would be started on is not whole.
 func (m *Manager) startUnlessLost(ctx context.Context, op *workflow.Op) (workflow.Outcome, error) {
 	var lost bool
 	if err := note(op, noteLost, &lost); err != nil || lost {
+		return workflow.Done(), err
+	}
+	if aside, err := stranded(ctx, m.store, op); err != nil || aside {
 		return workflow.Done(), err
 	}
 	return m.engineBack(ctx, op)

@@ -17,6 +17,7 @@ import (
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/bus"
 	"github.com/trove-dbaas/trove/bus/membus"
+	"github.com/trove-dbaas/trove/cloud"
 	"github.com/trove-dbaas/trove/cloud/fake"
 	"github.com/trove-dbaas/trove/conductor"
 	"github.com/trove-dbaas/trove/guestapi"
@@ -56,6 +57,8 @@ type world struct {
 	calls    []string                             // the outside calls of taskmanagers so far
 	disturb  func(n int, name string) disturbance // asked at each outside call
 	managers []*manager
+
+	inPlace bool // the cloud gives machines another image in place
 }
 
 // disturbance is what happens to one outside call.
@@ -195,8 +198,12 @@ func (w *world) start() *manager {
 		log = slog.New(slog.NewTextHandler(w.t.Output(), nil))
 	}
 	var err error
+	var provider cloud.Provider = &mortalCloud{w.cloud.Reopen(), m}
+	if w.inPlace {
+		provider = &inPlaceCloud{&mortalCloud{w.cloud.Reopen(), m}}
+	}
 	m.Manager, err = taskmanager.New(taskmanager.Config{
-		Store: &mortalStore{w.store, m}, Cloud: &mortalCloud{w.cloud.Reopen(), m},
+		Store: &mortalStore{w.store, m}, Cloud: provider,
 		Guests:    &mortalGuests{guestapi.NewClient(w.broker.Conn("taskmanager")), m},
 		Certifier: engineca.New(engineca.Config{Store: &mortalStore{w.store, m}, Sealer: sealer{}, Clock: clock.System{}, Log: log}),
 		Enrolment: enrolment{}, Sealer: sealer{}, Agents: &mortalAgents{m}, Clock: clock.System{}, Log: log,

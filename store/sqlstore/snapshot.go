@@ -93,7 +93,7 @@ func (t *tx) drop(ctx context.Context, o store.OperationRow, sentence string, no
 		case i.Task == trove.TaskDeleting:
 			return nil
 		case o.Kind == trove.OpCreate:
-			i.Task = trove.TaskBuildErrorServer
+			i.CutOff()
 		default:
 			i.Task = trove.TaskNone
 		}

@@ -94,18 +94,24 @@ func TestARestoredStoreIsTrueAgain(t *testing.T) {
 			task, want trove.Task
 			kind       string
 			fault      bool
+			server     [2]trove.ServerStatus // before and after
+			volume     string
 		}{
-			"building":  {trove.TaskBuilding, trove.TaskBuildErrorServer, trove.OpCreate, true},
-			"resizing":  {trove.TaskResizing, trove.TaskNone, trove.OpResizeVolume, true},
-			"deleting":  {trove.TaskDeleting, trove.TaskDeleting, trove.OpDelete, false},
-			"untouched": {trove.TaskNone, trove.TaskNone, "", false},
+			// What an open create has made may be in use meanwhile: a row without a machine would give it to nobody.
+			"building": {trove.TaskBuilding, trove.TaskBuildErrorServer, trove.OpCreate, true, [2]trove.ServerStatus{trove.ServerNone, trove.ServerError}, ""},
+			"adopting": {trove.TaskBuilding, trove.TaskBuildErrorServer, trove.OpCreate, true, [2]trove.ServerStatus{trove.ServerNone, trove.ServerNone}, "v"},
+			"resizing": {trove.TaskResizing, trove.TaskNone, trove.OpResizeVolume, true, [2]trove.ServerStatus{trove.ServerActive, trove.ServerActive}, "v"},
+			"deleting": {trove.TaskDeleting, trove.TaskDeleting, trove.OpDelete, false, [2]trove.ServerStatus{trove.ServerActive, trove.ServerActive}, "v"},
+			// A create that has failed before has emptied its row.
+			"failed":    {trove.TaskBuildErrorServer, trove.TaskBuildErrorServer, "", false, [2]trove.ServerStatus{trove.ServerNone, trove.ServerNone}, ""},
+			"untouched": {trove.TaskNone, trove.TaskNone, "", false, [2]trove.ServerStatus{trove.ServerActive, trove.ServerActive}, "v"},
 		}
 		n := uint32(0)
 		for id, c := range tasks {
 			n++
 			change(t, s, func(ctx context.Context, tx store.Tx) error {
 				err := tx.InsertInstance(ctx, trove.Instance{
-					ID: id, ProjectID: "p", Name: id, Created: now, Updated: now, Task: c.task, ServerStatus: trove.ServerActive, ServerID: n, Version: 1,
+					ID: id, ProjectID: "p", Name: id, Created: now, Updated: now, Task: c.task, ServerStatus: c.server[0], VolumeID: c.volume, ServerID: n, Version: 1,
 					Held: map[string]int{trove.QuotaInstances: 1, trove.QuotaVolumes: 5},
 				})
 				if err != nil || c.kind == "" {
@@ -122,7 +128,7 @@ func TestARestoredStoreIsTrueAgain(t *testing.T) {
 			}
 			return tx.TakeQuota(ctx, "p", map[string]int{trove.QuotaInstances: 9, trove.QuotaVolumes: 40})
 		})
-		for again, want := range []int{3, 0} {
+		for again, want := range []int{4, 0} {
 			closed, err := s.AfterRestore(t.Context(), "It was restored.", now)
 			if err != nil || len(closed) != want {
 				t.Fatalf("call %d closed %d operations: %v", again+1, len(closed), err)
@@ -136,6 +142,9 @@ func TestARestoredStoreIsTrueAgain(t *testing.T) {
 			if i.Task != c.want || (i.Fault != nil) != c.fault || c.fault && i.Fault.Message != "It was restored." {
 				t.Errorf("%s: task %v, fault %+v", id, i.Task, i.Fault)
 			}
+			if i.ServerStatus != c.server[1] {
+				t.Errorf("%s: the machine is %q, want %q", id, i.ServerStatus, c.server[1])
+			}
 			if _, err := s.OpenOperation(t.Context(), id); !trove.IsNotFound(err) {
 				t.Errorf("%s has an open operation: %v", id, err)
 			}
@@ -148,7 +157,7 @@ func TestARestoredStoreIsTrueAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, q := range all {
-			if want := map[string]int{trove.QuotaInstances: 4, trove.QuotaVolumes: 20, trove.QuotaBackups: 1}[q.Resource]; q.InUse != want {
+			if want := map[string]int{trove.QuotaInstances: 6, trove.QuotaVolumes: 30, trove.QuotaBackups: 1}[q.Resource]; q.InUse != want {
 				t.Errorf("%s: %d in use, want %d", q.Resource, q.InUse, want)
 			}
 		}

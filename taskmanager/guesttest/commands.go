@@ -110,8 +110,11 @@ func (g *guest) start(ctx context.Context, r guestapi.Request) (any, error) {
 func (g *guest) carryOut(ctx context.Context, r guestapi.Request, apply func(*Volume)) {
 	f := g.fleet
 	halted := func() bool { f.mu.Lock(); defer f.mu.Unlock(); return f.guests[g.instance] != g }
-	if f.opt.Work > 0 {
-		_ = clock.Sleep(ctx, f.opt.Work)
+	f.mu.Lock()
+	work := f.opt.Work + f.slow[r.Command]
+	f.mu.Unlock()
+	if work > 0 {
+		_ = clock.Sleep(ctx, work)
 	}
 	f.mu.Lock()
 	s := guestapi.OperationStatus{ID: r.ID, State: guestapi.StateDone, Percent: 100}

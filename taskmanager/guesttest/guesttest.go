@@ -61,6 +61,7 @@ type Fleet struct {
 	journal map[string]map[string]guestapi.OperationStatus // by instance and operation id
 	acked   map[string]bool
 	fail    map[guestapi.Command]string
+	slow    map[guestapi.Command]time.Duration
 	deaf    map[string]bool
 	found   []guestapi.Finding
 
@@ -77,7 +78,7 @@ func New(opt Options) *Fleet {
 		opt.Resend = 2 * time.Second
 	}
 	return &Fleet{
-		opt: opt, guests: map[string]*guest{}, volumes: map[string]*Volume{}, acked: map[string]bool{}, fail: map[guestapi.Command]string{},
+		opt: opt, guests: map[string]*guest{}, volumes: map[string]*Volume{}, acked: map[string]bool{}, fail: map[guestapi.Command]string{}, slow: map[guestapi.Command]time.Duration{},
 		journal: map[string]map[string]guestapi.OperationStatus{}, deaf: map[string]bool{}, certificates: map[string]string{},
 	}
 }
@@ -87,6 +88,13 @@ func (f *Fleet) Fail(c guestapi.Command, message string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.fail[c] = message
+}
+
+// Slow makes a command take so much longer in all guests.
+func (f *Fleet) Slow(c guestapi.Command, d time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.slow[c] = d
 }
 
 // Find makes checks before upgrades find something.

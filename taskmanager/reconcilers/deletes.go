@@ -103,7 +103,7 @@ func (s *Stuck) ReconcileOne(ctx context.Context, id string) error {
 		return tx.UpdateInstance(ctx, id, now, func(i *trove.Instance) error {
 			i.Fault = &trove.Fault{Message: message, Created: now}
 			if i.Task == trove.TaskBuilding {
-				i.Task = trove.TaskBuildErrorServer
+				i.CutOff()
 			} else {
 				i.Task = trove.TaskNone
 			}

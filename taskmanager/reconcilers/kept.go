@@ -59,7 +59,7 @@ func (k *Kept) ReconcileOne(ctx context.Context, id string) error {
 			return err
 		}
 		why := k.why(&d, &i)
-		if why == "" || !shouldRun(&i) || i.ServerStatus != trove.ServerActive || i.Silent(k.cfg.Clock.Now()) {
+		if why == "" || d.Only(&i) || !shouldRun(&i) || i.ServerStatus != trove.ServerActive || i.Silent(k.cfg.Clock.Now()) {
 			return nil
 		}
 		now := k.cfg.Clock.Now()

@@ -16,21 +16,23 @@ func TestKeptDataIsDroppedInItsTime(t *testing.T) {
 		age  time.Duration
 		used int64 // of 1000
 		task trove.Task
+		of   string // the version that wrote it
 		want bool
 	}{
-		"young":               {week / 2, 500, trove.TaskNone, false},
-		"old":                 {week, 500, trove.TaskNone, true},
-		"nearly full":         {time.Minute, 900, trove.TaskNone, true},
-		"old and at work":     {week, 500, trove.TaskResizing, false},
-		"old and not usable":  {week, 950, trove.TaskUpgradingError, false},
-		"waits for a restart": {week, 500, trove.TaskRestartRequired, true},
+		"young":                {week / 2, 500, trove.TaskNone, "before", false},
+		"old":                  {week, 500, trove.TaskNone, "before", true},
+		"nearly full":          {time.Minute, 900, trove.TaskNone, "before", true},
+		"old and at work":      {week, 500, trove.TaskResizing, "before", false},
+		"old and not usable":   {week, 950, trove.TaskUpgradingError, "before", false},
+		"old and all there is": {week, 950, trove.TaskNone, versionID, false},
+		"waits for a restart":  {week, 500, trove.TaskRestartRequired, "before", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			w.make(id)
 			since := w.clock.Now()
 			w.tx(func(ctx context.Context, tx store.Tx) error {
-				return tx.PutKeptData(ctx, trove.KeptData{InstanceID: id, DatastoreVersionID: versionID, ImageID: "image-1", Since: since})
+				return tx.PutKeptData(ctx, trove.KeptData{InstanceID: id, DatastoreVersionID: c.of, ImageID: "image-1", Since: since})
 			})
 			w.change(func(i *trove.Instance) { i.Task = c.task })
 			w.clock.Add(c.age)

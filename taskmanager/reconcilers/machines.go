@@ -241,9 +241,9 @@ func (m *Machines) revive(ctx context.Context, w specs.Wish, gone bool) error {
 	if err := m.down(ctx, id); err != nil {
 		return err
 	}
-	f, err := m.cfg.Cloud.Flavor(ctx, cloud.AsService(), w.Instance.FlavorID)
+	f, err := specs.FlavorOf(ctx, m.cfg.Cloud, &w.Instance)
 	if err != nil {
-		return fmt.Errorf("find flavor %s: %w", w.Instance.FlavorID, err)
+		return err //nolint:wrapcheck // says which flavor
 	}
 	if n, err := m.cfg.Cloud.EnsureNetwork(ctx, w.Network(w.Instance.Access)); err != nil {
 		return fmt.Errorf("bring back the network of %s: %w", id, err)

@@ -257,6 +257,55 @@ func TestStuckTaskIsFreed(t *testing.T) {
 	}
 }
 
+// TestAMachineWhoseFlavorHasLeftTheCatalogueIsBroughtBack: what is held of the quota says what it had.
+func TestAMachineWhoseFlavorHasLeftTheCatalogueIsBroughtBack(t *testing.T) {
+	for name, end := range map[string]func(*world){
+		"it stopped":      func(w *world) { w.cloud.CrashMachine(id, "the host was restarted") },
+		"it is not there": func(w *world) { w.cloud.VanishMachine(id) },
+	} {
+		w := newWorld(t)
+		w.make(id)
+		w.change(func(i *trove.Instance) {
+			i.FlavorID, i.ServerStatus = "retired", trove.ServerActive
+			i.Held = map[string]int{trove.QuotaInstances: 1, trove.QuotaRAM: flavor.RAM, trove.QuotaVolumes: 1}
+		})
+		end(w)
+		for range 5 {
+			w.clock.Add(time.Minute)
+			w.once()
+		}
+		if m, err := w.cloud.FindMachine(t.Context(), id); err != nil || m.State != cloud.MachineRunning {
+			t.Errorf("%s: the machine is %+v, %v", name, m, err)
+		}
+	}
+}
+
+// TestABuildThatNobodyGoesOnWithKeepsItsMachine: after a restore from a copy that is older than the end of the create it is somebody's database.
+func TestABuildThatNobodyGoesOnWithKeepsItsMachine(t *testing.T) {
+	w := newWorld(t)
+	w.make(id)
+	w.change(func(i *trove.Instance) {
+		i.Task, i.ServerStatus, i.ComputeID, i.VolumeID = trove.TaskBuilding, trove.ServerNone, "", ""
+	})
+	all := w.left(id)
+	for range 10 {
+		w.clock.Add(grace + time.Minute)
+		w.once()
+	}
+	if i := w.instance(); i.Status(false) != "ERROR" {
+		t.Errorf("the instance is %s", i.Status(false))
+	}
+	if diff := cmp.Diff(all, w.left(id)); diff != "" {
+		t.Errorf("what it had (-want +got):\n%s", diff)
+	}
+	w.change(func(i *trove.Instance) { i.Task, i.Fault = trove.TaskNone, nil }) // a reset of its status
+	w.clock.Add(time.Minute)
+	w.once()
+	if i := w.instance(); i.Status(false) != "ACTIVE" {
+		t.Errorf("after a reset of its status the instance is %s", i.Status(false))
+	}
+}
+
 // close ends an operation as a worker would.
 func (w *world) close(op string) {
 	w.t.Helper()
