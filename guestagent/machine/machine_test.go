@@ -461,17 +461,17 @@ func TestAMachineGoesOnWithoutThePreviousImage(t *testing.T) {
 
 func TestGrow(t *testing.T) {
 	g := newGuest(t)
-	if _, err := machine.Grow(g.config()); err == nil || !strings.Contains(err.Error(), "no disk is mounted at /data") {
+	if _, _, err := machine.Grow(g.config()); err == nil || !strings.Contains(err.Error(), "no disk is mounted at /data") {
 		t.Errorf("Grow without a volume = %v", err)
 	}
 	if err := g.run(); err != nil {
 		t.Fatal(err)
 	}
-	if grown, err := machine.Grow(g.config()); err != nil || grown {
-		t.Errorf("Grow of a full disk = %t, %v", grown, err)
+	if size, grown, err := machine.Grow(g.config()); err != nil || grown || size != 8<<20 {
+		t.Errorf("Grow of a full disk = %d, %t, %v", size, grown, err)
 	}
 	g.write("sys/class/block/vdb/size", "32768")
-	if grown, err := machine.Grow(g.config()); err != nil || !grown || g.filled != 16<<20 {
-		t.Errorf("Grow = %t, %v, to %d", grown, err, g.filled)
+	if size, grown, err := machine.Grow(g.config()); err != nil || !grown || size != 16<<20 || g.filled != 16<<20 {
+		t.Errorf("Grow = %d, %t, %v, to %d", size, grown, err, g.filled)
 	}
 }
