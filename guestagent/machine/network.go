@@ -170,15 +170,24 @@ func commands(links []link) string {
 			fmt.Fprintf(&b, "addr replace %s dev %s%s\n", a, l.name, nodad)
 		}
 		for _, r := range l.Routes {
-			fmt.Fprintf(&b, "route replace %s via %s dev %s\n", r.To, r.Via, l.name)
+			b.WriteString(l.route(r.To, r.Via))
 		}
 		if l.Gateway != "" {
 			all := "0.0.0.0/0"
 			if netip.MustParseAddr(l.Gateway).Is6() {
 				all = "::/0"
 			}
-			fmt.Fprintf(&b, "route replace %s via %s dev %s\n", all, l.Gateway, l.name)
+			b.WriteString(l.route(all, l.Gateway))
 		}
 	}
 	return b.String()
+}
+
+// route is the line for ip of a way to a network. A gateway outside the interface's networks, such as a router's link-local address, is said to be on the link.
+func (l link) route(to, via string) string {
+	onLink := " onlink"
+	if l.InNetwork(netip.MustParseAddr(via)) {
+		onLink = ""
+	}
+	return fmt.Sprintf("route replace %s via %s dev %s%s\n", to, via, l.name, onLink)
 }

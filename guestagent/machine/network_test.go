@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/trove-dbaas/trove/guestagent/machine"
+	"github.com/trove-dbaas/trove/internal/machinedata"
 	"github.com/trove-dbaas/trove/internal/netns"
 )
 
@@ -112,6 +113,45 @@ func TestNetwork(t *testing.T) {
 	if _, err := os.Stat(g.path(managementNetns)); err == nil || len(g.moved) > 0 {
 		t.Errorf("not isolated, and there is a namespace with %v", g.moved)
 	}
+}
+
+func TestAGatewayOutsideTheSubnetIsReached(t *testing.T) {
+	for name, c := range map[string]struct{ address, gateway, want string }{
+		"link-local": {"2001:db8::9/64", "fe80::1", "route replace ::/0 via fe80::1 dev eth0 onlink\n"},
+		"IPv4":       {"10.1.0.9/32", "198.51.100.1", "route replace 0.0.0.0/0 via 198.51.100.1 dev eth0 onlink\n"},
+		"IPv6":       {"2001:db8::9/128", "2001:db8:1::1", "route replace ::/0 via 2001:db8:1::1 dev eth0 onlink\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			change := func(g *guest) {
+				g.data.Interfaces[1].Addresses, g.data.Interfaces[1].Gateway = []string{c.address}, c.gateway
+			}
+			g := newGuest(t)
+			change(g)
+			if err := g.run(); err != nil || !strings.HasSuffix(g.stdin["ip"], c.want) {
+				t.Errorf("%v, ip was told:\n%s", err, g.stdin["ip"])
+			}
+			w := wire(t)
+			change(w.guest)
+			w.start() // what a kernel says to it
+		})
+	}
+}
+
+// A management network may be routed over a gateway outside its subnet too.
+func TestARouteToTheControllersViaALinkLocalGateway(t *testing.T) {
+	change := func(g *guest) {
+		g.data.Interfaces[0].Addresses = []string{"fd00:77::23/64"}
+		g.data.Interfaces[0].Routes = []machinedata.Route{{To: "fd00:9::1/128", Via: "fe80::1"}}
+	}
+	g := newGuest(t)
+	change(g)
+	const want = "route replace fd00:9::1/128 via fe80::1 dev eth1 onlink\n"
+	if err := g.run(); err != nil || !strings.Contains(g.stdin["management: ip"], want) {
+		t.Errorf("%v, ip was told:\n%s", err, g.stdin["management: ip"])
+	}
+	w := wire(t)
+	change(w.guest)
+	w.start()
 }
 
 // The rules are what nft takes, in a network namespace of its own.

@@ -64,7 +64,7 @@ type Interface struct {
 	MAC         string   `json:"mac"`
 	Role        Role     `json:"role"`
 	Addresses   []string `json:"addresses"`             // with the length of the prefix
-	Gateway     string   `json:"gateway,omitempty"`     // of the default route, "" for none
+	Gateway     string   `json:"gateway,omitempty"`     // of the default route, "" for none; it may be outside the addresses' networks
 	MTU         int      `json:"mtu,omitempty"`         // 0: the device's own
 	Routes      []Route  `json:"routes,omitempty"`      // beside the default route
 	Nameservers []string `json:"nameservers,omitempty"` // none: names are not resolved over it
@@ -236,8 +236,8 @@ func (n Interface) check() error {
 		}
 		on = append(on, p)
 	}
-	if n.Gateway != "" && !reaches(on, n.Gateway) {
-		return errors.New("gateway: it is no address in the interface's own network")
+	if n.Gateway != "" && !hasFamily(on, n.Gateway) {
+		return errors.New("gateway: it is no address of a machine of the same family as one of the interface's addresses")
 	}
 	if err := n.checkRoutes(on); err != nil {
 		return err
@@ -264,8 +264,8 @@ func (n Interface) checkRoutes(on []netip.Prefix) error {
 			return fmt.Errorf("routes[%d].to: it is no network", i)
 		case to.Bits() == 0:
 			return fmt.Errorf("routes[%d].to: a default route is a gateway", i)
-		case !reaches(on, r.Via) || to.Addr().Is4() != netip.MustParseAddr(r.Via).Is4():
-			return fmt.Errorf("routes[%d].via: it is no address in the interface's own network", i)
+		case !hasFamily(on, r.Via) || to.Addr().Is4() != netip.MustParseAddr(r.Via).Is4():
+			return fmt.Errorf("routes[%d].via: it is no address of a machine of the same family as one of the interface's addresses", i)
 		}
 	}
 	return nil
@@ -276,7 +276,16 @@ func usable(a netip.Addr) bool {
 	return a.IsValid() && a.Zone() == "" && !a.Is4In6() && !a.IsUnspecified() && !a.IsLoopback() && !a.IsMulticast()
 }
 
-func reaches(on []netip.Prefix, address string) bool {
+func hasFamily(on []netip.Prefix, address string) bool {
 	a, err := netip.ParseAddr(address)
-	return err == nil && usable(a) && slices.ContainsFunc(on, func(p netip.Prefix) bool { return p.Contains(a) })
+	return err == nil && usable(a) && slices.ContainsFunc(on, func(p netip.Prefix) bool { return p.Addr().Is4() == a.Is4() })
+}
+
+// InNetwork reports whether a gateway is in one of the interface's own networks. One that is not, such as a router's link-local address, is on the link
+// all the same.
+func (n Interface) InNetwork(gateway netip.Addr) bool {
+	return slices.ContainsFunc(n.Addresses, func(text string) bool {
+		p, err := netip.ParsePrefix(text)
+		return err == nil && p.Contains(gateway)
+	})
 }

@@ -75,8 +75,11 @@ func TestWhatIsRefusedNamesTheField(t *testing.T) {
 		"interfaces[0].mtu":             func(d *machinedata.Data) { d.Interfaces[0].MTU = 70 },
 		"interfaces[0].routes[0].to: a": func(d *machinedata.Data) { d.Interfaces[0].Routes[0].To = "0.0.0.0/0" },
 		"interfaces[0].routes[0].to: i": func(d *machinedata.Data) { d.Interfaces[0].Routes[0].To = "10.9.0.1/24" },
-		"interfaces[0].routes[0].via":   func(d *machinedata.Data) { d.Interfaces[0].Routes[0].Via = "10.78.0.1" },
-		"interfaces[1].gateway":         func(d *machinedata.Data) { d.Interfaces[1].Gateway = "10.2.0.1" },
+		"interfaces[0].routes[0].via":   func(d *machinedata.Data) { d.Interfaces[0].Routes[0].Via = "fe80::1" },
+		"interfaces[1].gateway":         func(d *machinedata.Data) { d.Interfaces[1].Gateway = "10.2.0" },
+		"interfaces[1].gateway: it is": func(d *machinedata.Data) {
+			d.Interfaces[1].Gateway, d.Interfaces[1].Addresses = "fe80::1", []string{"10.1.0.9/24"}
+		},
 		"interfaces[1].nameservers[0]":  func(d *machinedata.Data) { d.Interfaces[1].Nameservers = []string{"dns; reboot"} },
 		"interfaces[1].nameservers: th": func(d *machinedata.Data) { d.Interfaces[1].Nameservers = make([]string, 4) },
 	} {
