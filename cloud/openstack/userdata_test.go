@@ -48,3 +48,17 @@ func TestACreateOnASubnetWhoseGatewayIsOutsideOfIt(t *testing.T) {
 		}
 	}
 }
+
+func TestATenantsPortOfBothFamiliesHasADefaultRouteOfEach(t *testing.T) {
+	v4, v6 := fixedIP{"10.5.0.9", "10.5.0.0/24", "10.5.0.1"}, fixedIP{"2001:db8::9", "2001:db8::/64", "2001:db8::1"}
+	second := fixedIP{"2001:db8:1::9", "2001:db8:1::/64", "2001:db8:1::1"} // one of each family is enough
+	for _, order := range [][]fixedIP{{v4, v6, second}, {v6, v4}} {
+		got := newBed(t).told(order...)
+		if got.Gateway != v4.gateway || got.Gateway6 != v6.gateway {
+			t.Errorf("addresses %v: the gateways are %q and %q", got.Addresses, got.Gateway, got.Gateway6)
+		}
+	}
+	if got := newBed(t).told(v6); got.Gateway != v6.gateway || got.Gateway6 != "" {
+		t.Errorf("of IPv6 alone: the gateways are %q and %q", got.Gateway, got.Gateway6)
+	}
+}

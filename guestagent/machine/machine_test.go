@@ -50,7 +50,7 @@ func newGuest(t *testing.T) *guest {
 		Boot: bus.BootData{Instance: instance, Engine: "mariadb", Token: token, EnrolURLs: []string{"https://10.77.0.1:4223"}, CABundle: "pem"},
 		Interfaces: []machinedata.Interface{
 			{MAC: "fa:16:3e:00:00:01", Role: "management", Addresses: []string{"10.77.0.23/24"}, MTU: 1500, Routes: []machinedata.Route{{To: "10.9.0.0/24", Via: "10.77.0.1"}}},
-			{MAC: "fa:16:3e:00:00:02", Role: "user", Addresses: []string{"10.1.0.9/24", "fd00::9/64"}, Gateway: "10.1.0.1", MTU: 1450, Nameservers: []string{"10.1.0.2"}},
+			{MAC: "fa:16:3e:00:00:02", Role: "user", Addresses: []string{"10.1.0.9/24", "fd00::9/64"}, Gateway: "10.1.0.1", Gateway6: "fd00::1", MTU: 1450, Nameservers: []string{"10.1.0.2"}},
 		},
 	}}
 	g.write("proc/self/mountinfo", "22 1 254:2 / / ro,relatime shared:1 - squashfs /dev/vda2 ro\n23 22 0:20 / /run rw,nosuid - tmpfs none rw\n")

@@ -172,15 +172,19 @@ func commands(links []link) string {
 		for _, r := range l.Routes {
 			b.WriteString(l.route(r.To, r.Via))
 		}
-		if l.Gateway != "" {
-			all := "0.0.0.0/0"
-			if netip.MustParseAddr(l.Gateway).Is6() {
-				all = "::/0"
-			}
-			b.WriteString(l.route(all, l.Gateway))
+		for _, g := range l.Gateways() {
+			b.WriteString(l.route(everywhere(g), g.String()))
 		}
 	}
 	return b.String()
+}
+
+// everywhere is what the default route of a gateway's family leads to.
+func everywhere(gateway netip.Addr) string {
+	if gateway.Is4() {
+		return "0.0.0.0/0"
+	}
+	return "::/0"
 }
 
 // route is the line for ip of a way to a network. A gateway outside the interface's networks, such as a router's link-local address, is said to be on the link.

@@ -85,6 +85,7 @@ link set dev eth0 up
 addr replace 10.1.0.9/24 dev eth0
 addr replace fd00::9/64 dev eth0 nodad
 route replace 0.0.0.0/0 via 10.1.0.1 dev eth0
+route replace ::/0 via fd00::1 dev eth0
 `
 	up = "link set dev lo up\n"
 )
@@ -123,7 +124,8 @@ func TestAGatewayOutsideTheSubnetIsReached(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			change := func(g *guest) {
-				g.data.Interfaces[1].Addresses, g.data.Interfaces[1].Gateway = []string{c.address}, c.gateway
+				i := &g.data.Interfaces[1]
+				i.Addresses, i.Gateway, i.Gateway6 = []string{c.address}, c.gateway, ""
 			}
 			g := newGuest(t)
 			change(g)

@@ -65,8 +65,9 @@ type Interface struct {
 	Role        Role     `json:"role"`
 	Addresses   []string `json:"addresses"`             // with the length of the prefix
 	Gateway     string   `json:"gateway,omitempty"`     // of the default route, "" for none; it may be outside the addresses' networks
+	Gateway6    string   `json:"gateway6,omitempty"`    // of the default route of IPv6 where Gateway is of that of IPv4
 	MTU         int      `json:"mtu,omitempty"`         // 0: the device's own
-	Routes      []Route  `json:"routes,omitempty"`      // beside the default route
+	Routes      []Route  `json:"routes,omitempty"`      // beside the default routes
 	Nameservers []string `json:"nameservers,omitempty"` // none: names are not resolved over it
 }
 
@@ -201,8 +202,8 @@ func (d *Data) checkInterfaces() error {
 		if n.Role == RoleManagement {
 			management++
 		}
-		if n.Gateway != "" {
-			gateways[netip.MustParseAddr(n.Gateway).Is4()]++
+		for _, g := range n.Gateways() {
+			gateways[g.Is4()]++
 		}
 	}
 	switch {
@@ -225,7 +226,7 @@ func (n Interface) check() error {
 		return fmt.Errorf("addresses: there must be between 1 and %d", maxAddresses)
 	case n.MTU != 0 && (n.MTU < minMTU || n.MTU > maxMTU):
 		return fmt.Errorf("mtu: it must be between %d and %d", minMTU, maxMTU)
-	case n.Role == RoleManagement && n.Gateway != "":
+	case n.Role == RoleManagement && n.Gateway+n.Gateway6 != "":
 		return errors.New("gateway: the management interface has none, only routes")
 	}
 	var on []netip.Prefix
@@ -239,6 +240,9 @@ func (n Interface) check() error {
 	if n.Gateway != "" && !hasFamily(on, n.Gateway) {
 		return errors.New("gateway: it is no address of a machine of the same family as one of the interface's addresses")
 	}
+	if err := n.checkGateway6(on); err != nil {
+		return err
+	}
 	if err := n.checkRoutes(on); err != nil {
 		return err
 	}
@@ -249,6 +253,20 @@ func (n Interface) check() error {
 		if a, err := netip.ParseAddr(text); err != nil || !usable(a) {
 			return fmt.Errorf("nameservers[%d]: it is no address of a machine", i)
 		}
+	}
+	return nil
+}
+
+// checkGateway6 sees to it that there is one way alone to say what the gateways are.
+func (n Interface) checkGateway6(on []netip.Prefix) error {
+	if n.Gateway6 == "" {
+		return nil
+	}
+	if !hasFamily(on, n.Gateway6) || netip.MustParseAddr(n.Gateway6).Is4() {
+		return errors.New("gateway6: it is no IPv6 address of a machine, or the interface has no such address")
+	}
+	if n.Gateway == "" || !netip.MustParseAddr(n.Gateway).Is4() {
+		return errors.New("gateway6: there is no gateway of IPv4 beside it: this one is the gateway")
 	}
 	return nil
 }
@@ -279,6 +297,17 @@ func usable(a netip.Addr) bool {
 func hasFamily(on []netip.Prefix, address string) bool {
 	a, err := netip.ParseAddr(address)
 	return err == nil && usable(a) && slices.ContainsFunc(on, func(p netip.Prefix) bool { return p.Addr().Is4() == a.Is4() })
+}
+
+// Gateways are those of the default routes, of each family one at most.
+func (n Interface) Gateways() []netip.Addr {
+	var all []netip.Addr
+	for _, text := range []string{n.Gateway, n.Gateway6} {
+		if text != "" {
+			all = append(all, netip.MustParseAddr(text))
+		}
+	}
+	return all
 }
 
 // InNetwork reports whether a gateway is in one of the interface's own networks. One that is not, such as a router's link-local address, is on the link
