@@ -38,7 +38,7 @@ type guest struct {
 	name    string
 	flags   map[string]uintptr
 	filled  int64
-	fail    string // a program that fails
+	fail    string // a program that fails, or one with its arguments
 
 	within string            // the namespace that things are done in, below root; "": the machine's own
 	moved  map[string]string // interfaces of the namespace, by hardware address
@@ -142,10 +142,11 @@ func (g *guest) SetHostname(name string) error {
 }
 
 func (g *guest) Run(_ context.Context, stdin, program string, args ...string) error {
-	if program == g.fail {
+	command := program + " " + strings.Join(args, " ")
+	if g.fail == program || g.fail == command {
 		return errors.New(program + " failed")
 	}
-	g.ran = append(g.ran, g.place()+strings.ReplaceAll(program+" "+strings.Join(args, " "), g.root, ""))
+	g.ran = append(g.ran, g.place()+strings.ReplaceAll(command, g.root, ""))
 	g.stdin[g.place()+program] += strings.ReplaceAll(stdin, g.root, "")
 	switch program {
 	case "ip":
@@ -211,7 +212,8 @@ func TestFirstStart(t *testing.T) {
 		t.Fatalf("%v\n%s", err, &g.console)
 	}
 	want := []string{
-		"ip -batch -", "management: nft -f -", "management: ip -batch -", "nft -f -", "ip -batch -", "mkfs.xfs -q -f -K -L trove-data /dev/vdb",
+		"ip -batch -", "management: nft -f -", "management: ip link set dev eth1 mtu 1500", "management: ip -batch -",
+		"nft -f -", "ip link set dev eth0 mtu 1450", "ip -batch -", "mkfs.xfs -q -f -K -L trove-data /dev/vdb",
 	}
 	if diff := cmp.Diff(want, g.ran); diff != "" {
 		t.Errorf("ran (-want +got):\n%s", diff)

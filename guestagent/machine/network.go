@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/trove-dbaas/trove/internal/atomicfile"
@@ -82,7 +83,20 @@ func (m *machine) setLinks(ctx context.Context, rules string, links []link) erro
 	if err := m.writeSettings(links); err != nil {
 		return err
 	}
+	for _, l := range links {
+		m.setMTU(ctx, l)
+	}
 	return m.Kernel.Run(ctx, commands(links), "ip", "-batch", "-")
+}
+
+// setMTU is nothing that a start depends on: the user data tells what the network had when it was written, and a device takes no more than the network has now.
+func (m *machine) setMTU(ctx context.Context, l link) {
+	if l.MTU == 0 {
+		return
+	}
+	if err := m.Kernel.Run(ctx, "", "ip", "link", "set", "dev", l.name, "mtu", strconv.Itoa(l.MTU)); err != nil {
+		m.say("the MTU of %s is not set to %d, it stays as it is: %v", l.name, l.MTU, err)
+	}
 }
 
 // findLinks finds every interface by its hardware address.
@@ -158,9 +172,6 @@ func commands(links []link) string {
 	var b strings.Builder
 	b.WriteString("link set dev lo up\n")
 	for _, l := range links {
-		if l.MTU != 0 {
-			fmt.Fprintf(&b, "link set dev %s mtu %d\n", l.name, l.MTU)
-		}
 		fmt.Fprintf(&b, "link set dev %s up\n", l.name)
 		for _, a := range l.Addresses {
 			nodad := ""

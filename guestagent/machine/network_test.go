@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -75,13 +76,11 @@ func (g *guest) moveLinks(batch string) {
 }
 
 const (
-	managementLines = `link set dev eth1 mtu 1500
-link set dev eth1 up
+	managementLines = `link set dev eth1 up
 addr replace 10.77.0.23/24 dev eth1
 route replace 10.9.0.0/24 via 10.77.0.1 dev eth1
 `
-	userLines = `link set dev eth0 mtu 1450
-link set dev eth0 up
+	userLines = `link set dev eth0 up
 addr replace 10.1.0.9/24 dev eth0
 addr replace fd00::9/64 dev eth0 nodad
 route replace 0.0.0.0/0 via 10.1.0.1 dev eth0
@@ -113,6 +112,21 @@ func TestNetwork(t *testing.T) {
 	}
 	if _, err := os.Stat(g.path(managementNetns)); err == nil || len(g.moved) > 0 {
 		t.Errorf("not isolated, and there is a namespace with %v", g.moved)
+	}
+}
+
+// After the network's MTU was lowered, the user data of before asks for more than the device takes.
+func TestAMachineStartsOnANetworkWhoseMTUWasLowered(t *testing.T) {
+	g := newGuest(t)
+	g.fail = "ip link set dev eth0 mtu 1450"
+	if err := g.run(); err != nil || g.stdin["ip"] == "" {
+		t.Fatalf("%v, ip was told:\n%s", err, g.stdin["ip"])
+	}
+	if want := "the MTU of eth0 is not set to 1450, it stays as it is: "; !strings.Contains(g.console.String(), want) {
+		t.Errorf("the console has no %q:\n%s", want, &g.console)
+	}
+	if !slices.Contains(g.ran, "management: ip link set dev eth1 mtu 1500") {
+		t.Errorf("ran %q", g.ran)
 	}
 }
 
