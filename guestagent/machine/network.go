@@ -150,10 +150,17 @@ var settings = []struct{ file, value string }{
 	{"ipv6/conf/default/accept_redirects", "0"},
 }
 
+// offOfLinks are what the kernel has for each interface that is there already, and what none of them is to do.
+var offOfLinks = []string{
+	"ipv4/conf/%s/accept_redirects", "ipv4/conf/%s/send_redirects", "ipv6/conf/%s/accept_ra", "ipv6/conf/%s/accept_redirects",
+}
+
 func (m *machine) writeSettings(links []link) error {
 	all := settings
 	for _, l := range links {
-		all = append(slices.Clip(all), struct{ file, value string }{"ipv6/conf/" + l.name + "/accept_ra", "0"})
+		for _, file := range offOfLinks {
+			all = append(slices.Clip(all), struct{ file, value string }{fmt.Sprintf(file, l.name), "0"})
+		}
 	}
 	for _, s := range all {
 		path := m.at("/proc/sys/net", s.file)

@@ -115,6 +115,27 @@ func TestNetwork(t *testing.T) {
 	}
 }
 
+// What holds for all interfaces in the kernel's files holds for those that are there already only with their own.
+func TestNoInterfaceAcceptsOrSendsRedirects(t *testing.T) {
+	g := newGuest(t)
+	files := []string{"ipv4/conf/%s/accept_redirects", "ipv4/conf/%s/send_redirects", "ipv6/conf/%s/accept_redirects", "ipv6/conf/%s/accept_ra"}
+	for _, link := range []string{"eth0", "eth1"} {
+		for _, f := range files {
+			g.write("proc/sys/net/"+fmt.Sprintf(f, link), "1")
+		}
+	}
+	if err := g.run(); err != nil {
+		t.Fatal(err)
+	}
+	for _, link := range []string{"eth0", "eth1"} {
+		for _, f := range files {
+			if name := fmt.Sprintf(f, link); g.read("proc/sys/net/"+name) != "0" {
+				t.Errorf("%s is %q", name, g.read("proc/sys/net/"+name))
+			}
+		}
+	}
+}
+
 // After the network's MTU was lowered, the user data of before asks for more than the device takes.
 func TestAMachineStartsOnANetworkWhoseMTUWasLowered(t *testing.T) {
 	g := newGuest(t)
