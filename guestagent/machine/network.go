@@ -72,7 +72,24 @@ func (m *machine) setApart(ctx context.Context) error {
 			return err
 		}
 	}
-	return m.Kernel.Within(ns, func() error { return m.setLinks(ctx, rulesManagement, m.mgmt) })
+	links := slices.Clone(m.mgmt)
+	for i := range links {
+		links[i].Routes = withDefault(links[i].Routes)
+	}
+	return m.Kernel.Within(ns, func() error { return m.setLinks(ctx, rulesManagement, links) })
+}
+
+// withDefault adds a default route of each family over the first router of that family. The user data names the controllers that there were when the machine
+// was made; others come later, and are told on the bus. The rules let nothing out but root's TCP.
+func withDefault(routes []machinedata.Route) []machinedata.Route {
+	all, routed := slices.Clip(routes), map[string]bool{}
+	for _, r := range routes {
+		if to := everywhere(netip.MustParseAddr(r.Via)); !routed[to] {
+			routed[to] = true
+			all = append(all, machinedata.Route{To: to, Via: r.Via})
+		}
+	}
+	return all
 }
 
 // setLinks loads the rules and then brings up interfaces of the same namespace, the thread's.

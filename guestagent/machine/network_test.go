@@ -86,7 +86,8 @@ addr replace fd00::9/64 dev eth0 nodad
 route replace 0.0.0.0/0 via 10.1.0.1 dev eth0
 route replace ::/0 via fd00::1 dev eth0
 `
-	up = "link set dev lo up\n"
+	managementDefault = "route replace 0.0.0.0/0 via 10.77.0.1 dev eth1\n" // where nothing else is
+	up                = "link set dev lo up\n"
 )
 
 func TestNetwork(t *testing.T) {
@@ -96,7 +97,7 @@ func TestNetwork(t *testing.T) {
 		if err := g.run(); err != nil {
 			t.Fatal(err)
 		}
-		want := map[string]string{"ip": moved + up + userLines, "management: ip": up + managementLines}
+		want := map[string]string{"ip": moved + up + userLines, "management: ip": up + managementLines + managementDefault}
 		got := map[string]string{"ip": g.stdin["ip"], "management: ip": g.stdin["management: ip"]}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("run %d (-want +got):\n%s", i+1, diff)
@@ -378,6 +379,32 @@ func wantHeard(t *testing.T, l net.Listener, text string) {
 		if string(heard[:n]) == text {
 			return
 		}
+	}
+}
+
+// The user data names the controllers of the day that the machine was made. A later one is behind the router too, and in no route.
+func TestTheAgentReachesAControllerThatWasAddedBehindTheRouter(t *testing.T) {
+	w := wire(t)
+	w.in(w.controllers, "addr add 192.0.2.7/32 dev lo")
+	w.start()
+	w.listen(w.controllers, "192.0.2.7:4222")
+	w.reaches(true, "the agent to the new controller", w.management(), "192.0.2.7:4222")
+	w.reaches(false, "root's programs to the new controller", w.vm, "192.0.2.7:4222")
+
+	// Of a management network without a router nothing leads anywhere else.
+	g := newGuest(t)
+	g.data.Interfaces[0].Routes = nil
+	if err := g.run(); err != nil || strings.Contains(g.stdin["management: ip"], "route") {
+		t.Errorf("%v, ip was told:\n%s", err, g.stdin["management: ip"])
+	}
+	// Of both families each has its own router.
+	g = newGuest(t)
+	m := &g.data.Interfaces[0]
+	m.Addresses = append(m.Addresses, "fd00:77::23/64")
+	m.Routes = append(m.Routes, machinedata.Route{To: "10.8.0.0/24", Via: "10.77.0.2"}, machinedata.Route{To: "fd00:9::/64", Via: "fd00:77::1"})
+	const want = "dev eth1\nroute replace 0.0.0.0/0 via 10.77.0.1 dev eth1\nroute replace ::/0 via fd00:77::1 dev eth1\n"
+	if err := g.run(); err != nil || !strings.HasSuffix(g.stdin["management: ip"], want) {
+		t.Errorf("%v, ip was told:\n%s", err, g.stdin["management: ip"])
 	}
 }
 
