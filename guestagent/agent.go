@@ -40,8 +40,9 @@ type Config struct {
 	// Upgrade is what an agent needs to be replaced by another release of itself; nil: it cannot be, and does not offer the command.
 	Upgrade *Upgrade
 
-	// Grow lets the file system of the data volume fill a volume that has grown; nil: the host does that. It may be called often.
-	Grow func() error
+	// Grow lets the file system of the data volume fill a volume that has grown, and returns the bytes of the volume that it fills; nil: the host does that.
+	// It may be called often.
+	Grow func() (int64, error)
 
 	// Objects reads and writes objects with the grants of commands; nil: this guest cannot.
 	Objects Objects

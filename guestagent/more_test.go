@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -251,6 +252,38 @@ func TestGrowWaitsForTheFileSystem(t *testing.T) {
 	end := g.long(guestapi.CmdGrow, "op2/grow", guestapi.GrowArgs{SizeGiB: 1 << 30})
 	if end.State != guestapi.StateFailed || !strings.Contains(end.Error.Message, "GiB asked for") {
 		t.Errorf("grow to what it never is ended with %+v", end)
+	}
+}
+
+// The tables of a file system that is large take more than the GiB that a growth adds: only the size of the volume tells that it is done.
+func TestGrowOfALargeExt4IsDone(t *testing.T) {
+	const size = 1 << 20 // GiB; statfs never tells it here
+	g := newGuest(t)
+	var calls atomic.Int64
+	g.cfg.Timings.GrowTimeout = 10 * time.Second
+	g.cfg.Grow = func() (int64, error) {
+		if calls.Add(1) == 1 {
+			return (size - 1) << 30, nil // the machine does not see yet that the volume has grown
+		}
+		return size<<30 - 16<<20, nil // the volume's encryption has the rest
+	}
+	g.prepared()
+	if end := g.long(guestapi.CmdGrow, "op/grow", guestapi.GrowArgs{SizeGiB: size}); end.State != guestapi.StateDone || calls.Load() != 2 {
+		t.Errorf("grow ended with %+v after %d attempts", end, calls.Load())
+	}
+}
+
+func TestGrowSaysWhatItWaitedFor(t *testing.T) {
+	for want, do := range map[string]func() (int64, error){
+		"The volume has 2.0 GiB, less than the 3 GiB asked for, after 100ms.": func() (int64, error) { return 2 << 30, nil },
+		"The file system could not be made to fill the volume within 100ms.":  func() (int64, error) { return 0, errors.New("no right") },
+	} {
+		g := newGuest(t)
+		g.cfg.Grow = do
+		g.prepared()
+		if end := g.long(guestapi.CmdGrow, "op/grow", guestapi.GrowArgs{SizeGiB: 3}); end.State != guestapi.StateFailed || end.Error.Message != want {
+			t.Errorf("grow ended with %+v, not %q", end, want)
+		}
 	}
 }
 

@@ -161,11 +161,15 @@ func (r *run) needPrepared() error {
 	return nil
 }
 
-// growPoll is between looks at the file system's size.
+// growPoll is between looks at the size.
 const growPoll = time.Second
 
-// grow waits until the file system is as large as the volume shall be. Whoever made the guest enlarges it: in a sandbox the host does, because a guest
-// has no right to. A size is in whole GiB, and a file system is smaller than its volume by what it needs for itself, always less than 1 GiB.
+// sizeSlack is more than what a volume lacks that is encrypted below the guest, and far less than the GiB that the smallest growth adds.
+const sizeSlack = 64 << 20
+
+// grow waits until the data volume is as large as it shall be, with its file system. Whoever made the guest enlarges that: in a sandbox the host does, because
+// a guest has no right to, and what is seen of it is the size of the file system: that of its volume, in whole GiB, without what it needs for itself, less than
+// 1 GiB. A guest that does it by itself goes by the size of the volume, because an ext4 needs more.
 func grow(ctx context.Context, r *run) error {
 	var args guestapi.GrowArgs
 	if err := r.decode(&args); err != nil {
@@ -173,22 +177,40 @@ func grow(ctx context.Context, r *run) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.times.GrowTimeout)
 	defer cancel()
-	var grown error // the last attempt of our own; the volume may be seen to have grown a moment later
+	what, enough := "file system", int64(args.SizeGiB-1)<<30+1
+	if r.cfg.Grow != nil {
+		what, enough = "volume", int64(args.SizeGiB)<<30-sizeSlack
+	}
 	for {
-		if r.cfg.Grow != nil {
-			grown = r.cfg.Grow()
-		}
-		usage, err := volumeUsage(r.cfg.Layout.Data)
+		have, failed, err := r.dataSize()
 		if err != nil {
 			return err
 		}
-		if usage.Total > int64(args.SizeGiB-1)<<30 {
+		if failed == nil && have >= enough {
 			return nil
 		}
-		r.progressed(fmt.Sprintf("waiting for the file system to have %d GiB, it has %.1f", args.SizeGiB, float64(usage.Total)/(1<<30)), 20)
-		if err := clock.Sleep(ctx, min(growPoll, r.times.GrowTimeout)); err != nil {
-			return trove.Wrap(trove.KindInternal, errors.Join(err, grown), "The file system has %.1f GiB, less than the %d GiB asked for, after %s.",
-				float64(usage.Total)/(1<<30), args.SizeGiB, r.times.GrowTimeout)
+		waits := fmt.Sprintf("waiting for the %s to have %d GiB, it has %.1f", what, args.SizeGiB, float64(have)/(1<<30))
+		if failed != nil {
+			waits = "waiting for the file system to fill the volume"
+		}
+		r.progressed(waits, 20)
+		err = clock.Sleep(ctx, min(growPoll, r.times.GrowTimeout))
+		switch {
+		case err != nil && failed != nil:
+			return trove.Wrap(trove.KindInternal, errors.Join(err, failed), "The file system could not be made to fill the volume within %s.", r.times.GrowTimeout)
+		case err != nil:
+			return trove.Wrap(trove.KindInternal, err, "The %s has %.1f GiB, less than the %d GiB asked for, after %s.",
+				what, float64(have)/(1<<30), args.SizeGiB, r.times.GrowTimeout)
 		}
 	}
+}
+
+// dataSize is the size of the data volume where the file system was just made to fill it, or could not be; otherwise the size of the file system.
+func (r *run) dataSize() (size int64, failed, err error) {
+	if r.cfg.Grow != nil {
+		size, failed = r.cfg.Grow()
+		return size, failed, nil
+	}
+	usage, err := volumeUsage(r.cfg.Layout.Data)
+	return usage.Total, nil, err
 }

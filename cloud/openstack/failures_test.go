@@ -67,6 +67,37 @@ func TestAVolumeThatFailsSaysWhatCinderSays(t *testing.T) {
 	b.removed()
 }
 
+// The blocks of an encrypted volume that nobody wrote are noise to the guest, which would take it for somebody's data until the create is given up.
+func TestANewVolumeThatIsEncryptedIsRefusedAtOnce(t *testing.T) {
+	b := newBed(t)
+	b.c.Set(func(k *openstacktest.Knobs) { k.Encrypted = true })
+	for range 3 { // it is begun early, where nobody hears of it, and may be available when it is asked for again
+		v, err := b.p.EnsureVolume(t.Context(), b.volume(1))
+		if err != nil || v.Ready || !strings.Contains(v.Failed, "is encrypted") || !strings.Contains(v.Failed, "Choose another volume type") {
+			t.Errorf("%+v, %v", v, err)
+		}
+	}
+	if v, err := b.p.FindVolume(t.Context(), b.id); err != nil || v.Ready || v.Failed == "" {
+		t.Errorf("%+v, %v", v, err)
+	}
+	b.c.Set(func(k *openstacktest.Knobs) { k.Encrypted = false })
+	b.removed()
+}
+
+// One that has data, of an instance that was taken over or whose type was changed since, is as any other, also while it is between two machines.
+func TestAnEncryptedVolumeWithDataIsUsed(t *testing.T) {
+	b := newBed(t)
+	b.made()
+	b.c.Change("volumes", "trove-"+b.id, func(o openstacktest.Object) { o["encrypted"] = true })
+	for _, step := range []func() error{func() error { return b.p.RemoveMachine(t.Context(), b.id) }, func() error { return nil }} {
+		if v, err := b.p.EnsureVolume(t.Context(), b.volume(1)); err != nil || !v.Ready || v.Failed != "" {
+			t.Errorf("%+v, %v", v, err)
+		}
+		b.must(step())
+	}
+	b.removed()
+}
+
 func TestAVolumeThatCannotGrowStaysUsable(t *testing.T) {
 	b := newBed(t)
 	b.made()

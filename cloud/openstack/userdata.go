@@ -95,8 +95,18 @@ func (w *wiring) address(f *machinedata.Interface, address string, sub subnet, r
 		return nil
 	}
 	f.Nameservers = append(f.Nameservers, sub.DNS...)
-	if gateway != "" && f.Gateway == "" && !routed[prefix.Addr().Is4()] {
-		f.Gateway, routed[prefix.Addr().Is4()] = gateway, true
+	is4 := prefix.Addr().Is4()
+	if gateway == "" || routed[is4] {
+		return nil
+	}
+	routed[is4] = true
+	switch {
+	case f.Gateway == "":
+		f.Gateway = gateway
+	case is4: // beside one of IPv6
+		f.Gateway, f.Gateway6 = gateway, f.Gateway
+	default:
+		f.Gateway6 = gateway
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package openstack
 import (
 	"cmp"
 	"context"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -27,7 +28,11 @@ type volume struct {
 	Created     stamp             `json:"created_at"`
 	Metadata    map[string]string `json:"metadata"`
 	Attachments []attachment      `json:"attachments"`
+	Encrypted   bool              `json:"encrypted"`
 }
+
+// keyRefused is in the metadata of a volume that was made encrypted: nothing was ever written to it.
+const keyRefused = "trove_refused"
 
 type attachment struct {
 	ServerID     string `json:"server_id"`
@@ -91,6 +96,9 @@ func (p *Provider) told(ctx context.Context, instance string, v *volume) cloud.V
 	if v.failed() {
 		out.Failed = p.whyVolume(ctx, v)
 	}
+	if v.Metadata[keyRefused] != "" {
+		out.Ready, out.Failed = false, "It is encrypted by its type, and a guest could not tell it from one with somebody's data. Choose another volume type."
+	}
 	return out
 }
 
@@ -122,7 +130,8 @@ func (p *Provider) EnsureVolume(ctx context.Context, s cloud.VolumeSpec) (cloud.
 	if err != nil {
 		return cloud.Volume{}, err
 	}
-	if len(all) == 0 {
+	made := len(all) == 0
+	if made {
 		if err := p.makeVolume(ctx, s); err != nil {
 			return cloud.Volume{}, err
 		}
@@ -133,7 +142,23 @@ func (p *Provider) EnsureVolume(ctx context.Context, s cloud.VolumeSpec) (cloud.
 	if err := p.dropSurplus(ctx, s.Instance, all[1:]); err != nil {
 		return cloud.Volume{}, err
 	}
+	if v := &all[0]; v.Encrypted && (made || v.Status == "creating") {
+		if err := p.refuse(ctx, v); err != nil {
+			return cloud.Volume{}, err
+		}
+	}
 	return p.sized(ctx, s, &all[0])
+}
+
+// refuse notes that a volume which has just been made is encrypted. Later that tells nothing: one with data, of an instance that was taken over, may be too.
+func (p *Provider) refuse(ctx context.Context, v *volume) error {
+	if v.Metadata[keyRefused] != "" {
+		return nil
+	}
+	metadata := maps.Clone(v.Metadata)
+	metadata[keyRefused] = "encrypted"
+	v.Metadata = metadata
+	return p.describeVolume(ctx, v.ID, metadata)
 }
 
 func (p *Provider) makeVolume(ctx context.Context, s cloud.VolumeSpec) error {

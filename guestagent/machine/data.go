@@ -35,7 +35,7 @@ func (m *machine) openData(ctx context.Context) error {
 		return fmt.Errorf("open the data volume: %w", err)
 	}
 	m.say("the data volume %s (%s) is mounted at %s", device, kind, m.Data)
-	if grown, err := Grow(m.Config); err != nil {
+	if _, grown, err := Grow(m.Config); err != nil {
 		m.say("the file system was not grown: %v", err) // the database can work with what there is
 	} else if grown {
 		m.say("the file system was grown to the size of the volume")
@@ -247,28 +247,29 @@ func (m *machine) mountPrevious(disk string) error {
 	return fmt.Errorf("the disk /dev/%s has no root of an image of Trove", disk)
 }
 
-// Grow lets the file system on the data volume fill a disk that has grown. It may be called at any time, and does nothing most of the time.
-func Grow(cfg Config) (grown bool, err error) {
+// Grow lets the file system on the data volume fill a disk that has grown, and returns the disk's size. It may be called at any time, and does nothing most of
+// the time.
+func Grow(cfg Config) (size int64, grown bool, err error) {
 	c := cfg.filled()
 	source, ok, err := c.mounted(c.Data)
 	if err != nil {
-		return false, err
+		return 0, false, err
 	}
 	disk := strings.TrimPrefix(source, "/dev/")
 	if !ok || disk == source {
-		return false, fmt.Errorf("no disk is mounted at %s", c.Data)
+		return 0, false, fmt.Errorf("no disk is mounted at %s", c.Data)
 	}
 	// A SCSI disk tells its size when it is asked, a virtio disk by itself.
 	if rescan := c.at("/sys/class/block", disk, "device/rescan"); exists(rescan) {
 		if err := os.WriteFile(rescan, []byte("1\n"), 0o200); err != nil {
-			return false, fmt.Errorf("ask %s for its size: %w", disk, err)
+			return 0, false, fmt.Errorf("ask %s for its size: %w", disk, err)
 		}
 	}
-	size, err := c.diskSize(disk)
-	if err != nil {
-		return false, err
+	if size, err = c.diskSize(disk); err != nil {
+		return 0, false, err
 	}
-	return c.Kernel.Fill(c.at(c.Data), size)
+	grown, err = c.Kernel.Fill(c.at(c.Data), size)
+	return size, grown, err
 }
 
 func exists(path string) bool {

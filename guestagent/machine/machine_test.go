@@ -38,7 +38,7 @@ type guest struct {
 	name    string
 	flags   map[string]uintptr
 	filled  int64
-	fail    string // a program that fails
+	fail    string // a program that fails, or one with its arguments
 
 	within string            // the namespace that things are done in, below root; "": the machine's own
 	moved  map[string]string // interfaces of the namespace, by hardware address
@@ -50,7 +50,7 @@ func newGuest(t *testing.T) *guest {
 		Boot: bus.BootData{Instance: instance, Engine: "mariadb", Token: token, EnrolURLs: []string{"https://10.77.0.1:4223"}, CABundle: "pem"},
 		Interfaces: []machinedata.Interface{
 			{MAC: "fa:16:3e:00:00:01", Role: "management", Addresses: []string{"10.77.0.23/24"}, MTU: 1500, Routes: []machinedata.Route{{To: "10.9.0.0/24", Via: "10.77.0.1"}}},
-			{MAC: "fa:16:3e:00:00:02", Role: "user", Addresses: []string{"10.1.0.9/24", "fd00::9/64"}, Gateway: "10.1.0.1", MTU: 1450, Nameservers: []string{"10.1.0.2"}},
+			{MAC: "fa:16:3e:00:00:02", Role: "user", Addresses: []string{"10.1.0.9/24", "fd00::9/64"}, Gateway: "10.1.0.1", Gateway6: "fd00::1", MTU: 1450, Nameservers: []string{"10.1.0.2"}},
 		},
 	}}
 	g.write("proc/self/mountinfo", "22 1 254:2 / / ro,relatime shared:1 - squashfs /dev/vda2 ro\n23 22 0:20 / /run rw,nosuid - tmpfs none rw\n")
@@ -142,10 +142,11 @@ func (g *guest) SetHostname(name string) error {
 }
 
 func (g *guest) Run(_ context.Context, stdin, program string, args ...string) error {
-	if program == g.fail {
+	command := program + " " + strings.Join(args, " ")
+	if g.fail == program || g.fail == command {
 		return errors.New(program + " failed")
 	}
-	g.ran = append(g.ran, g.place()+strings.ReplaceAll(program+" "+strings.Join(args, " "), g.root, ""))
+	g.ran = append(g.ran, g.place()+strings.ReplaceAll(command, g.root, ""))
 	g.stdin[g.place()+program] += strings.ReplaceAll(stdin, g.root, "")
 	switch program {
 	case "ip":
@@ -211,7 +212,8 @@ func TestFirstStart(t *testing.T) {
 		t.Fatalf("%v\n%s", err, &g.console)
 	}
 	want := []string{
-		"ip -batch -", "management: nft -f -", "management: ip -batch -", "nft -f -", "ip -batch -", "mkfs.xfs -q -f -K -L trove-data /dev/vdb",
+		"ip -batch -", "management: nft -f -", "management: ip link set dev eth1 mtu 1500", "management: ip -batch -",
+		"nft -f -", "ip link set dev eth0 mtu 1450", "ip -batch -", "mkfs.xfs -q -f -K -L trove-data /dev/vdb",
 	}
 	if diff := cmp.Diff(want, g.ran); diff != "" {
 		t.Errorf("ran (-want +got):\n%s", diff)
@@ -461,17 +463,17 @@ func TestAMachineGoesOnWithoutThePreviousImage(t *testing.T) {
 
 func TestGrow(t *testing.T) {
 	g := newGuest(t)
-	if _, err := machine.Grow(g.config()); err == nil || !strings.Contains(err.Error(), "no disk is mounted at /data") {
+	if _, _, err := machine.Grow(g.config()); err == nil || !strings.Contains(err.Error(), "no disk is mounted at /data") {
 		t.Errorf("Grow without a volume = %v", err)
 	}
 	if err := g.run(); err != nil {
 		t.Fatal(err)
 	}
-	if grown, err := machine.Grow(g.config()); err != nil || grown {
-		t.Errorf("Grow of a full disk = %t, %v", grown, err)
+	if size, grown, err := machine.Grow(g.config()); err != nil || grown || size != 8<<20 {
+		t.Errorf("Grow of a full disk = %d, %t, %v", size, grown, err)
 	}
 	g.write("sys/class/block/vdb/size", "32768")
-	if grown, err := machine.Grow(g.config()); err != nil || !grown || g.filled != 16<<20 {
-		t.Errorf("Grow = %t, %v, to %d", grown, err, g.filled)
+	if size, grown, err := machine.Grow(g.config()); err != nil || !grown || size != 16<<20 || g.filled != 16<<20 {
+		t.Errorf("Grow = %d, %t, %v, to %d", size, grown, err, g.filled)
 	}
 }

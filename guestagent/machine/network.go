@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/trove-dbaas/trove/internal/atomicfile"
@@ -71,7 +72,24 @@ func (m *machine) setApart(ctx context.Context) error {
 			return err
 		}
 	}
-	return m.Kernel.Within(ns, func() error { return m.setLinks(ctx, rulesManagement, m.mgmt) })
+	links := slices.Clone(m.mgmt)
+	for i := range links {
+		links[i].Routes = withDefault(links[i].Routes)
+	}
+	return m.Kernel.Within(ns, func() error { return m.setLinks(ctx, rulesManagement, links) })
+}
+
+// withDefault adds a default route of each family over the first router of that family. The user data names the controllers that there were when the machine
+// was made; others come later, and are told on the bus. The rules let nothing out but root's TCP.
+func withDefault(routes []machinedata.Route) []machinedata.Route {
+	all, routed := slices.Clip(routes), map[string]bool{}
+	for _, r := range routes {
+		if to := everywhere(netip.MustParseAddr(r.Via)); !routed[to] {
+			routed[to] = true
+			all = append(all, machinedata.Route{To: to, Via: r.Via})
+		}
+	}
+	return all
 }
 
 // setLinks loads the rules and then brings up interfaces of the same namespace, the thread's.
@@ -82,7 +100,20 @@ func (m *machine) setLinks(ctx context.Context, rules string, links []link) erro
 	if err := m.writeSettings(links); err != nil {
 		return err
 	}
+	for _, l := range links {
+		m.setMTU(ctx, l)
+	}
 	return m.Kernel.Run(ctx, commands(links), "ip", "-batch", "-")
+}
+
+// setMTU is nothing that a start depends on: the user data tells what the network had when it was written, and a device takes no more than the network has now.
+func (m *machine) setMTU(ctx context.Context, l link) {
+	if l.MTU == 0 {
+		return
+	}
+	if err := m.Kernel.Run(ctx, "", "ip", "link", "set", "dev", l.name, "mtu", strconv.Itoa(l.MTU)); err != nil {
+		m.say("the MTU of %s is not set to %d, it stays as it is: %v", l.name, l.MTU, err)
+	}
 }
 
 // findLinks finds every interface by its hardware address.
@@ -136,10 +167,17 @@ var settings = []struct{ file, value string }{
 	{"ipv6/conf/default/accept_redirects", "0"},
 }
 
+// offOfLinks are what the kernel has for each interface that is there already, and what none of them is to do.
+var offOfLinks = []string{
+	"ipv4/conf/%s/accept_redirects", "ipv4/conf/%s/send_redirects", "ipv6/conf/%s/accept_ra", "ipv6/conf/%s/accept_redirects",
+}
+
 func (m *machine) writeSettings(links []link) error {
 	all := settings
 	for _, l := range links {
-		all = append(slices.Clip(all), struct{ file, value string }{"ipv6/conf/" + l.name + "/accept_ra", "0"})
+		for _, file := range offOfLinks {
+			all = append(slices.Clip(all), struct{ file, value string }{fmt.Sprintf(file, l.name), "0"})
+		}
 	}
 	for _, s := range all {
 		path := m.at("/proc/sys/net", s.file)
@@ -158,9 +196,6 @@ func commands(links []link) string {
 	var b strings.Builder
 	b.WriteString("link set dev lo up\n")
 	for _, l := range links {
-		if l.MTU != 0 {
-			fmt.Fprintf(&b, "link set dev %s mtu %d\n", l.name, l.MTU)
-		}
 		fmt.Fprintf(&b, "link set dev %s up\n", l.name)
 		for _, a := range l.Addresses {
 			nodad := ""
@@ -170,15 +205,28 @@ func commands(links []link) string {
 			fmt.Fprintf(&b, "addr replace %s dev %s%s\n", a, l.name, nodad)
 		}
 		for _, r := range l.Routes {
-			fmt.Fprintf(&b, "route replace %s via %s dev %s\n", r.To, r.Via, l.name)
+			b.WriteString(l.route(r.To, r.Via))
 		}
-		if l.Gateway != "" {
-			all := "0.0.0.0/0"
-			if netip.MustParseAddr(l.Gateway).Is6() {
-				all = "::/0"
-			}
-			fmt.Fprintf(&b, "route replace %s via %s dev %s\n", all, l.Gateway, l.name)
+		for _, g := range l.Gateways() {
+			b.WriteString(l.route(everywhere(g), g.String()))
 		}
 	}
 	return b.String()
+}
+
+// everywhere is what the default route of a gateway's family leads to.
+func everywhere(gateway netip.Addr) string {
+	if gateway.Is4() {
+		return "0.0.0.0/0"
+	}
+	return "::/0"
+}
+
+// route is the line for ip of a way to a network. A gateway outside the interface's networks, such as a router's link-local address, is said to be on the link.
+func (l link) route(to, via string) string {
+	onLink := " onlink"
+	if l.InNetwork(netip.MustParseAddr(via)) {
+		onLink = ""
+	}
+	return fmt.Sprintf("route replace %s via %s dev %s%s\n", to, via, l.name, onLink)
 }

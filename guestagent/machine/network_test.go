@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -16,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/trove-dbaas/trove/guestagent/machine"
+	"github.com/trove-dbaas/trove/internal/machinedata"
 	"github.com/trove-dbaas/trove/internal/netns"
 )
 
@@ -74,18 +76,18 @@ func (g *guest) moveLinks(batch string) {
 }
 
 const (
-	managementLines = `link set dev eth1 mtu 1500
-link set dev eth1 up
+	managementLines = `link set dev eth1 up
 addr replace 10.77.0.23/24 dev eth1
 route replace 10.9.0.0/24 via 10.77.0.1 dev eth1
 `
-	userLines = `link set dev eth0 mtu 1450
-link set dev eth0 up
+	userLines = `link set dev eth0 up
 addr replace 10.1.0.9/24 dev eth0
 addr replace fd00::9/64 dev eth0 nodad
 route replace 0.0.0.0/0 via 10.1.0.1 dev eth0
+route replace ::/0 via fd00::1 dev eth0
 `
-	up = "link set dev lo up\n"
+	managementDefault = "route replace 0.0.0.0/0 via 10.77.0.1 dev eth1\n" // where nothing else is
+	up                = "link set dev lo up\n"
 )
 
 func TestNetwork(t *testing.T) {
@@ -95,7 +97,7 @@ func TestNetwork(t *testing.T) {
 		if err := g.run(); err != nil {
 			t.Fatal(err)
 		}
-		want := map[string]string{"ip": moved + up + userLines, "management: ip": up + managementLines}
+		want := map[string]string{"ip": moved + up + userLines, "management: ip": up + managementLines + managementDefault}
 		got := map[string]string{"ip": g.stdin["ip"], "management: ip": g.stdin["management: ip"]}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("run %d (-want +got):\n%s", i+1, diff)
@@ -112,6 +114,82 @@ func TestNetwork(t *testing.T) {
 	if _, err := os.Stat(g.path(managementNetns)); err == nil || len(g.moved) > 0 {
 		t.Errorf("not isolated, and there is a namespace with %v", g.moved)
 	}
+}
+
+// What holds for all interfaces in the kernel's files holds for those that are there already only with their own.
+func TestNoInterfaceAcceptsOrSendsRedirects(t *testing.T) {
+	g := newGuest(t)
+	files := []string{"ipv4/conf/%s/accept_redirects", "ipv4/conf/%s/send_redirects", "ipv6/conf/%s/accept_redirects", "ipv6/conf/%s/accept_ra"}
+	for _, link := range []string{"eth0", "eth1"} {
+		for _, f := range files {
+			g.write("proc/sys/net/"+fmt.Sprintf(f, link), "1")
+		}
+	}
+	if err := g.run(); err != nil {
+		t.Fatal(err)
+	}
+	for _, link := range []string{"eth0", "eth1"} {
+		for _, f := range files {
+			if name := fmt.Sprintf(f, link); g.read("proc/sys/net/"+name) != "0" {
+				t.Errorf("%s is %q", name, g.read("proc/sys/net/"+name))
+			}
+		}
+	}
+}
+
+// After the network's MTU was lowered, the user data of before asks for more than the device takes.
+func TestAMachineStartsOnANetworkWhoseMTUWasLowered(t *testing.T) {
+	g := newGuest(t)
+	g.fail = "ip link set dev eth0 mtu 1450"
+	if err := g.run(); err != nil || g.stdin["ip"] == "" {
+		t.Fatalf("%v, ip was told:\n%s", err, g.stdin["ip"])
+	}
+	if want := "the MTU of eth0 is not set to 1450, it stays as it is: "; !strings.Contains(g.console.String(), want) {
+		t.Errorf("the console has no %q:\n%s", want, &g.console)
+	}
+	if !slices.Contains(g.ran, "management: ip link set dev eth1 mtu 1500") {
+		t.Errorf("ran %q", g.ran)
+	}
+}
+
+func TestAGatewayOutsideTheSubnetIsReached(t *testing.T) {
+	for name, c := range map[string]struct{ address, gateway, want string }{
+		"link-local": {"2001:db8::9/64", "fe80::1", "route replace ::/0 via fe80::1 dev eth0 onlink\n"},
+		"IPv4":       {"10.1.0.9/32", "198.51.100.1", "route replace 0.0.0.0/0 via 198.51.100.1 dev eth0 onlink\n"},
+		"IPv6":       {"2001:db8::9/128", "2001:db8:1::1", "route replace ::/0 via 2001:db8:1::1 dev eth0 onlink\n"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			change := func(g *guest) {
+				i := &g.data.Interfaces[1]
+				i.Addresses, i.Gateway, i.Gateway6 = []string{c.address}, c.gateway, ""
+			}
+			g := newGuest(t)
+			change(g)
+			if err := g.run(); err != nil || !strings.HasSuffix(g.stdin["ip"], c.want) {
+				t.Errorf("%v, ip was told:\n%s", err, g.stdin["ip"])
+			}
+			w := wire(t)
+			change(w.guest)
+			w.start() // what a kernel says to it
+		})
+	}
+}
+
+// A management network may be routed over a gateway outside its subnet too.
+func TestARouteToTheControllersViaALinkLocalGateway(t *testing.T) {
+	change := func(g *guest) {
+		g.data.Interfaces[0].Addresses = []string{"fd00:77::23/64"}
+		g.data.Interfaces[0].Routes = []machinedata.Route{{To: "fd00:9::1/128", Via: "fe80::1"}}
+	}
+	g := newGuest(t)
+	change(g)
+	const want = "route replace fd00:9::1/128 via fe80::1 dev eth1 onlink\n"
+	if err := g.run(); err != nil || !strings.Contains(g.stdin["management: ip"], want) {
+		t.Errorf("%v, ip was told:\n%s", err, g.stdin["management: ip"])
+	}
+	w := wire(t)
+	change(w.guest)
+	w.start()
 }
 
 // The rules are what nft takes, in a network namespace of its own.
@@ -301,6 +379,32 @@ func wantHeard(t *testing.T, l net.Listener, text string) {
 		if string(heard[:n]) == text {
 			return
 		}
+	}
+}
+
+// The user data names the controllers of the day that the machine was made. A later one is behind the router too, and in no route.
+func TestTheAgentReachesAControllerThatWasAddedBehindTheRouter(t *testing.T) {
+	w := wire(t)
+	w.in(w.controllers, "addr add 192.0.2.7/32 dev lo")
+	w.start()
+	w.listen(w.controllers, "192.0.2.7:4222")
+	w.reaches(true, "the agent to the new controller", w.management(), "192.0.2.7:4222")
+	w.reaches(false, "root's programs to the new controller", w.vm, "192.0.2.7:4222")
+
+	// Of a management network without a router nothing leads anywhere else.
+	g := newGuest(t)
+	g.data.Interfaces[0].Routes = nil
+	if err := g.run(); err != nil || strings.Contains(g.stdin["management: ip"], "route") {
+		t.Errorf("%v, ip was told:\n%s", err, g.stdin["management: ip"])
+	}
+	// Of both families each has its own router.
+	g = newGuest(t)
+	m := &g.data.Interfaces[0]
+	m.Addresses = append(m.Addresses, "fd00:77::23/64")
+	m.Routes = append(m.Routes, machinedata.Route{To: "10.8.0.0/24", Via: "10.77.0.2"}, machinedata.Route{To: "fd00:9::/64", Via: "fd00:77::1"})
+	const want = "dev eth1\nroute replace 0.0.0.0/0 via 10.77.0.1 dev eth1\nroute replace ::/0 via fd00:77::1 dev eth1\n"
+	if err := g.run(); err != nil || !strings.HasSuffix(g.stdin["management: ip"], want) {
+		t.Errorf("%v, ip was told:\n%s", err, g.stdin["management: ip"])
 	}
 }
 

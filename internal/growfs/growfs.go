@@ -41,7 +41,7 @@ type xfsGrow struct {
 	_               uint32
 }
 
-// ext4Slack is how much smaller than its device an ext4 may be and yet fill it: the last group may be too small for its own tables.
+// ext4Slack is how much smaller than its device an ext4 may be, beside 4 % for tables, and yet seem to fill it: the last group may be too small for its own.
 const ext4Slack = 16 << 20
 
 // Fill makes the file system that is mounted at a directory as large as its device, of size bytes. It reports whether it had to grow.
@@ -85,17 +85,21 @@ func fillXFS(dir *os.File, size int64) (bool, error) {
 	return true, nil
 }
 
-// fillExt4 compares with what statfs tells, which leaves the tables out: 2 % of an ext4 with the usual settings.
-func fillExt4(dir *os.File, fs unix.Statfs_t, size int64) (bool, error) {
-	have := int64(fs.Blocks) * fs.Bsize
-	blocks := uint64(size) / uint64(fs.Bsize)
-	if have+have/25+ext4Slack >= size {
-		return false, nil
-	}
+// fillExt4 asks the kernel each time, which leaves an ext4 alone that has as many blocks: statfs tells only those that are not for tables and the journal, and
+// what these take grows with the file system. An ext4 that cannot grow while it is mounted need not, where it seems to fill its device.
+func fillExt4(dir *os.File, before unix.Statfs_t, size int64) (bool, error) {
+	blocks := uint64(size) / uint64(before.Bsize)
 	if err := ioctl(dir, ext4Resize, unsafe.Pointer(&blocks)); err != nil { //nolint:gosec // the kernel reads a number of the size in the request
+		if have := int64(before.Blocks) * before.Bsize; have+have/25+ext4Slack >= size {
+			return false, nil
+		}
 		return false, fmt.Errorf("to %d blocks: %w", blocks, err)
 	}
-	return true, nil
+	var after unix.Statfs_t
+	if err := unix.Fstatfs(int(dir.Fd()), &after); err != nil {
+		return false, fmt.Errorf("look at it again: %w", err)
+	}
+	return after.Blocks != before.Blocks, nil
 }
 
 func ioctl(f *os.File, request uintptr, arg unsafe.Pointer) error {

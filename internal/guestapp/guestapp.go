@@ -118,13 +118,13 @@ func (o Options) upgrade(j *joiner, gateway *objects.Client) *guestagent.Upgrade
 }
 
 // grow returns what lets the data volume's file system fill a volume that has grown; nil where the host does it.
-func (o Options) grow() func() error {
+func (o Options) grow() func() (int64, error) {
 	if !o.GrowVolume {
 		return nil
 	}
-	return func() error {
-		_, err := machine.Grow(machine.Config{Data: o.Data})
-		return err
+	return func() (int64, error) {
+		size, _, err := machine.Grow(machine.Config{Data: o.Data})
+		return size, err
 	}
 }
 

@@ -64,9 +64,10 @@ type Interface struct {
 	MAC         string   `json:"mac"`
 	Role        Role     `json:"role"`
 	Addresses   []string `json:"addresses"`             // with the length of the prefix
-	Gateway     string   `json:"gateway,omitempty"`     // of the default route, "" for none
+	Gateway     string   `json:"gateway,omitempty"`     // of the default route, "" for none; it may be outside the addresses' networks
+	Gateway6    string   `json:"gateway6,omitempty"`    // of the default route of IPv6 where Gateway is of that of IPv4
 	MTU         int      `json:"mtu,omitempty"`         // 0: the device's own
-	Routes      []Route  `json:"routes,omitempty"`      // beside the default route
+	Routes      []Route  `json:"routes,omitempty"`      // beside the default routes
 	Nameservers []string `json:"nameservers,omitempty"` // none: names are not resolved over it
 }
 
@@ -201,8 +202,8 @@ func (d *Data) checkInterfaces() error {
 		if n.Role == RoleManagement {
 			management++
 		}
-		if n.Gateway != "" {
-			gateways[netip.MustParseAddr(n.Gateway).Is4()]++
+		for _, g := range n.Gateways() {
+			gateways[g.Is4()]++
 		}
 	}
 	switch {
@@ -225,7 +226,7 @@ func (n Interface) check() error {
 		return fmt.Errorf("addresses: there must be between 1 and %d", maxAddresses)
 	case n.MTU != 0 && (n.MTU < minMTU || n.MTU > maxMTU):
 		return fmt.Errorf("mtu: it must be between %d and %d", minMTU, maxMTU)
-	case n.Role == RoleManagement && n.Gateway != "":
+	case n.Role == RoleManagement && n.Gateway+n.Gateway6 != "":
 		return errors.New("gateway: the management interface has none, only routes")
 	}
 	var on []netip.Prefix
@@ -236,8 +237,11 @@ func (n Interface) check() error {
 		}
 		on = append(on, p)
 	}
-	if n.Gateway != "" && !reaches(on, n.Gateway) {
-		return errors.New("gateway: it is no address in the interface's own network")
+	if n.Gateway != "" && !hasFamily(on, n.Gateway) {
+		return errors.New("gateway: it is no address of a machine of the same family as one of the interface's addresses")
+	}
+	if err := n.checkGateway6(on); err != nil {
+		return err
 	}
 	if err := n.checkRoutes(on); err != nil {
 		return err
@@ -253,6 +257,20 @@ func (n Interface) check() error {
 	return nil
 }
 
+// checkGateway6 sees to it that there is one way alone to say what the gateways are.
+func (n Interface) checkGateway6(on []netip.Prefix) error {
+	if n.Gateway6 == "" {
+		return nil
+	}
+	if !hasFamily(on, n.Gateway6) || netip.MustParseAddr(n.Gateway6).Is4() {
+		return errors.New("gateway6: it is no IPv6 address of a machine, or the interface has no such address")
+	}
+	if n.Gateway == "" || !netip.MustParseAddr(n.Gateway).Is4() {
+		return errors.New("gateway6: there is no gateway of IPv4 beside it: this one is the gateway")
+	}
+	return nil
+}
+
 func (n Interface) checkRoutes(on []netip.Prefix) error {
 	if len(n.Routes) > maxRoutes {
 		return fmt.Errorf("routes: there may be %d at most", maxRoutes)
@@ -264,8 +282,8 @@ func (n Interface) checkRoutes(on []netip.Prefix) error {
 			return fmt.Errorf("routes[%d].to: it is no network", i)
 		case to.Bits() == 0:
 			return fmt.Errorf("routes[%d].to: a default route is a gateway", i)
-		case !reaches(on, r.Via) || to.Addr().Is4() != netip.MustParseAddr(r.Via).Is4():
-			return fmt.Errorf("routes[%d].via: it is no address in the interface's own network", i)
+		case !hasFamily(on, r.Via) || to.Addr().Is4() != netip.MustParseAddr(r.Via).Is4():
+			return fmt.Errorf("routes[%d].via: it is no address of a machine of the same family as one of the interface's addresses", i)
 		}
 	}
 	return nil
@@ -276,7 +294,27 @@ func usable(a netip.Addr) bool {
 	return a.IsValid() && a.Zone() == "" && !a.Is4In6() && !a.IsUnspecified() && !a.IsLoopback() && !a.IsMulticast()
 }
 
-func reaches(on []netip.Prefix, address string) bool {
+func hasFamily(on []netip.Prefix, address string) bool {
 	a, err := netip.ParseAddr(address)
-	return err == nil && usable(a) && slices.ContainsFunc(on, func(p netip.Prefix) bool { return p.Contains(a) })
+	return err == nil && usable(a) && slices.ContainsFunc(on, func(p netip.Prefix) bool { return p.Addr().Is4() == a.Is4() })
+}
+
+// Gateways are those of the default routes, of each family one at most.
+func (n Interface) Gateways() []netip.Addr {
+	var all []netip.Addr
+	for _, text := range []string{n.Gateway, n.Gateway6} {
+		if text != "" {
+			all = append(all, netip.MustParseAddr(text))
+		}
+	}
+	return all
+}
+
+// InNetwork reports whether a gateway is in one of the interface's own networks. One that is not, such as a router's link-local address, is on the link
+// all the same.
+func (n Interface) InNetwork(gateway netip.Addr) bool {
+	return slices.ContainsFunc(n.Addresses, func(text string) bool {
+		p, err := netip.ParsePrefix(text)
+		return err == nil && p.Contains(gateway)
+	})
 }

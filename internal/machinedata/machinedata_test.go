@@ -28,7 +28,7 @@ func good() machinedata.Data {
 				Routes: []machinedata.Route{{To: "10.9.0.0/24", Via: "10.77.0.1"}},
 			},
 			{
-				MAC: "fa:16:3e:00:00:02", Role: machinedata.RoleUser, Addresses: []string{"10.1.0.9/24", "fd00::9/64"}, Gateway: "10.1.0.1", MTU: 1450,
+				MAC: "fa:16:3e:00:00:02", Role: machinedata.RoleUser, Addresses: []string{"10.1.0.9/24", "fd00::9/64"}, Gateway: "10.1.0.1", Gateway6: "fd00::1", MTU: 1450,
 				Nameservers: []string{"10.1.0.2"},
 			},
 		},
@@ -55,17 +55,19 @@ func TestEncodeAndParse(t *testing.T) {
 
 func TestWhatIsRefusedNamesTheField(t *testing.T) {
 	for want, change := range map[string]func(*machinedata.Data){
-		"boot.instance":                 func(d *machinedata.Data) { d.Boot.Instance = "../x" },
-		"boot.engine":                   func(d *machinedata.Data) { d.Boot.Engine = "x y" },
-		"boot.token":                    func(d *machinedata.Data) { d.Boot.Token = "" },
-		"boot.enrol_urls:":              func(d *machinedata.Data) { d.Boot.EnrolURLs = nil },
-		"boot.enrol_urls[0]":            func(d *machinedata.Data) { d.Boot.EnrolURLs = []string{"http://x"} },
-		"boot.ca_bundle":                func(d *machinedata.Data) { d.Boot.CABundle = "" },
-		"data_volume":                   func(d *machinedata.Data) { d.DataVolume = "vdb" },
-		"previous_volume":               func(d *machinedata.Data) { d.PreviousVolume = volume },
-		"interfaces: there must be":     func(d *machinedata.Data) { d.Interfaces = nil },
-		"0 have the role management":    func(d *machinedata.Data) { d.Interfaces = d.Interfaces[1:] },
-		"2 have the role management":    func(d *machinedata.Data) { d.Interfaces[1].Role, d.Interfaces[1].Gateway = "management", "" },
+		"boot.instance":              func(d *machinedata.Data) { d.Boot.Instance = "../x" },
+		"boot.engine":                func(d *machinedata.Data) { d.Boot.Engine = "x y" },
+		"boot.token":                 func(d *machinedata.Data) { d.Boot.Token = "" },
+		"boot.enrol_urls:":           func(d *machinedata.Data) { d.Boot.EnrolURLs = nil },
+		"boot.enrol_urls[0]":         func(d *machinedata.Data) { d.Boot.EnrolURLs = []string{"http://x"} },
+		"boot.ca_bundle":             func(d *machinedata.Data) { d.Boot.CABundle = "" },
+		"data_volume":                func(d *machinedata.Data) { d.DataVolume = "vdb" },
+		"previous_volume":            func(d *machinedata.Data) { d.PreviousVolume = volume },
+		"interfaces: there must be":  func(d *machinedata.Data) { d.Interfaces = nil },
+		"0 have the role management": func(d *machinedata.Data) { d.Interfaces = d.Interfaces[1:] },
+		"2 have the role management": func(d *machinedata.Data) {
+			d.Interfaces[1].Role, d.Interfaces[1].Gateway, d.Interfaces[1].Gateway6 = "management", "", ""
+		},
 		"interfaces[1].mac: another":    func(d *machinedata.Data) { d.Interfaces[1].MAC = d.Interfaces[0].MAC },
 		"interfaces[0].mac: it is no":   func(d *machinedata.Data) { d.Interfaces[0].MAC = "FA:16:3e:00:00:01" },
 		"interfaces[0].role":            func(d *machinedata.Data) { d.Interfaces[0].Role = "tenant" },
@@ -75,8 +77,18 @@ func TestWhatIsRefusedNamesTheField(t *testing.T) {
 		"interfaces[0].mtu":             func(d *machinedata.Data) { d.Interfaces[0].MTU = 70 },
 		"interfaces[0].routes[0].to: a": func(d *machinedata.Data) { d.Interfaces[0].Routes[0].To = "0.0.0.0/0" },
 		"interfaces[0].routes[0].to: i": func(d *machinedata.Data) { d.Interfaces[0].Routes[0].To = "10.9.0.1/24" },
-		"interfaces[0].routes[0].via":   func(d *machinedata.Data) { d.Interfaces[0].Routes[0].Via = "10.78.0.1" },
-		"interfaces[1].gateway":         func(d *machinedata.Data) { d.Interfaces[1].Gateway = "10.2.0.1" },
+		"interfaces[0].routes[0].via":   func(d *machinedata.Data) { d.Interfaces[0].Routes[0].Via = "fe80::1" },
+		"interfaces[1].gateway":         func(d *machinedata.Data) { d.Interfaces[1].Gateway = "10.2.0" },
+		"interfaces[1].gateway: it is": func(d *machinedata.Data) {
+			d.Interfaces[1].Gateway, d.Interfaces[1].Addresses = "fe80::1", []string{"10.1.0.9/24"}
+		},
+		"interfaces[1].gateway6: there is no g":       func(d *machinedata.Data) { d.Interfaces[1].Gateway = "" },
+		"interfaces[1].gateway6: there is no gateway": func(d *machinedata.Data) { d.Interfaces[1].Gateway = "fd00::2" },
+		"interfaces[1].gateway6":                      func(d *machinedata.Data) { d.Interfaces[1].Gateway6 = "10.1.0.2" },
+		"interfaces[1].gateway6: it is no":            func(d *machinedata.Data) { d.Interfaces[1].Addresses = d.Interfaces[1].Addresses[:1] },
+		"interfaces: more than one has a gateway of the same family": func(d *machinedata.Data) {
+			d.Interfaces = append(d.Interfaces, machinedata.Interface{MAC: "fa:16:3e:00:00:03", Role: "user", Addresses: []string{"fd01::9/64"}, Gateway: "fd01::1"})
+		},
 		"interfaces[1].nameservers[0]":  func(d *machinedata.Data) { d.Interfaces[1].Nameservers = []string{"dns; reboot"} },
 		"interfaces[1].nameservers: th": func(d *machinedata.Data) { d.Interfaces[1].Nameservers = make([]string, 4) },
 	} {

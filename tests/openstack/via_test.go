@@ -9,7 +9,7 @@ import (
 // routedController is an address outside the management network. Guests get to it by the host of the lab, which is a router to them.
 const routedController = "10.99.77.1"
 
-// TestStoryBehindARouter is the story of an instance whose controllers are not in the management network: bootstrap makes a route to them, and guests have that one alone.
+// TestStoryBehindARouter is the story of an instance whose controllers are not in the management network: bootstrap makes a route to them, which guests have.
 // It comes after the other story, since the catalogue leads to this service then.
 func TestStoryBehindARouter(t *testing.T) {
 	c := lab(t)

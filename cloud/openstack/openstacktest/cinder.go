@@ -23,6 +23,12 @@ func (c *Cloud) cinder() {
 			k.answer(http.StatusAccepted, nil)
 		}
 	})
+	c.handle("PUT "+at+"volumes/{id}/metadata", func(k *call) {
+		if v := k.find("volumes"); v != nil {
+			v["metadata"] = k.body["metadata"]
+			k.answer(http.StatusOK, Object{"metadata": v["metadata"]})
+		}
+	})
 	c.handle("POST "+at+"volumes/{id}/action", (*call).volumeAction)
 	c.handle("DELETE "+at+"attachments/{id}", func(k *call) {
 		for _, v := range k.all["volumes"] {
@@ -70,7 +76,7 @@ func (k *call) makeVolume() {
 		return
 	}
 	id := newID()
-	v := k.put("volumes", id, merged(want, Object{"status": "creating", "attachments": []Object{}}))
+	v := k.put("volumes", id, merged(want, Object{"status": "creating", "attachments": []Object{}, "encrypted": k.knobs.Encrypted}))
 	broken := k.knobs.VolumeError
 	k.later(id, v, func(v Object) {
 		v["status"] = "available"

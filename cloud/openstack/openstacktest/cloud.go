@@ -67,6 +67,7 @@ type Knobs struct {
 	NotBuilt    int  // so many servers are built on no host
 	NoResize    bool // resizes find no host
 	VolumeError bool // volumes fail
+	Encrypted   bool // volumes are made encrypted
 	NoExtend    bool // volumes cannot be grown
 	Gigabytes   int  // quota of Cinder; 0: none
 	Ports       int  // quota of Neutron; 0: none
