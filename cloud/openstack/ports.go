@@ -58,10 +58,12 @@ func indexOf(ports []port, name string) int {
 }
 
 // mac is the hardware address of a port. It follows from the port's name, so that Neutron, where a network has an address once, lets one of two make the port.
-// The first octet says that the address was chosen by its user.
+// The first octet says that the address was chosen by its user; it is never 0xfe, which libvirt keeps for the host's end of an interface and refuses.
 func mac(name string) string {
 	sum := sha256.Sum256([]byte("trove port " + name))
-	sum[0] = sum[0]&0xfc | 0x02
+	if sum[0] = sum[0]&0xfc | 0x02; sum[0] == 0xfe {
+		sum[0] = 0xfa
+	}
 	return net.HardwareAddr(sum[:6]).String()
 }
 

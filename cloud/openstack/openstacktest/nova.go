@@ -136,13 +136,14 @@ func (k *call) makeServer() {
 		k.all["ports"][p]["device_id"] = id
 	}
 	c := k.Cloud
+	reserved := slices.ContainsFunc(ports, func(p string) bool { return strings.HasPrefix(fmt.Sprint(c.all["ports"][p]["mac_address"]), "fe:") })
 	k.later(id, s, func(s Object) {
 		host := c.place(id, func(string) bool { return true })
 		switch {
 		case noHost || host == "":
 			c.fail(s, "No valid host was found. There are not enough hosts available.")
 			return
-		case notBuilt:
+		case notBuilt, reserved: // libvirt: "Unable to use MAC address starting with reserved value 0xFE"
 			c.fail(s, "Exceeded maximum number of retries. Exhausted all hosts available for retrying build failures for instance "+id+".")
 			return
 		case noBinding:
