@@ -33,6 +33,9 @@ func (p *Provider) GiveBack(ctx context.Context, a cloud.Adoption) (string, erro
 	if f.server == nil || f.volume == nil {
 		return "", trove.Permanent(trove.Errorf(trove.KindNotFound, "The old server or the volume of instance %s is gone: there is no way back.", f.instance()))
 	}
+	if err := p.elsewhere(f); err != nil {
+		return "", err
+	}
 	for i := range f.ports {
 		if doing, err := p.givePort(ctx, f, &f.ports[i]); err != nil || doing != "" {
 			return doing, err
@@ -157,6 +160,9 @@ func (p *Provider) FinishAdoption(ctx context.Context, a cloud.Adoption) (string
 	defer p.lock(a.Network.Instance)()
 	f, err := p.look(ctx, a)
 	if err != nil {
+		return "", err
+	}
+	if err := p.elsewhere(f); err != nil {
 		return "", err
 	}
 	if f.volume != nil && slices.ContainsFunc(f.volume.Attachments, func(a attachment) bool { return a.ServerID == f.ServerID }) {

@@ -7,6 +7,8 @@ func (c *Cloud) cinder() {
 	c.handle("GET "+at+"types", func(k *call) { k.list("types", "volume_types") })
 	c.handle("GET "+at+"volumes", func(k *call) { k.list("volumes", "volumes", "id", "name", "links") })
 	c.handle("GET "+at+"volumes/detail", func(k *call) { k.list("volumes", "volumes") })
+	c.handle("GET "+at+"volumes/{id}", func(k *call) { k.one("volumes", "volume") })
+	c.handle("GET "+at+"snapshots", func(k *call) { k.list("snapshots", "snapshots") })
 	c.handle("GET "+at+"messages", func(k *call) {
 		k.answer(http.StatusOK, Object{"messages": []Object{{"user_message": "schedule allocate volume: Could not find any available weighted backend.", "request_id": "req-cinder"}}})
 	})
