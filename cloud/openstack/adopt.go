@@ -122,7 +122,7 @@ func (p *Provider) elsewhere(f *foreign) error {
 
 // lookPorts finds the ports of the server, and those that were taken from it.
 func (p *Provider) lookPorts(ctx context.Context, f *foreign) error {
-	management, err := p.network(ctx, p.cfg.ManagementNetwork, p.cfg.Session.ProjectID())
+	management, err := p.network(ctx, p.cfg.ManagementNetwork, "", nil)
 	if err != nil {
 		return notMade(err, "management network")
 	}

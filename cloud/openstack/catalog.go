@@ -97,7 +97,7 @@ func (p *Provider) TenantNetworks(ctx context.Context, by cloud.Rights) ([]cloud
 	networks = slices.DeleteFunc(networks, func(n network) bool {
 		management := n.ID == p.cfg.ManagementNetwork || n.Name == p.cfg.ManagementNetwork && n.Project == service
 		return n.External || management || len(n.Subnets) == 0 ||
-			by.Token == "" && !n.Shared && n.Project != by.Project && n.Name != p.cfg.DefaultNetwork && n.ID != p.cfg.DefaultNetwork
+			by.Token == "" && !n.Shared && n.Project != by.Project && (n.Name != p.cfg.DefaultNetwork || n.Project != service) && n.ID != p.cfg.DefaultNetwork
 	})
 	if len(networks) == 0 {
 		return nil, nil
@@ -133,7 +133,7 @@ func ids(networks []network) []string {
 // NetworkOf is cloud.NetworkOf.NetworkOf.
 func (p *Provider) NetworkOf(ctx context.Context, by cloud.Rights) (string, error) {
 	if p.cfg.DefaultNetwork != "" {
-		n, err := p.network(ctx, p.cfg.DefaultNetwork, "")
+		n, err := p.network(ctx, p.cfg.DefaultNetwork, by.Project, nil)
 		return n.ID, err
 	}
 	all, err := p.TenantNetworks(ctx, by)

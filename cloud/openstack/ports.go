@@ -109,7 +109,7 @@ func (p *Provider) ensureManagement(ctx context.Context, s cloud.NetworkSpec, th
 	if at := indexOf(there, name); at >= 0 {
 		return there, p.tagged(ctx, s, "ports", there[at].ID, there[at].Tags)
 	}
-	n, err := p.network(ctx, p.cfg.ManagementNetwork, p.cfg.Session.ProjectID())
+	n, err := p.network(ctx, p.cfg.ManagementNetwork, "", nil)
 	if err != nil {
 		return nil, notMade(err, "management network")
 	}
@@ -168,7 +168,7 @@ func (p *Provider) ensureFloating(ctx context.Context, s cloud.NetworkSpec, port
 	if len(there) > 0 {
 		return p.tagged(ctx, s, "floatingips", there[0].ID, there[0].Tags)
 	}
-	n, err := p.network(ctx, p.cfg.PublicNetwork, "")
+	n, err := p.network(ctx, p.cfg.PublicNetwork, "", url.Values{"router:external": {"true"}})
 	if err != nil {
 		return notMade(err, "public network")
 	}

@@ -52,7 +52,7 @@ func (p *Provider) plan(ctx context.Context, instance string, w *wiring) error {
 	routed := map[bool]bool{} // by whether it is IPv4: it has a default route
 	for i := range w.ports {
 		port := &w.ports[i]
-		n, err := p.network(ctx, port.Network, "")
+		n, err := p.network(ctx, port.Network, "", nil)
 		if err != nil {
 			return err
 		}
