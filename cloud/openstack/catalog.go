@@ -102,9 +102,13 @@ func (p *Provider) TenantNetworks(ctx context.Context, by cloud.Rights) ([]cloud
 	if len(networks) == 0 {
 		return nil, nil
 	}
-	subnets, err := list[subnet](ctx, request{of: of, path: []string{"subnets"}, query: url.Values{"network_id": ids(networks)}}, "subnets")
-	if err != nil {
-		return nil, err
+	var subnets []subnet
+	for some := range slices.Chunk(ids(networks), idsAtOnce) {
+		found, err := list[subnet](ctx, request{of: of, path: []string{"subnets"}, query: url.Values{"network_id": some}}, "subnets")
+		if err != nil {
+			return nil, err
+		}
+		subnets = append(subnets, found...)
 	}
 	all := make([]cloud.TenantNetwork, 0, len(networks))
 	for _, n := range networks {
@@ -129,6 +133,9 @@ func ids(networks []network) []string {
 	}
 	return all
 }
+
+// idsAtOnce is how many ids a question has: Neutron's servers take addresses of 8 KiB.
+const idsAtOnce = 100
 
 // NetworkOf is cloud.NetworkOf.NetworkOf.
 func (p *Provider) NetworkOf(ctx context.Context, by cloud.Rights) (string, error) {

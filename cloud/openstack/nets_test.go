@@ -1,7 +1,9 @@
 package openstack_test
 
 import (
+	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -89,5 +91,18 @@ func TestATenantsNetworkOfTheDefaultsNameIsGivenToOthers(t *testing.T) {
 		if id, err := of(project); err != nil || id != ours {
 			t.Errorf("%s gets %s, %v; want %s", project, id, err, ours)
 		}
+	}
+}
+
+func TestATenantOfManyNetworksCanMakeNoInstance(t *testing.T) {
+	b := newBed(t)
+	for n := range 250 {
+		id := b.squat(fmt.Sprintf("net-%03d", n), openstacktest.Tenant)
+		b.c.Add("subnets", openstacktest.Object{"network_id": id, "cidr": "10.3.0.0/24", "project_id": openstacktest.Tenant})
+	}
+	all, err := b.p.TenantNetworks(t.Context(), cloud.Rights{Project: openstacktest.Tenant, Token: openstacktest.TenantUser})
+	b.must(err)
+	if len(all) != 251 || slices.ContainsFunc(all, func(n cloud.TenantNetwork) bool { return len(n.Subnets) != 1 }) {
+		t.Errorf("%d networks, the first one %+v", len(all), all[0])
 	}
 }
