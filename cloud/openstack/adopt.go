@@ -51,8 +51,7 @@ type oldVolume struct {
 
 type oldPort struct {
 	port
-	Device string   `json:"device_id"`
-	Groups []string `json:"security_groups"`
+	Device string `json:"device_id"`
 }
 
 func (f *foreign) instance() string { return f.Network.Instance }
@@ -241,7 +240,7 @@ func (p *Provider) Adopt(ctx context.Context, a cloud.Adoption) (string, error) 
 			return doing, err
 		}
 	}
-	group, err := p.ensureGroup(ctx, a.Network, rules)
+	group, _, err := p.ensureGroup(ctx, a.Network, rules)
 	if err != nil {
 		return "", passing(err)
 	}

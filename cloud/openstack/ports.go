@@ -25,6 +25,8 @@ type port struct {
 	MAC         string   `json:"mac_address"`
 	VIF         string   `json:"binding:vif_type"`
 	Tags        []string `json:"tags"`
+	Groups      []string `json:"security_groups"`
+	Security    *bool    `json:"port_security_enabled"` // nil: Neutron has no such extension
 	IPs         []struct {
 		Subnet  string `json:"subnet_id"`
 		Address string `json:"ip_address"`
@@ -89,6 +91,17 @@ func (p *Provider) makePort(ctx context.Context, s cloud.NetworkSpec, name strin
 		return port{}, err
 	}
 	return body.Port, p.tagged(ctx, s, "ports", body.Port.ID, nil)
+}
+
+// grouped gives a port of the tenant's network the instance's security group alone: of two groups of the name another may count now than when the port was made. The
+// owner of the network may have switched groups off for it, and then it has none.
+func (p *Provider) grouped(ctx context.Context, o *port, group string) error {
+	if slices.Equal(o.Groups, []string{group}) || o.Security != nil && !*o.Security {
+		return nil
+	}
+	r := p.neutron("ports", o.ID)
+	r.body = object{"port": object{"security_groups": []string{group}}}
+	return r.put(ctx)
 }
 
 // tagged gives a resource its tags where it lacks them.
