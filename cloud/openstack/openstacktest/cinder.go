@@ -1,6 +1,9 @@
 package openstacktest
 
-import "net/http"
+import (
+	"fmt"
+	"net/http"
+)
 
 func (c *Cloud) cinder() {
 	at := "/volume/v3/{project}/"
@@ -26,7 +29,18 @@ func (c *Cloud) cinder() {
 		}
 	})
 	c.handle("POST "+at+"volumes/{id}/action", (*call).volumeAction)
+	c.handle("GET "+at+"attachments", func(k *call) {
+		if k.r.Header.Get("OpenStack-API-Version") != "volume 3.27" {
+			k.answer(http.StatusNotFound, nil)
+			return
+		}
+		k.list("attachments", "attachments")
+	})
 	c.handle("DELETE "+at+"attachments/{id}", func(k *call) {
+		if a := k.all["attachments"][k.r.PathValue("id")]; a != nil {
+			k.all["volumes"][fmt.Sprint(a["volume_id"])]["status"] = "available"
+			delete(k.all["attachments"], k.r.PathValue("id"))
+		}
 		for _, v := range k.all["volumes"] {
 			for _, a := range v["attachments"].([]Object) {
 				if a["attachment_id"] == k.r.PathValue("id") {

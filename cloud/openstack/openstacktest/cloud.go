@@ -68,6 +68,7 @@ type Knobs struct {
 	NoResize    bool // resizes find no host
 	VolumeError bool // volumes fail
 	NoExtend    bool // volumes cannot be grown
+	Reserved    bool // volumes of servers that were never built stay reserved after these are gone
 	Gigabytes   int  // quota of Cinder; 0: none
 	Ports       int  // quota of Neutron; 0: none
 	NoRouter    bool // the tenant's network leads nowhere
