@@ -168,6 +168,9 @@ func (p *Provider) FinishAdoption(ctx context.Context, a cloud.Adoption) (string
 	if f.volume != nil && slices.ContainsFunc(f.volume.Attachments, func(a attachment) bool { return a.ServerID == f.ServerID }) {
 		return "", trove.Permanent(trove.Errorf(trove.KindConflict, "The volume of instance %s is attached to the old server, which has not been taken over.", f.instance()))
 	}
+	if f.server != nil && f.server.Status == "SOFT_DELETED" { // it has not our metadata, and was said to be the old one
+		return "removing the old server", p.forceDelete(ctx, &f.server.server)
+	}
 	if f.server != nil {
 		return "removing the old server", passing(p.nova(f.ServerID).remove(ctx))
 	}

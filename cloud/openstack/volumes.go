@@ -268,7 +268,8 @@ func (p *Provider) removeOne(ctx context.Context, v *volume) (asked bool, err er
 	return false, p.letGo(ctx, v)
 }
 
-// letGo ends attachments to servers that are not there any more: nobody else would. To a server that is, the volume is in use, which is a Conflict.
+// letGo ends attachments to servers that are not there any more: nobody else would. To a server that is, the volume is in use, which is a Conflict, but for one of
+// ours that Nova has deleted and keeps for a while.
 func (p *Provider) letGo(ctx context.Context, v *volume) error {
 	if len(v.Attachments) == 0 && (v.Status == "reserved" || v.Status == "attaching") {
 		return p.letReserved(ctx, v)
@@ -279,6 +280,8 @@ func (p *Provider) letGo(ctx context.Context, v *volume) error {
 		r.into = &body
 		err := r.get(ctx)
 		switch {
+		case err == nil && p.softDeleted(&body.Server):
+			return p.forceDelete(ctx, &body.Server)
 		case err == nil && body.Server.Task != taskDeleting && v.Status == "in-use":
 			return trove.Errorf(trove.KindConflict, "The volume %s is in use by the server %s.", v.ID, a.ServerID)
 		case err == nil:

@@ -65,6 +65,7 @@ type Knobs struct {
 	NoRoom      int  // so many servers find none
 	NoBinding   bool // ports are not bound
 	NotBuilt    int  // so many servers are built on no host
+	SoftDelete  bool // servers that are deleted are kept, as with reclaim_instance_interval
 	NoResize    bool // resizes find no host
 	VolumeError bool // volumes fail
 	NoExtend    bool // volumes cannot be grown

@@ -227,6 +227,9 @@ func (k *call) matches(o Object) bool {
 	if !k.admin && o["project_id"] != nil && o["project_id"] != k.project && o["shared"] != true {
 		return false
 	}
+	if o["status"] == softDeleted { // they are asked for by themselves alone
+		return false
+	}
 	for key, values := range k.r.URL.Query() {
 		switch key {
 		case "marker", "limit", "fields":

@@ -218,6 +218,20 @@ func (k *call) removeServer() {
 	if s == nil {
 		return
 	}
+	if k.knobs.SoftDelete && s[hostKey] != nil { // one that was never built is not kept
+		k.off(s)
+		s["status"], s["OS-EXT-STS:task_state"], s["OS-EXT-STS:power_state"] = softDeleted, nil, 4
+		k.answer(http.StatusNoContent, nil)
+		return
+	}
+	k.endServer(s)
+	k.answer(http.StatusNoContent, nil)
+}
+
+const softDeleted = "SOFT_DELETED"
+
+// endServer removes a server with all that it has.
+func (k *call) endServer(s Object) {
 	id := s["id"].(string)
 	s["OS-EXT-STS:task_state"] = "deleting"
 	k.off(s)
@@ -240,7 +254,6 @@ func (k *call) removeServer() {
 		k.leave(id)
 		delete(k.all["servers"], id)
 	})
-	k.answer(http.StatusNoContent, nil)
 }
 
 // act is what a server is told to do.
@@ -271,6 +284,9 @@ func (k *call) act() {
 		k.on(s)
 	}
 	switch {
+	case action == "forceDelete":
+		k.endServer(s)
+		k.answer(http.StatusAccepted, nil)
 	case action == "os-stop" && was == "ACTIVE":
 		k.off(s)
 		begin("powering-off", "stop", stop)
