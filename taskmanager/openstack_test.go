@@ -56,7 +56,7 @@ func newOpenStack(t *testing.T, boot time.Duration) *openStack {
 	}
 	if o.p, err = openstack.New(openstack.Config{
 		Session: s, Deployment: "dddddddd-0000-4000-8000-000000000002", Log: log, ManagementNetwork: "trove-management", ManagementSecurityGroup: "trove-management",
-		PublicNetwork: "public", DefaultNetwork: "tenant", Look: 5 * time.Millisecond, BootTimeout: boot, VolumeTimeout: time.Minute, PortTimeout: time.Minute,
+		PublicNetwork: "public", DefaultNetwork: openstacktest.Network, Look: 5 * time.Millisecond, BootTimeout: boot, VolumeTimeout: time.Minute, PortTimeout: time.Minute,
 	}); err != nil {
 		t.Fatal(err)
 	}

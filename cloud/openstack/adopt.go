@@ -51,9 +51,7 @@ type oldVolume struct {
 
 type oldPort struct {
 	port
-	Tenant string   `json:"project_id"`
-	Device string   `json:"device_id"`
-	Groups []string `json:"security_groups"`
+	Device string `json:"device_id"`
 }
 
 func (f *foreign) instance() string { return f.Network.Instance }
@@ -89,7 +87,7 @@ func (p *Provider) look(ctx context.Context, a cloud.Adoption) (*foreign, error)
 func (p *Provider) lookServer(ctx context.Context, f *foreign) error {
 	if f.ServerID == "" {
 		r := p.neutron("ports")
-		r.query = former(f.instance())
+		r.query = p.former(f.instance())
 		found, err := list[oldPort](ctx, r, "ports")
 		if err != nil || len(found) == 0 || found[0].Device == "" {
 			return err
@@ -106,20 +104,30 @@ func (p *Provider) lookServer(ctx context.Context, f *foreign) error {
 	return nil
 }
 
-// former are the ports on the management network that another Trove has made. They tell of the server also when that is gone.
-func former(instance string) url.Values {
-	return url.Values{"description": {managementPortOf + instance}}
+// former are the ports on the management network that another Trove has made. They tell of the server also when that is gone. Only those of our project count:
+// anybody can write this description, and any server's id, into a port of his own.
+func (p *Provider) former(instance string) url.Values {
+	return url.Values{"description": {managementPortOf + instance}, "project_id": {p.cfg.Session.ProjectID()}}
+}
+
+// elsewhere is what is wrong with a server that is not of our project: it is none of an instance that can be taken over, whoever says so.
+func (p *Provider) elsewhere(f *foreign) error {
+	project := p.cfg.Session.ProjectID()
+	if f.server == nil || f.server.Tenant == project {
+		return nil
+	}
+	return trove.Permanent(trove.Errorf(trove.KindConflict, "The server %s is in the project %s, and those of this service are in %s: nothing was done to it.", f.ServerID, f.server.Tenant, project))
 }
 
 // lookPorts finds the ports of the server, and those that were taken from it.
 func (p *Provider) lookPorts(ctx context.Context, f *foreign) error {
-	management, err := p.network(ctx, p.cfg.ManagementNetwork, p.cfg.Session.ProjectID())
+	management, err := p.network(ctx, p.cfg.ManagementNetwork, "", nil)
 	if err != nil {
 		return notMade(err, "management network")
 	}
-	queries := []url.Values{p.ours(f.instance()), former(f.instance())}
+	queries := []url.Values{p.ours(f.instance()), p.former(f.instance())}
 	if f.ServerID != "" {
-		queries = append(queries, url.Values{"device_id": {f.ServerID}})
+		queries = append(queries, url.Values{"device_id": {f.ServerID}, "project_id": {p.cfg.Session.ProjectID()}})
 	}
 	for _, query := range queries {
 		r := p.neutron("ports")
@@ -193,12 +201,9 @@ func (p *Provider) problems(ctx context.Context, f *foreign) (all []string, err 
 		say("The volume %s is attached to another server.", f.VolumeID)
 	}
 	if len(f.ports) == 0 {
-		say("The server %s has no port on a network of the tenant.", f.ServerID)
+		say("The server %s has no port of the project %s on a network of the tenant.", f.ServerID, project)
 	}
 	for _, each := range f.ports {
-		if each.Tenant != project {
-			say("The port %s is in the project %s and not in %s.", each.ID, each.Tenant, project)
-		}
 		r := p.neutron("floatingips")
 		r.query = url.Values{"port_id": {each.ID}}
 		public, err := list[floatingIP](ctx, r, "floatingips")
@@ -235,7 +240,7 @@ func (p *Provider) Adopt(ctx context.Context, a cloud.Adoption) (string, error) 
 			return doing, err
 		}
 	}
-	group, err := p.ensureGroup(ctx, a.Network, rules)
+	group, _, err := p.ensureGroup(ctx, a.Network, rules)
 	if err != nil {
 		return "", passing(err)
 	}

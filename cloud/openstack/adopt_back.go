@@ -33,6 +33,9 @@ func (p *Provider) GiveBack(ctx context.Context, a cloud.Adoption) (string, erro
 	if f.server == nil || f.volume == nil {
 		return "", trove.Permanent(trove.Errorf(trove.KindNotFound, "The old server or the volume of instance %s is gone: there is no way back.", f.instance()))
 	}
+	if err := p.elsewhere(f); err != nil {
+		return "", err
+	}
 	for i := range f.ports {
 		if doing, err := p.givePort(ctx, f, &f.ports[i]); err != nil || doing != "" {
 			return doing, err
@@ -159,8 +162,14 @@ func (p *Provider) FinishAdoption(ctx context.Context, a cloud.Adoption) (string
 	if err != nil {
 		return "", err
 	}
+	if err := p.elsewhere(f); err != nil {
+		return "", err
+	}
 	if f.volume != nil && slices.ContainsFunc(f.volume.Attachments, func(a attachment) bool { return a.ServerID == f.ServerID }) {
 		return "", trove.Permanent(trove.Errorf(trove.KindConflict, "The volume of instance %s is attached to the old server, which has not been taken over.", f.instance()))
+	}
+	if f.server != nil && f.server.Status == "SOFT_DELETED" { // it has not our metadata, and was said to be the old one
+		return "removing the old server", p.forceDelete(ctx, &f.server.server)
 	}
 	if f.server != nil {
 		return "removing the old server", passing(p.nova(f.ServerID).remove(ctx))

@@ -97,14 +97,18 @@ func (p *Provider) TenantNetworks(ctx context.Context, by cloud.Rights) ([]cloud
 	networks = slices.DeleteFunc(networks, func(n network) bool {
 		management := n.ID == p.cfg.ManagementNetwork || n.Name == p.cfg.ManagementNetwork && n.Project == service
 		return n.External || management || len(n.Subnets) == 0 ||
-			by.Token == "" && !n.Shared && n.Project != by.Project && n.Name != p.cfg.DefaultNetwork && n.ID != p.cfg.DefaultNetwork
+			by.Token == "" && !n.Shared && n.Project != by.Project && (n.Name != p.cfg.DefaultNetwork || n.Project != service) && n.ID != p.cfg.DefaultNetwork
 	})
 	if len(networks) == 0 {
 		return nil, nil
 	}
-	subnets, err := list[subnet](ctx, request{of: of, path: []string{"subnets"}, query: url.Values{"network_id": ids(networks)}}, "subnets")
-	if err != nil {
-		return nil, err
+	var subnets []subnet
+	for some := range slices.Chunk(ids(networks), idsAtOnce) {
+		found, err := list[subnet](ctx, request{of: of, path: []string{"subnets"}, query: url.Values{"network_id": some}}, "subnets")
+		if err != nil {
+			return nil, err
+		}
+		subnets = append(subnets, found...)
 	}
 	all := make([]cloud.TenantNetwork, 0, len(networks))
 	for _, n := range networks {
@@ -130,10 +134,13 @@ func ids(networks []network) []string {
 	return all
 }
 
+// idsAtOnce is how many ids a question has: Neutron's servers take addresses of 8 KiB.
+const idsAtOnce = 100
+
 // NetworkOf is cloud.NetworkOf.NetworkOf.
 func (p *Provider) NetworkOf(ctx context.Context, by cloud.Rights) (string, error) {
 	if p.cfg.DefaultNetwork != "" {
-		n, err := p.network(ctx, p.cfg.DefaultNetwork, "")
+		n, err := p.network(ctx, p.cfg.DefaultNetwork, by.Project, nil)
 		return n.ID, err
 	}
 	all, err := p.TenantNetworks(ctx, by)

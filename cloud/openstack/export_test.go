@@ -10,6 +10,9 @@ import (
 	trove "github.com/trove-dbaas/trove"
 )
 
+// HardwareAddress is that of the n-th port of an instance.
+func HardwareAddress(instance string, n int) string { return mac(portName(instance, n)) }
+
 // Rules returns the rules that are in force for an instance, as the port has them.
 func (p *Provider) Rules(ctx context.Context, instance string) (access trove.Access, open []int, err error) {
 	groups, err := p.groups(ctx, instance)

@@ -115,21 +115,26 @@ func (p *Provider) groups(ctx context.Context, instance string) ([]group, error)
 	return all, err
 }
 
-// ensureGroup makes the security group with these rules and returns its id. What is to be let in is added before anything is taken away.
-func (p *Provider) ensureGroup(ctx context.Context, s cloud.NetworkSpec, want []rule) (string, error) {
+// ensureGroup makes the security group with these rules and returns its id, and other groups of the name. What is to be let in is added before anything is taken away.
+func (p *Provider) ensureGroup(ctx context.Context, s cloud.NetworkSpec, want []rule) (id string, surplus []group, err error) {
 	all, err := p.groups(ctx, s.Instance)
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
 	if len(all) == 0 {
 		if all, err = p.makeGroup(ctx, s); err != nil {
-			return "", err
+			return "", nil, err
 		}
 	}
 	g := all[0]
 	if err := p.tagged(ctx, s, "security-groups", g.ID, g.Tags); err != nil {
-		return "", err
+		return "", nil, err
 	}
+	return g.ID, all[1:], p.ensureRules(ctx, g, want)
+}
+
+// ensureRules makes a group let in those of the rules, and nobody else.
+func (p *Provider) ensureRules(ctx context.Context, g group, want []rule) error {
 	have := map[rule]bool{}
 	var surplus []string
 	for _, r := range g.Rules {
@@ -145,14 +150,25 @@ func (p *Provider) ensureGroup(ctx context.Context, s cloud.NetworkSpec, want []
 	}
 	missing := slices.DeleteFunc(slices.Clone(want), func(r rule) bool { return have[r] })
 	if err := p.addRules(ctx, g.ID, missing); err != nil {
-		return "", asBad(err)
+		return asBad(err)
 	}
 	for _, id := range surplus {
 		if err := p.neutron("security-group-rules", id).remove(ctx); err != nil {
-			return "", err
+			return err
 		}
 	}
-	return g.ID, nil
+	return nil
+}
+
+// dropGroups removes groups that no port of the instance has any more. One that something else has stays, until the instance goes.
+func (p *Provider) dropGroups(ctx context.Context, instance string, surplus []group) error {
+	for _, g := range surplus {
+		p.cfg.Log.WarnContext(ctx, "surplus security group is removed", "instance", instance, "group", g.ID)
+		if err := p.neutron("security-groups", g.ID).remove(ctx); err != nil && trove.KindOf(err) != trove.KindConflict {
+			return err
+		}
+	}
+	return nil
 }
 
 func (p *Provider) makeGroup(ctx context.Context, s cloud.NetworkSpec) ([]group, error) {

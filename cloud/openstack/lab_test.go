@@ -71,9 +71,10 @@ func labSession(t *testing.T, v map[string]string) *osclient.Session {
 func labProvider(t *testing.T, v map[string]string, deployment string) *openstack.Provider {
 	t.Helper()
 	management := cmp.Or(v["TROVE_TEST_MANAGEMENT"], "trove-management")
+	s := labSession(t, v)
 	p, err := openstack.New(openstack.Config{
-		Session: labSession(t, v), Deployment: deployment, Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Wait: 3 * time.Minute, ManagementNetwork: management,
-		ManagementSecurityGroup: management, DefaultNetwork: cmp.Or(v["TROVE_TEST_NETWORK"], "tenant"), PublicNetwork: v["TROVE_TEST_PUBLIC"],
+		Session: s, Deployment: deployment, Log: slog.New(slog.NewTextHandler(t.Output(), nil)), Wait: 3 * time.Minute, ManagementNetwork: management,
+		ManagementSecurityGroup: management, DefaultNetwork: labNetwork(t, s, cmp.Or(v["TROVE_TEST_NETWORK"], "tenant")).ID, PublicNetwork: v["TROVE_TEST_PUBLIC"],
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -100,6 +101,11 @@ func labImage(t *testing.T, s *osclient.Session, name string) string {
 
 func labProject(t *testing.T, s *osclient.Session, network string) string {
 	t.Helper()
+	return labNetwork(t, s, network).ProjectID
+}
+
+func labNetwork(t *testing.T, s *osclient.Session, network string) networks.Network {
+	t.Helper()
 	c, err := s.Network()
 	if err != nil {
 		t.Fatal(err)
@@ -112,7 +118,7 @@ func labProject(t *testing.T, s *osclient.Session, network string) string {
 	if err != nil || len(all) == 0 {
 		t.Fatalf("there is no network %s: %v", network, err)
 	}
-	return all[0].ProjectID
+	return all[0]
 }
 
 // bootData is such as an instance gets; nobody listens there.

@@ -67,6 +67,9 @@ func (p *Provider) makeServer(ctx context.Context, s cloud.MachineSpec) (cloud.M
 		}
 		return cloud.Machine{}, err
 	}
+	if err := p.reclaim(ctx, w.attached); err != nil {
+		return cloud.Machine{}, err
+	}
 	previous, ready, err := p.previousVolume(ctx, s.Instance, s.Project, s.PreviousImageID)
 	if err != nil || !ready {
 		return pending, err

@@ -2,6 +2,7 @@ package openstack
 
 import (
 	"context"
+	"maps"
 	"net/url"
 	"sync"
 	"time"
@@ -71,30 +72,51 @@ func recall[T any](n *nets, key string, ask func() (T, error)) (T, error) {
 	return v, nil
 }
 
-// network finds a network of a name or an id; with a project only among that project's.
-func (p *Provider) network(ctx context.Context, ref, project string) (network, error) {
-	return recall(&p.nets, "network "+ref+" "+project, func() (network, error) {
-		q := url.Values{"name": {ref}}
-		if trove.ValidID(ref) {
-			q = url.Values{"id": {ref}}
+// network finds a network by its id, or by a name. Anybody may give a network of his own any name, and we see the networks of all: of a name it is the service
+// project's own, else one that is shared with all or external, else one of the project, if there is a project. More narrows what is asked for.
+func (p *Provider) network(ctx context.Context, ref, project string, more url.Values) (network, error) {
+	return recall(&p.nets, "network "+ref+" "+project+" "+more.Encode(), func() (network, error) {
+		q := url.Values{"id": {ref}}
+		named := !trove.ValidID(ref)
+		if named {
+			q = url.Values{"name": {ref}}
+			maps.Copy(q, more)
 		}
 		r := p.neutron("networks")
 		r.query = q
 		all, err := list[network](ctx, r, "networks")
-		if err == nil && len(all) > 1 && project != "" { // of the same name elsewhere
-			own := all[:0]
-			for _, n := range all {
-				if n.Project == project {
-					own = append(own, n)
-				}
-			}
-			all = own
-		}
 		if err != nil {
 			return network{}, err
 		}
-		return one(all, "network", ref)
+		if !named || len(all) == 0 {
+			return one(all, "network", ref)
+		}
+		trusted := p.trusted(all, project)
+		if len(trusted) == 0 {
+			return network{}, trove.Errorf(trove.KindNotFound,
+				"The network %s cannot be found: one of this name is another project's and not shared. An operator who means it names it by its id in the configuration.", ref)
+		}
+		return one(trusted, "network", ref)
 	})
+}
+
+// trusted returns those of networks of one name that the name stands for.
+func (p *Provider) trusted(all []network, project string) (some []network) {
+	for _, fits := range []func(network) bool{
+		func(n network) bool { return n.Project == p.cfg.Session.ProjectID() },
+		func(n network) bool { return n.Shared || n.External },
+		func(n network) bool { return n.Project == project },
+	} {
+		for _, n := range all {
+			if fits(n) {
+				some = append(some, n)
+			}
+		}
+		if len(some) > 0 {
+			break
+		}
+	}
+	return some
 }
 
 // securityGroup finds a security group of the service project by name or id.

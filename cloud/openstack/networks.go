@@ -70,7 +70,7 @@ func (p *Provider) makeNetwork(ctx context.Context, s cloud.NetworkSpec, rules [
 	if err != nil {
 		return nil, err
 	}
-	group, err := p.ensureGroup(ctx, s, rules)
+	group, surplus, err := p.ensureGroup(ctx, s, rules)
 	if err != nil {
 		return nil, err
 	}
@@ -80,6 +80,9 @@ func (p *Provider) makeNetwork(ctx context.Context, s cloud.NetworkSpec, rules [
 			if err := p.tagged(ctx, s, "ports", there[at].ID, there[at].Tags); err != nil {
 				return nil, err
 			}
+			if err := p.grouped(ctx, &there[at], group); err != nil {
+				return nil, err
+			}
 			continue
 		}
 		made, err := p.makePort(ctx, s, name, nic, group)
@@ -87,6 +90,11 @@ func (p *Provider) makeNetwork(ctx context.Context, s cloud.NetworkSpec, rules [
 			return nil, p.portRefused(err, nic)
 		}
 		there = append(there, made)
+	}
+	if !fresh { // while ports are made another may still see one group alone, and not the one that counts
+		if err := p.dropGroups(ctx, s.Instance, surplus); err != nil {
+			return nil, err
+		}
 	}
 	if s.Access.IsPublic || !fresh { // a floating address comes after the first port, and goes before the last
 		if err := p.ensureFloating(ctx, s, there); err != nil {

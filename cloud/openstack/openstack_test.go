@@ -333,6 +333,27 @@ func TestAVolumeWhoseServerIsGoneIsLetGoOf(t *testing.T) {
 	}
 }
 
+func TestAVolumeThatNovaLeftReservedIsNeverRemoved(t *testing.T) {
+	b := newBed(t)
+	b.c.Set(func(k *openstacktest.Knobs) { k.NoValidHost, k.Reserved = true, true })
+	if m := b.made(); m.State != cloud.MachineFailed {
+		t.Fatalf("it is %s", m.State)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if err := b.p.RemoveVolume(ctx, b.id); err == nil || len(b.c.Objects("volumes")) != 1 {
+		t.Errorf("a volume that is reserved for a server that is there: %v", err)
+	}
+	b.must(b.p.RemoveMachine(t.Context(), b.id))
+	if v := b.c.Objects("volumes"); len(v) != 1 || v[0]["status"] != "reserved" {
+		t.Fatalf("volumes %v: this tests nothing", v)
+	}
+	b.removed()
+	if all := b.c.Objects("attachments"); len(all) > 0 {
+		t.Errorf("left over: %v", all)
+	}
+}
+
 func TestACallerSeesWhatIsHisAndNothingIsAskedInOurName(t *testing.T) {
 	b := newBed(t)
 	before := len(b.c.Requests())

@@ -25,6 +25,8 @@ type port struct {
 	MAC         string   `json:"mac_address"`
 	VIF         string   `json:"binding:vif_type"`
 	Tags        []string `json:"tags"`
+	Groups      []string `json:"security_groups"`
+	Security    *bool    `json:"port_security_enabled"` // nil: Neutron has no such extension
 	IPs         []struct {
 		Subnet  string `json:"subnet_id"`
 		Address string `json:"ip_address"`
@@ -58,10 +60,12 @@ func indexOf(ports []port, name string) int {
 }
 
 // mac is the hardware address of a port. It follows from the port's name, so that Neutron, where a network has an address once, lets one of two make the port.
-// The first octet says that the address was chosen by its user.
+// The first octet says that the address was chosen by its user; it is never 0xfe, which libvirt keeps for the host's end of an interface and refuses.
 func mac(name string) string {
 	sum := sha256.Sum256([]byte("trove port " + name))
-	sum[0] = sum[0]&0xfc | 0x02
+	if sum[0] = sum[0]&0xfc | 0x02; sum[0] == 0xfe {
+		sum[0] = 0xfa
+	}
 	return net.HardwareAddr(sum[:6]).String()
 }
 
@@ -89,6 +93,17 @@ func (p *Provider) makePort(ctx context.Context, s cloud.NetworkSpec, name strin
 	return body.Port, p.tagged(ctx, s, "ports", body.Port.ID, nil)
 }
 
+// grouped gives a port of the tenant's network the instance's security group alone: of two groups of the name another may count now than when the port was made. The
+// owner of the network may have switched groups off for it, and then it has none.
+func (p *Provider) grouped(ctx context.Context, o *port, group string) error {
+	if slices.Equal(o.Groups, []string{group}) || o.Security != nil && !*o.Security {
+		return nil
+	}
+	r := p.neutron("ports", o.ID)
+	r.body = object{"port": object{"security_groups": []string{group}}}
+	return r.put(ctx)
+}
+
 // tagged gives a resource its tags where it lacks them.
 func (p *Provider) tagged(ctx context.Context, s cloud.NetworkSpec, kind, id string, has []string) error {
 	want := p.tags(s.Instance, s.Project)
@@ -107,7 +122,7 @@ func (p *Provider) ensureManagement(ctx context.Context, s cloud.NetworkSpec, th
 	if at := indexOf(there, name); at >= 0 {
 		return there, p.tagged(ctx, s, "ports", there[at].ID, there[at].Tags)
 	}
-	n, err := p.network(ctx, p.cfg.ManagementNetwork, p.cfg.Session.ProjectID())
+	n, err := p.network(ctx, p.cfg.ManagementNetwork, "", nil)
 	if err != nil {
 		return nil, notMade(err, "management network")
 	}
@@ -166,7 +181,7 @@ func (p *Provider) ensureFloating(ctx context.Context, s cloud.NetworkSpec, port
 	if len(there) > 0 {
 		return p.tagged(ctx, s, "floatingips", there[0].ID, there[0].Tags)
 	}
-	n, err := p.network(ctx, p.cfg.PublicNetwork, "")
+	n, err := p.network(ctx, p.cfg.PublicNetwork, "", url.Values{"router:external": {"true"}})
 	if err != nil {
 		return notMade(err, "public network")
 	}

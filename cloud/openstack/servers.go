@@ -86,6 +86,41 @@ func (p *Provider) servers(ctx context.Context, instance string) ([]server, erro
 	return found, nil
 }
 
+// softDeleted reports whether a server is one of ours that Nova has deleted and keeps with its volumes and ports, as long as its reclaim_instance_interval says.
+func (p *Provider) softDeleted(s *server) bool {
+	return s.Status == "SOFT_DELETED" && s.Metadata[keyDeployment] == p.cfg.Deployment
+}
+
+// forceDelete ends a server that Nova keeps.
+func (p *Provider) forceDelete(ctx context.Context, s *server) error {
+	if s.Task == taskDeleting {
+		return nil
+	}
+	p.cfg.Log.InfoContext(ctx, "deleted server that Nova keeps was ended", "server", s.ID)
+	return gone(p.act(ctx, s.ID, "forceDelete"))
+}
+
+// reclaim takes the volume of a machine that is to be made from servers that Nova has deleted and keeps. Without attachments it asks nothing.
+func (p *Provider) reclaim(ctx context.Context, attached []attachment) error {
+	for _, a := range attached {
+		var body struct{ Server server }
+		r := p.nova(a.ServerID)
+		r.into = &body
+		err := r.get(ctx)
+		if trove.IsNotFound(err) || err == nil && !p.softDeleted(&body.Server) {
+			continue
+		}
+		if err == nil {
+			err = p.forceDelete(ctx, &body.Server)
+		}
+		if err == nil {
+			err = trove.Errorf(trove.KindUnavailable, "The former server of the instance still has its volume.")
+		}
+		return err
+	}
+	return nil
+}
+
 // firstServer orders servers of an instance: one that failed counts last, then the older one counts.
 func firstServer(a, b server) int {
 	return cmp.Or(

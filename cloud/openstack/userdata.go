@@ -16,7 +16,8 @@ import (
 
 // wiring is what a server is connected to, and how its guest is to use that.
 type wiring struct {
-	volume     string // "" for an instance without one
+	attached   []attachment // of the volume
+	volume     string       // "" for an instance without one
 	ports      []port
 	interfaces []machinedata.Interface
 	management netip.Prefix // of the first address there
@@ -37,7 +38,7 @@ func (p *Provider) wiring(ctx context.Context, s cloud.MachineSpec) (wiring, err
 	case !v.ready():
 		return w, trove.Errorf(trove.KindUnavailable, "The volume of the instance is not ready: Cinder says %s.", v.Status)
 	}
-	w.volume = v.ID
+	w.volume, w.attached = v.ID, v.Attachments
 	if w.ports, err = p.ports(ctx, s.Instance); err != nil {
 		return w, err
 	}
@@ -52,7 +53,7 @@ func (p *Provider) plan(ctx context.Context, instance string, w *wiring) error {
 	routed := map[bool]bool{} // by whether it is IPv4: it has a default route
 	for i := range w.ports {
 		port := &w.ports[i]
-		n, err := p.network(ctx, port.Network, "")
+		n, err := p.network(ctx, port.Network, "", nil)
 		if err != nil {
 			return err
 		}

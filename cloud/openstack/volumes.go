@@ -39,6 +39,13 @@ type attachment struct {
 	AttachmentID string `json:"attachment_id"`
 }
 
+// reservation is an attachment as Cinder shows it by itself, attached or not.
+type reservation struct {
+	ID     string `json:"id"`
+	Server string `json:"instance"`
+	Volume string `json:"volume_id"`
+}
+
 // failed reports whether the volume will not get better by itself.
 func (v *volume) failed() bool { return strings.HasPrefix(v.Status, "error") }
 
@@ -286,14 +293,20 @@ func (p *Provider) removeOne(ctx context.Context, v *volume) (asked bool, err er
 	return false, p.letGo(ctx, v)
 }
 
-// letGo ends attachments to servers that are not there any more: nobody else would. To a server that is, the volume is in use, which is a Conflict.
+// letGo ends attachments to servers that are not there any more: nobody else would. To a server that is, the volume is in use, which is a Conflict, but for one of
+// ours that Nova has deleted and keeps for a while.
 func (p *Provider) letGo(ctx context.Context, v *volume) error {
+	if len(v.Attachments) == 0 && (v.Status == "reserved" || v.Status == "attaching") {
+		return p.letReserved(ctx, v)
+	}
 	for _, a := range v.Attachments {
 		r := p.nova(a.ServerID)
 		var body struct{ Server server }
 		r.into = &body
 		err := r.get(ctx)
 		switch {
+		case err == nil && p.softDeleted(&body.Server):
+			return p.forceDelete(ctx, &body.Server)
 		case err == nil && body.Server.Task != taskDeleting && v.Status == "in-use":
 			return trove.Errorf(trove.KindConflict, "The volume %s is in use by the server %s.", v.ID, a.ServerID)
 		case err == nil:
@@ -302,6 +315,35 @@ func (p *Provider) letGo(ctx context.Context, v *volume) error {
 			return err
 		}
 		end := p.cinder("attachments", a.AttachmentID)
+		end.microversion = microAttached
+		if err := end.remove(ctx); err != nil {
+			return passing(err)
+		}
+	}
+	return nil
+}
+
+// letReserved ends reservations for servers that are not there: Nova goes on where it cannot take back the one of a server that it removes. Cinder shows only what is
+// attached with the volume, so that reservations are asked for by themselves.
+func (p *Provider) letReserved(ctx context.Context, v *volume) error {
+	r := p.cinder("attachments")
+	r.microversion, r.query = microAttached, url.Values{"volume_id": {v.ID}}
+	all, err := list[reservation](ctx, r, "attachments")
+	if err != nil {
+		return err
+	}
+	for _, a := range all {
+		if a.Volume != v.ID || !trove.ValidID(a.Server) {
+			continue
+		}
+		if err := p.nova(a.Server).get(ctx); !trove.IsNotFound(err) {
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		p.cfg.Log.WarnContext(ctx, "reservation of a volume for a server that is gone was ended", "volume", v.ID, "server", a.Server)
+		end := p.cinder("attachments", a.ID)
 		end.microversion = microAttached
 		if err := end.remove(ctx); err != nil {
 			return passing(err)

@@ -169,11 +169,12 @@ type Found struct {
 	Password PasswordState
 
 	Networks []Network
-	Subnets  []Subnet // of the first network
-	Groups   []Group  // of the name of Wanted.Group, in the project
-	Guards   []Group  // of the name of Wanted.ControllerGroup
-	Ports    []Port   // of this host's controller
-	Agents   []string // kinds of Neutron's agents that live on this host
+	Others   []Network // of the network's name, of projects that are neither the service's nor the administrator's, and not shared
+	Subnets  []Subnet  // of the first network
+	Groups   []Group   // of the name of Wanted.Group, in the project
+	Guards   []Group   // of the name of Wanted.ControllerGroup
+	Ports    []Port    // of this host's controller
+	Agents   []string  // kinds of Neutron's agents that live on this host
 
 	Host HostNet
 
@@ -215,6 +216,7 @@ type Network struct {
 	ProjectID   string   `json:"project_id,omitempty"`
 	Up          bool     `json:"admin_state_up"`
 	Shared      bool     `json:"shared"`
+	External    bool     `json:"router:external,omitempty"`
 	MTU         int      `json:"mtu,omitempty"`
 	Security    *bool    `json:"port_security_enabled,omitempty"` // nil: Neutron has no such extension
 	Type        string   `json:"provider:network_type,omitempty"`

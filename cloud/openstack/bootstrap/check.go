@@ -139,7 +139,7 @@ const dialTimeout = 5 * time.Second
 
 // CheckEnds looks whether what is there works from the service's own end: the service user sees it, the controllers' ports are open, the endpoints answer.
 func (b *Bootstrap) CheckEnds(ctx context.Context, w Wanted, f Found, e Ends) []Finding {
-	all := seenByService(ctx, w, e)
+	all := seenByService(ctx, w, f, e)
 	at, _ := (&planner{w: w, f: f}).controllers()
 	for _, c := range at {
 		for _, port := range w.Ports {
@@ -157,7 +157,7 @@ func (b *Bootstrap) CheckEnds(ctx context.Context, w Wanted, f Found, e Ends) []
 }
 
 // seenByService logs in as the service user and looks for the network, as every create does.
-func seenByService(ctx context.Context, w Wanted, e Ends) []Finding {
+func seenByService(ctx context.Context, w Wanted, f Found, e Ends) []Finding {
 	n := Finding{Part: PartLogin, Name: w.User, Detail: "it can log in"}
 	fail := func(err error) []Finding {
 		n.Level, n.Detail, n.Command = Missing, trove.MessageOf(err), w.command(PartUser)
@@ -176,12 +176,15 @@ func seenByService(ctx context.Context, w Wanted, e Ends) []Finding {
 		Networks []Network `json:"networks"`
 		Groups   []Group   `json:"security_groups"`
 	}
-	err = errors.Join(
-		c.get(ctx, &found, query(byNameOrID(w.Network), w.Network), "networks"),
-		c.get(ctx, &found, query(byNameOrID(w.Group), w.Group), "security-groups"))
+	network, group := networkRef(w, f), query(byNameOrID(w.Group), w.Group)
+	if byNameOrID(w.Group) == "name" {
+		group.Set("project_id", f.project())
+	}
+	err = errors.Join(c.get(ctx, &found, query(byNameOrID(network), network), "networks"), c.get(ctx, &found, group, "security-groups"))
 	if err != nil {
 		return fail(err)
 	}
+	found.Networks, _ = ofName(network, found.Networks, f.project(), "")
 	for _, t := range []struct {
 		part Part
 		name string

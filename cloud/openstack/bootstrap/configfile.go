@@ -46,7 +46,18 @@ func Settings(w Wanted, f Found) []Setting {
 			}
 		}
 	}
-	return append(all, Setting{"openstack.management_network", w.Network}, Setting{"openstack.management_security_group", w.Group})
+	return append(all, Setting{"openstack.management_network", networkRef(w, f)}, Setting{"openstack.management_security_group", w.Group})
+}
+
+// networkRef is how the service finds the management network: it takes one of another project by its name only where that is shared or external.
+func networkRef(w Wanted, f Found) string {
+	if len(f.Networks) != 1 {
+		return w.Network
+	}
+	if n := f.Networks[0]; n.ProjectID != "" && n.ProjectID != f.project() && !n.Shared && !n.External {
+		return n.ID
+	}
+	return w.Network
 }
 
 // has reports whether the host has an address.

@@ -146,7 +146,7 @@ func (b *Bootstrap) lookNetwork(ctx context.Context, w Wanted, f *Found) error {
 	if err := c.get(ctx, &found, query(byNameOrID(w.Network), w.Network), "networks"); err != nil {
 		return fmt.Errorf("look for the network %s: %w", w.Network, err)
 	}
-	f.Networks = found.Networks
+	f.Networks, f.Others = ofName(w.Network, found.Networks, f.project(), b.Services.ProjectID())
 	if len(f.Networks) == 1 {
 		if err := c.get(ctx, &found, query("network_id", f.Networks[0].ID, "ip_version", "4"), "subnets"); err != nil {
 			return fmt.Errorf("look for the subnet: %w", err)
@@ -164,6 +164,36 @@ func (b *Bootstrap) lookNetwork(ctx context.Context, w Wanted, f *Found) error {
 	}
 	f.Guards, err = securityGroups(ctx, c, w.ControllerGroup, f.Projects[0].ID)
 	return err
+}
+
+// ofName returns the networks that a name or an id stands for: of a name those of the project, else those that the administrator has or that are shared or external.
+// Any tenant may give a network of his own that name: others are not meant, and only told of.
+func ofName(ref string, all []Network, project, admin string) (meant, others []Network) {
+	if byNameOrID(ref) == "id" {
+		return all, nil
+	}
+	for _, fits := range []func(Network) bool{
+		func(n Network) bool { return project != "" && n.ProjectID == project },
+		func(n Network) bool { return n.Shared || n.External || admin != "" && n.ProjectID == admin },
+	} {
+		for _, n := range all {
+			if fits(n) {
+				meant = append(meant, n)
+			}
+		}
+		if len(meant) > 0 {
+			return meant, nil
+		}
+	}
+	return nil, all
+}
+
+// project is the id of the service project, "" while there is none.
+func (f Found) project() string {
+	if len(f.Projects) == 0 {
+		return ""
+	}
+	return f.Projects[0].ID
 }
 
 // usage fills in how many addresses of the subnets are in use. A Neutron without that extension is no obstacle.

@@ -13,6 +13,11 @@ func (p *planner) network() {
 	if p.several(PartNetwork, w.Network, len(p.f.Networks), "--network") {
 		return
 	}
+	if len(p.f.Networks) == 0 && len(p.f.Others) > 0 {
+		p.add(PartNetwork, w.Network, Refused, nil, "the network of this name is of the project %s, and guests of the service would be in it: name it by its id (%s) if it is meant, or take another --network",
+			p.f.Others[0].ProjectID, p.f.Others[0].ID)
+		return
+	}
 	if len(p.f.Networks) == 0 {
 		want := Network{Name: w.Network, Description: Mark, Up: true, Type: w.NetworkType, Physical: w.PhysicalNetwork, Segment: w.Segment}
 		p.add(PartNetwork, w.Network, Make, MakeNetwork{want}, "%s, of the project %s alone", describeNetwork(want), w.Project)

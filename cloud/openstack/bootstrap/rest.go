@@ -18,6 +18,7 @@ type Services interface {
 	Compute() (*gophercloud.ServiceClient, error)
 	Volume() (*gophercloud.ServiceClient, error)
 	Image() (*gophercloud.ServiceClient, error)
+	ProjectID() string // in which they act
 }
 
 // rest asks one service. Its errors are those of the session, which have OpenStack's own request id.

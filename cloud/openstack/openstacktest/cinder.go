@@ -1,12 +1,17 @@
 package openstacktest
 
-import "net/http"
+import (
+	"fmt"
+	"net/http"
+)
 
 func (c *Cloud) cinder() {
 	at := "/volume/v3/{project}/"
 	c.handle("GET "+at+"types", func(k *call) { k.list("types", "volume_types") })
 	c.handle("GET "+at+"volumes", func(k *call) { k.list("volumes", "volumes", "id", "name", "links") })
 	c.handle("GET "+at+"volumes/detail", func(k *call) { k.list("volumes", "volumes") })
+	c.handle("GET "+at+"volumes/{id}", func(k *call) { k.one("volumes", "volume") })
+	c.handle("GET "+at+"snapshots", func(k *call) { k.list("snapshots", "snapshots") })
 	c.handle("GET "+at+"messages", func(k *call) {
 		k.answer(http.StatusOK, Object{"messages": []Object{{"user_message": "schedule allocate volume: Could not find any available weighted backend.", "request_id": "req-cinder"}}})
 	})
@@ -30,7 +35,18 @@ func (c *Cloud) cinder() {
 		}
 	})
 	c.handle("POST "+at+"volumes/{id}/action", (*call).volumeAction)
+	c.handle("GET "+at+"attachments", func(k *call) {
+		if k.r.Header.Get("OpenStack-API-Version") != "volume 3.27" {
+			k.answer(http.StatusNotFound, nil)
+			return
+		}
+		k.list("attachments", "attachments")
+	})
 	c.handle("DELETE "+at+"attachments/{id}", func(k *call) {
+		if a := k.all["attachments"][k.r.PathValue("id")]; a != nil {
+			k.all["volumes"][fmt.Sprint(a["volume_id"])]["status"] = "available"
+			delete(k.all["attachments"], k.r.PathValue("id"))
+		}
 		for _, v := range k.all["volumes"] {
 			for _, a := range v["attachments"].([]Object) {
 				if a["attachment_id"] == k.r.PathValue("id") {

@@ -65,10 +65,12 @@ type Knobs struct {
 	NoRoom      int  // so many servers find none
 	NoBinding   bool // ports are not bound
 	NotBuilt    int  // so many servers are built on no host
+	SoftDelete  bool // servers that are deleted are kept, as with reclaim_instance_interval
 	NoResize    bool // resizes find no host
 	VolumeError bool // volumes fail
 	Encrypted   bool // volumes are made encrypted
 	NoExtend    bool // volumes cannot be grown
+	Reserved    bool // volumes of servers that were never built stay reserved after these are gone
 	Gigabytes   int  // quota of Cinder; 0: none
 	Ports       int  // quota of Neutron; 0: none
 	NoRouter    bool // the tenant's network leads nowhere

@@ -37,6 +37,10 @@ func (c *Cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	c.mu.Unlock()
 	w.Header().Set("X-Openstack-Request-Id", "req-"+newID())
+	if len(r.URL.RequestURI()) > longestURI {
+		w.WriteHeader(http.StatusRequestURITooLong)
+		return
+	}
 	if f == nil {
 		c.mux.ServeHTTP(w, r)
 		return
@@ -59,6 +63,9 @@ func (c *Cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, f.Body)
 	}
 }
+
+// longestURI is what the servers of OpenStack's services take.
+const longestURI = 8190
 
 // dropped is where an answer goes that does not arrive.
 type dropped struct{ header http.Header }
@@ -218,6 +225,9 @@ func shown(o Object, fields []string) Object {
 // matches reports whether a thing has what the query asks for.
 func (k *call) matches(o Object) bool {
 	if !k.admin && o["project_id"] != nil && o["project_id"] != k.project && o["shared"] != true {
+		return false
+	}
+	if o["status"] == softDeleted { // they are asked for by themselves alone
 		return false
 	}
 	for key, values := range k.r.URL.Query() {

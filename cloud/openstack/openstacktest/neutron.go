@@ -2,6 +2,7 @@ package openstacktest
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -25,6 +26,7 @@ func (c *Cloud) neutron() {
 		k.answer(http.StatusOK, Object{"agents": []Object{{"id": newID(), "agent_type": "DHCP agent", "host": "n1", "alive": false}, {"id": newID(), "agent_type": "Open vSwitch agent", "host": "c7", "alive": false}}})
 	})
 	c.handle("POST "+at+"ports", (*call).makePort)
+	c.handle("PUT "+at+"ports/{id}", (*call).changePort)
 	c.handle("DELETE "+at+"ports/{id}", func(k *call) { k.remove("ports") })
 	c.handle("DELETE "+at+"floatingips/{id}", func(k *call) { k.remove("floatingips") })
 	c.handle("DELETE "+at+"security-groups/{id}", func(k *call) {
@@ -98,6 +100,27 @@ func (k *call) makePort() {
 		"project_id": k.project, "device_id": "", "tags": []any{}, "binding:vif_type": "unbound", "fixed_ips": []Object{{"subnet_id": subnet["id"], "ip_address": address}},
 	}))
 	k.answer(http.StatusCreated, Object{"port": p})
+}
+
+func (k *call) changePort() {
+	o := k.find("ports")
+	if o == nil {
+		return
+	}
+	want := k.body["port"].(Object)
+	groups, _ := want["security_groups"].([]any)
+	for _, id := range groups {
+		switch {
+		case k.all["security-groups"][fmt.Sprint(id)] == nil:
+			k.refuseNet(http.StatusNotFound, "SecurityGroupNotFound", "Security group %v does not exist", id)
+			return
+		case o["port_security_enabled"] == false:
+			k.refuseNet(http.StatusBadRequest, "PortSecurityAndIPRequiredForSecurityGroups", "Port security must be enabled and port must have an IP address in order to use security groups.")
+			return
+		}
+	}
+	maps.Copy(o, want)
+	k.answer(http.StatusOK, Object{"port": o})
 }
 
 // makeRule makes a rule, or several: all of them or none.

@@ -3,6 +3,7 @@ package openstacktest
 import (
 	"encoding/base64"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -42,7 +43,7 @@ func (c *Cloud) nova() {
 			return
 		}
 		id := k.body["volumeAttachment"].(Object)["volumeId"].(string)
-		if k.take(id) {
+		if k.take(id, s["id"].(string)) {
 			k.attach(s, id)
 			k.answer(http.StatusOK, Object{"volumeAttachment": Object{"volumeId": id}})
 		}
@@ -58,20 +59,26 @@ func (c *Cloud) nova() {
 const volumesAttached = "os-extended-volumes:volumes_attached"
 
 // take reserves a volume for a server, or says as Nova does that somebody else has it.
-func (k *call) take(volume string) bool {
+func (k *call) take(volume, server string) bool {
 	v := k.all["volumes"][volume]
 	if v == nil || v["status"] != "available" {
 		k.refuse(http.StatusBadRequest, "Invalid volume: Volume %s status must be available or downloading to reserve, but the current status is not.", volume)
 		return false
 	}
 	v["status"] = "reserved"
+	k.put("attachments", newID(), Object{"volume_id": volume, "instance": server, "status": "reserved", "project_id": k.project})
 	return true
 }
 
 func (c *Cloud) attach(server Object, volume string) {
 	v := c.all["volumes"][volume]
 	v["status"] = "in-use"
-	v["attachments"] = []Object{{"server_id": server["id"], "attachment_id": newID()}}
+	for id, a := range c.all["attachments"] {
+		if a["volume_id"] == volume && a["instance"] == server["id"] {
+			a["status"] = "attached"
+			v["attachments"] = []Object{{"server_id": server["id"], "attachment_id": id}}
+		}
+	}
 	server[volumesAttached] = append(server[volumesAttached].([]Object), Object{"id": volume})
 }
 
@@ -79,7 +86,13 @@ func (c *Cloud) letGo(server Object, volume string) {
 	if v := c.all["volumes"][volume]; v != nil {
 		v["status"], v["attachments"] = "available", []Object{}
 	}
+	c.endAttachments(volume, server["id"])
 	server[volumesAttached] = slices.DeleteFunc(server[volumesAttached].([]Object), func(o Object) bool { return o["id"] == volume })
+}
+
+// endAttachments forgets those of a volume and a server.
+func (c *Cloud) endAttachments(volume string, server any) {
+	maps.DeleteFunc(c.all["attachments"], func(_ string, a Object) bool { return a["volume_id"] == volume && a["instance"] == server })
 }
 
 // absent refuses a server whose image or flavor is not there.
@@ -98,18 +111,19 @@ func (k *call) makeServer() {
 	if k.absent(want) {
 		return
 	}
+	id := newID()
 	var ports, volumes []string
 	for _, n := range want["networks"].([]any) {
-		id := n.(Object)["port"].(string)
-		if p := k.all["ports"][id]; p == nil || p["device_id"] != "" {
-			k.refuse(http.StatusConflict, "Port %s is still in use.", id)
+		port := n.(Object)["port"].(string)
+		if p := k.all["ports"][port]; p == nil || p["device_id"] != "" {
+			k.refuse(http.StatusConflict, "Port %s is still in use.", port)
 			return
 		}
-		ports = append(ports, id)
+		ports = append(ports, port)
 	}
 	for _, b := range want["block_device_mapping_v2"].([]any) {
 		if o := b.(Object); o["source_type"] == "volume" {
-			if !k.take(o["uuid"].(string)) {
+			if !k.take(o["uuid"].(string), id) {
 				return
 			}
 			volumes = append(volumes, o["uuid"].(string))
@@ -119,12 +133,11 @@ func (k *call) makeServer() {
 	if !ok {
 		return
 	}
-	s := k.put("servers", newID(), Object{
+	s := k.put("servers", id, Object{
 		"name": want["name"], "status": "BUILD", "OS-EXT-STS:task_state": "spawning", "OS-EXT-STS:power_state": 0, "flavor": Object{"id": want["flavorRef"]},
 		"image": Object{"id": want["imageRef"]}, "metadata": want["metadata"], "tags": want["tags"], volumesAttached: []Object{}, "user_data": want["user_data"],
 		hostKey: nil,
 	})
-	id := s["id"].(string)
 	k.did(id, "create")
 	if group != nil {
 		group["members"] = append(group["members"].([]string), id)
@@ -136,13 +149,14 @@ func (k *call) makeServer() {
 		k.all["ports"][p]["device_id"] = id
 	}
 	c := k.Cloud
+	reserved := slices.ContainsFunc(ports, func(p string) bool { return strings.HasPrefix(fmt.Sprint(c.all["ports"][p]["mac_address"]), "fe:") })
 	k.later(id, s, func(s Object) {
 		host := c.place(id, func(string) bool { return true })
 		switch {
 		case noHost || host == "":
 			c.fail(s, "No valid host was found. There are not enough hosts available.")
 			return
-		case notBuilt:
+		case notBuilt, reserved: // libvirt: "Unable to use MAC address starting with reserved value 0xFE"
 			c.fail(s, "Exceeded maximum number of retries. Exhausted all hosts available for retrying build failures for instance "+id+".")
 			return
 		case noBinding:
@@ -204,16 +218,32 @@ func (k *call) removeServer() {
 	if s == nil {
 		return
 	}
+	if k.knobs.SoftDelete && s[hostKey] != nil { // one that was never built is not kept
+		k.off(s)
+		s["status"], s["OS-EXT-STS:task_state"], s["OS-EXT-STS:power_state"] = softDeleted, nil, 4
+		k.answer(http.StatusNoContent, nil)
+		return
+	}
+	k.endServer(s)
+	k.answer(http.StatusNoContent, nil)
+}
+
+const softDeleted = "SOFT_DELETED"
+
+// endServer removes a server with all that it has.
+func (k *call) endServer(s Object) {
 	id := s["id"].(string)
 	s["OS-EXT-STS:task_state"] = "deleting"
 	k.off(s)
+	keeps := k.knobs.Reserved
 	k.later(id, s, func(s Object) {
 		for _, v := range slices.Clone(s[volumesAttached].([]Object)) {
 			k.letGo(s, v["id"].(string))
 		}
-		for _, v := range k.all["volumes"] {
-			if v["status"] == "reserved" {
+		for volume, v := range k.all["volumes"] {
+			if v["status"] == "reserved" && !keeps {
 				v["status"] = "available"
+				k.endAttachments(volume, id)
 			}
 		}
 		for _, p := range k.all["ports"] {
@@ -224,7 +254,6 @@ func (k *call) removeServer() {
 		k.leave(id)
 		delete(k.all["servers"], id)
 	})
-	k.answer(http.StatusNoContent, nil)
 }
 
 // act is what a server is told to do.
@@ -255,6 +284,9 @@ func (k *call) act() {
 		k.on(s)
 	}
 	switch {
+	case action == "forceDelete":
+		k.endServer(s)
+		k.answer(http.StatusAccepted, nil)
 	case action == "os-stop" && was == "ACTIVE":
 		k.off(s)
 		begin("powering-off", "stop", stop)

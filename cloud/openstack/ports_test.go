@@ -1,0 +1,93 @@
+package openstack_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/cloud"
+	"github.com/trove-dbaas/trove/cloud/openstack"
+	"github.com/trove-dbaas/trove/cloud/openstack/openstacktest"
+)
+
+// libvirt refuses a hardware address that begins with 0xfe for an interface in a bridge.
+func TestOneInstanceInSixtyFourNeverBoots(t *testing.T) {
+	b := newBed(t)
+	b.id = "0000000e-0000-4000-8000-000000000001" // its first port's address would begin with 0xfe
+	if m := b.made(); m.State != cloud.MachineRunning {
+		t.Errorf("it is %s: %s", m.State, m.Reason)
+	}
+	b.removed()
+	for range 1000 {
+		id := trove.NewID()
+		if at := openstack.HardwareAddress(id, 0); strings.HasPrefix(at, "fe:") {
+			t.Fatalf("the port of the instance %s has the address %s", id, at)
+		}
+	}
+}
+
+// second makes another group of the instance's name, as a request does that was cut off and made again; it counts from now on.
+func (b *bed) second() string {
+	return b.c.Add("security-groups", openstacktest.Object{
+		"name": "trove-" + b.id, "description": "trove_instance=" + b.id, "project_id": openstacktest.Service, "tags": []any{}, "created_at": "2020-01-01T00:00:00",
+		"security_group_rules": []openstacktest.Object{},
+	})
+}
+
+// databasePort returns what Neutron has of the port on the tenant's network.
+func (b *bed) databasePort() openstacktest.Object {
+	b.Helper()
+	for _, o := range b.c.Objects("ports") {
+		if o["name"] == "trove-"+b.id+"-0" {
+			return o
+		}
+	}
+	b.Fatal("there is no port")
+	return nil
+}
+
+func TestNarrowedAccessHasNoEffectWhereTwoGroupsWereMade(t *testing.T) {
+	b := newBed(t)
+	_, err := b.p.EnsureNetwork(t.Context(), b.network())
+	b.must(err)
+	second := b.second()
+	s := b.network()
+	s.Access.AllowedCIDRs = []string{"10.9.0.0/16"}
+	for range 2 {
+		before := b.count(http.MethodPut, "/network/v2.0/ports")
+		_, err = b.p.EnsureNetwork(t.Context(), s)
+		b.must(err)
+		if groups := b.databasePort()["security_groups"].([]any); len(groups) != 1 || groups[0] != second {
+			t.Errorf("the port has the groups %v, want %s", groups, second)
+		}
+		if n := b.count(http.MethodPut, "/network/v2.0/ports") - before; n > 1 {
+			t.Errorf("%d changes of ports", n)
+		}
+	}
+	access, _, err := b.p.Rules(t.Context(), b.id)
+	if err != nil || len(access.AllowedCIDRs) != 1 || access.AllowedCIDRs[0] != "10.9.0.0/16" {
+		t.Errorf("let in are %+v, %v", access, err)
+	}
+	if n := len(b.c.Objects("security-groups")); n != 2 { // with that of the management network
+		t.Errorf("%d security groups, want 2", n)
+	}
+	before := len(b.c.Requests())
+	_, err = b.p.EnsureNetwork(t.Context(), s)
+	b.must(err)
+	for _, r := range b.c.Requests()[before:] {
+		if r.Method != http.MethodGet {
+			t.Errorf("%s %s changes what is well", r.Method, r.Path)
+		}
+	}
+	b.removed()
+}
+
+func TestAPortWithoutSecurityStopsEachChangeOfAccess(t *testing.T) {
+	b := newBed(t)
+	_, err := b.p.EnsureNetwork(t.Context(), b.network())
+	b.must(err)
+	b.c.Change("ports", "trove-"+b.id+"-0", func(o openstacktest.Object) { o["port_security_enabled"], o["security_groups"] = false, []any{} })
+	_, err = b.p.EnsureNetwork(t.Context(), b.network())
+	b.must(err)
+}
