@@ -162,8 +162,8 @@ func (p *Provider) refuse(ctx context.Context, v *volume) error {
 	if v.Metadata[keyRefused] != "" {
 		return nil
 	}
-	metadata := maps.Clone(v.Metadata)
-	metadata[keyRefused] = "encrypted"
+	metadata := map[string]string{keyRefused: "encrypted"}
+	maps.Copy(metadata, v.Metadata)
 	v.Metadata = metadata
 	return p.describeVolume(ctx, v.ID, metadata)
 }
