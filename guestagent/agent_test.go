@@ -66,7 +66,7 @@ func TestHeartbeatContent(t *testing.T) {
 
 func TestSecretsAreNotOnTheVolume(t *testing.T) {
 	g := newGuest(t)
-	g.fake.RunScript("exec sleep 1000") // the command below waits behind this one
+	g.fake.RunScript("up; exec sleep 1000") // the command below waits behind this one
 	g.prepared()
 	err := filepath.WalkDir(filepath.Dir(g.layout.State), func(path string, d os.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
@@ -166,7 +166,7 @@ func TestEngineThatNeverGetsReady(t *testing.T) {
 	g := newGuest(t)
 	g.deafen()
 	g.cfg.Timings.StartTimeout = testShort
-	g.fake.RunScript("echo 'recovering page 17' >&2; exec sleep 1000")
+	g.fake.RunScript("echo 'recovering page 17' >&2; up; exec sleep 1000")
 	g.start()
 	end := g.long(guestapi.CmdPrepare, "op/prepare", prepareArgs())
 	if end.State != guestapi.StateFailed || end.Error == nil || !strings.Contains(end.Error.Message, "did not get ready") ||
@@ -181,7 +181,7 @@ func TestEngineThatNeverGetsReady(t *testing.T) {
 func TestEngineThatEndsAtItsStart(t *testing.T) {
 	g := newGuest(t)
 	switchedOn := g.deafen()
-	g.fake.RunScript("echo 'cannot open the log' >&2; exit 3")
+	g.fake.RunScript("echo 'cannot open the log' >&2; sleep 0.1; exit 3")
 	g.start()
 	end := g.long(guestapi.CmdPrepare, "op/prepare", prepareArgs())
 	if end.State != guestapi.StateFailed || !strings.Contains(end.Error.Message, "exit status 3") || !strings.Contains(end.Error.Message, "cannot open the log") {

@@ -106,7 +106,7 @@ func (g *guest) untilHealthyAgain() {
 // An agent that dies between the start of the engine and its pid file leaves a mark, and an engine that the next one must find by its looks.
 func TestEngineWithoutPIDFileIsFound(t *testing.T) {
 	g := newGuest(t)
-	g.fake.RunScript("while :; do sleep 1; done") // a shell keeps its command line
+	g.fake.RunScript("up; while :; do sleep 1; done") // a shell keeps its command line
 	g.prepared()
 	g.stop()
 	pid := g.enginePID()

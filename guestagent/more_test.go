@@ -80,7 +80,7 @@ func TestReadinessIsAnnounced(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g.fake.RunScript(roleVariable + "=" + roleNotify + " '" + self + "' & wait") // a child of the engine speaks for it
+	g.fake.RunScript("up; " + roleVariable + "=" + roleNotify + " '" + self + "' & wait") // a child of the engine speaks for it
 	g.stop()
 	ref, err := g.engineRef()
 	if err != nil {

@@ -15,7 +15,7 @@ const testShort = 200 * time.Millisecond
 
 func TestCrashIsReportedAndMended(t *testing.T) {
 	g := newGuest(t)
-	g.fake.RunScript("echo 'page 4 is damaged' >&2; exec sleep 1000")
+	g.fake.RunScript("echo 'page 4 is damaged' >&2; up; exec sleep 1000")
 	g.prepared()
 	g.untilService(trove.ServiceHealthy)
 	old := g.enginePID()
@@ -135,7 +135,7 @@ func TestMachineStartBringsTheEngineUp(t *testing.T) {
 func TestStopOfAnEngineThatJustStarts(t *testing.T) {
 	g := newGuest(t)
 	g.prepared()
-	g.fake.RunScript("trap '' TERM; sleep 0.5; trap - TERM; exec sleep 1000")
+	g.fake.RunScript("trap '' TERM; up; sleep 0.5; trap - TERM; exec sleep 1000")
 	for range 2 { // the first restart starts the deaf one, the second one meets it
 		began := time.Now()
 		if end := g.long(guestapi.CmdRestart, "op/"+trove.NewID(), nil); end.State != guestapi.StateDone {

@@ -112,7 +112,7 @@ func TestAServerThatDoesNotStartOnUpgradedDataIsTakenBack(t *testing.T) {
 	g.must(guestapi.CmdStop, "op/stop", nil)
 	g.must(guestapi.CmdKeepData, "op/keep", nil)
 	g.otherImage("2.0")
-	g.fake.RunScript("echo the new format is broken >&2; exit 1")
+	g.fake.RunScript("echo the new format is broken >&2; sleep 0.1; exit 1")
 	end := g.long(guestapi.CmdUpgrade, "op/upgrade", upgradeArgs())
 	if end.State != guestapi.StateFailed || end.Error == nil || !strings.Contains(end.Error.Message, "the new format is broken") {
 		t.Errorf("the upgrade ended with %+v, %+v", end, end.Error)

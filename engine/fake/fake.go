@@ -74,7 +74,7 @@ func (e *Engine) FailNext(op Op, err error) {
 }
 
 // RunScript makes Command start this shell script in place of the one that sleeps: "echo broken >&2; exit 1" is a server that crashes at its start.
-// "" goes back. A script that shall be seen as up must exec a program, so that the process keeps its id.
+// "" goes back. A server is up once its script has called the function up; what comes after it must keep the process id: "up; exec sleep 1000".
 func (e *Engine) RunScript(script string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -161,12 +161,12 @@ func (e *Engine) Command(l engine.Layout) (engine.Command, error) {
 		}
 	}
 	if script == "" {
-		script = "exec sleep infinity"
+		script = "up; exec sleep infinity"
 	}
 	return engine.Command{
 		Path: filepath.Join("/", l.Root, "bin/sh"),
 		// $0 is the pid file and $1 the log; the id is written whole or not at all.
-		Args: []string{"-c", `exec 2>>"$1"; echo $$ >"$0.new" && mv "$0.new" "$0"; ` + script, pidFile(l), LogFile(l)},
+		Args: []string{"-c", `exec 2>>"$1"; up() { echo $$ >"$0.new" && mv "$0.new" "$0"; }; ` + script, pidFile(l), LogFile(l)},
 		Env:  []string{"PATH=/usr/bin:/bin"}, Dir: "/", UID: l.UID, GID: l.GID, LogFile: LogFile(l),
 	}, nil
 }
