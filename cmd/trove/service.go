@@ -68,6 +68,9 @@ func (o serviceOptions) units() ([]systemd.Unit, error) {
 		return nil, err
 	}
 	s := systemd.Spec{State: c.State, Components: o.components, Mounts: app.Directories(c), OpenStack: c.Cloud == config.CloudOpenStack}
+	if dir := c.Recovery.ExportDir; dir != "" {
+		s.Writes = []string{dir}
+	}
 	if s.OpenStack {
 		_, err := os.Stat(app.StateDir(c.State).Interface())
 		s.Interface = err == nil
