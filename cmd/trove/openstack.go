@@ -132,6 +132,9 @@ func (o *openstackOptions) wanted(c *cobra.Command, cfg config.Config, admin osc
 	for _, p := range o.parts {
 		w.Only = append(w.Only, bootstrap.Part(p))
 	}
+	if given(c, "write-config") && !w.Has(bootstrap.PartConfig) {
+		w.Only = append(w.Only, bootstrap.PartConfig) // who names a file wants it to be written, whatever else is left out
+	}
 	w.Endpoints = o.endpoints(cfg)
 	return w, o.parse(&w, cfg)
 }
