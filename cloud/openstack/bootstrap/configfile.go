@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -138,6 +139,9 @@ func (a WriteConfig) apply(context.Context, *Bootstrap, *ids) error {
 	text, err := WithSettings(data, a.Settings)
 	if err != nil {
 		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(a.File), 0o755); err != nil { //nolint:gosec // as directories below /etc are
+		return fmt.Errorf("make the directory of the configuration: %w", err)
 	}
 	return atomicfile.Write(a.File, text, 0o640)
 }
