@@ -152,7 +152,7 @@ func (o *openstackOptions) parse(w *bootstrap.Wanted, cfg config.Config) (err er
 		}
 	}
 	addresses := o.controllers
-	if len(addresses) == 0 && cfg.Cloud == config.CloudOpenStack {
+	if len(addresses) == 0 && cfg.Cloud == config.CloudOpenStack && cfg.Bus.Address != "" {
 		addresses = []string{cfg.Bus.Address}
 	}
 	for _, text := range addresses {
