@@ -248,6 +248,7 @@ func (o *openstackOptions) login(ctx context.Context, c *cobra.Command) (*openst
 		return nil, &cli.UsageError{Message: trove.MessageOf(err)} // before anybody is asked anything
 	}
 	admin.Log, admin.Timeout = slog.New(slog.DiscardHandler), cfg.OpenStack.RequestTimeout
+	admin.Region = w.Region // a login without a region would act in whichever the catalogue names first
 	session, err := osclient.New(ctx, admin)
 	if err != nil {
 		return nil, err
