@@ -85,6 +85,9 @@ func runOpenStackCheck(ctx context.Context, c *cobra.Command, o *openstackOption
 	if err != nil {
 		return bootstrap.Missing, err
 	}
+	if len(s.w.Endpoints) == 0 { // nobody said where it shall be: then it is where clients look for it
+		s.w.Endpoints = bootstrap.InCatalogue(s.w, found)
+	}
 	steps, err := bootstrap.Plan(s.w, found)
 	if err != nil {
 		return bootstrap.Missing, err
