@@ -83,6 +83,7 @@ func (o *openstackOptions) sizeFlags(c *cobra.Command, instances int, help strin
 	f.IntVar(&o.w.Size.Instances, "instances", instances, help)
 	f.IntVar(&o.w.Size.Replicas, "replicas", 1, "replicas of each instance that there is room for")
 	f.IntVar(&o.w.Size.Controllers, "controllers", 3, "controllers that there is room for")
+	f.IntVar(&o.w.Size.DHCP, "dhcp", 0, "ports of DHCP agents on the network; 0: no DHCP, which guests do not need")
 }
 
 func partList() string {
@@ -119,7 +120,7 @@ func (o *openstackOptions) wanted(c *cobra.Command, cfg config.Config, admin osc
 	if w.PasswordName = w.PasswordFile; !filepath.IsAbs(w.PasswordFile) {
 		w.PasswordFile = filepath.Join(cfg.State, w.PasswordFile)
 	}
-	w.Role = "admin"
+	w.Role, w.DHCP = "admin", w.Size.DHCP > 0
 	w.Region = cmp.Or(admin.Region, cfg.Region)
 	w.AuthURL, w.CAFile = cmp.Or(cfg.OpenStack.AuthURL, admin.AuthURL), cmp.Or(cfg.OpenStack.CAFile, admin.CAFile)
 	w.ControllerGroup = w.Group + "-controllers"
@@ -285,7 +286,6 @@ func bootstrapCommand() *cobra.Command {
 	f.StringVar(&o.w.PhysicalNetwork, "physical-network", "", "physical network of a new network, as Neutron calls it")
 	f.IntVar(&o.w.Segment, "segment", 0, "its VLAN or other segment")
 	f.StringVar(&o.cidr, "cidr", "", "range of a new subnet (one of 10.224.0.0/11 that this host does not reach)")
-	f.IntVar(&o.w.Size.DHCP, "dhcp", 0, "ports of DHCP agents on the network; 0: no DHCP, which guests do not need")
 	f.StringVar(&o.via, "via", "", "address in the subnet by which guests reach controllers outside it")
 	f.BoolVar(&o.w.ResetPassword, "reset-password", false, "give the service user the password of the file, which ends what logs in with the present one")
 	f.BoolVar(&o.w.ReplaceEndpoints, "replace-endpoints", false, "change endpoints of the catalogue that lead elsewhere")
