@@ -9,10 +9,12 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/client/cli"
@@ -106,10 +108,39 @@ func runOpenStackCheck(ctx context.Context, c *cobra.Command, o *openstackOption
 		findings = append(findings, n)
 	}
 	worst := bootstrap.Fine
-	for _, n := range findings {
-		worst = max(worst, n.Level)
+	for i := range findings {
+		worst = max(worst, findings[i].Level)
+		findings[i].Command = repeated(c, findings[i].Command)
 	}
 	return worst, printFindings(o.format, findings)
+}
+
+// repeated adds to a command that mends something the options of this call that hold for it as well: without them it would look elsewhere.
+func repeated(c *cobra.Command, command string) string {
+	var names []string
+	switch {
+	case strings.HasPrefix(command, "trove service install"):
+		names = []string{"config", "state"}
+	case strings.HasPrefix(command, "trove openstack bootstrap"):
+		c.Flags().Visit(func(f *pflag.Flag) {
+			if !slices.Contains([]string{"instances", "only", "image", "format", "probe", "probe-image", "probe-flavor", "probe-timeout", "master-key"}, f.Name) {
+				names = append(names, f.Name)
+			}
+		})
+	}
+	for _, name := range names {
+		f := c.Flags().Lookup(name)
+		values := []string{f.Value.String()}
+		if list, ok := f.Value.(pflag.SliceValue); ok {
+			values = list.GetSlice()
+		}
+		for _, v := range values {
+			if f.Changed {
+				command += fmt.Sprintf(" --%s=%s", name, v)
+			}
+		}
+	}
+	return command
 }
 
 // asService logs in as the service user.
