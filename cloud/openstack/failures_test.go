@@ -170,6 +170,21 @@ func TestWhatIsWrongWithARequestIsPermanent(t *testing.T) {
 	}
 }
 
+// Nova begins both sentences alike: that a volume is taken passes, that it is in another zone does not.
+func TestAVolumeInAnotherZoneIsTakenForOneThatAnotherServerHas(t *testing.T) {
+	b := newBed(t)
+	_, err := b.p.EnsureNetwork(t.Context(), b.network())
+	b.must(err)
+	_, err = b.p.EnsureVolume(t.Context(), b.volume(1))
+	b.must(err)
+	b.c.Break(openstacktest.Fault{Method: http.MethodPost, Path: "/compute/v2.1/servers", Status: http.StatusBadRequest, Body: `{"badRequest": {"code": 400, "message":
+		"Invalid volume: Instance 1 and volume 2 are not in the same availability_zone. Instance is in az2. Volume is in nova"}}`})
+	_, err = b.p.EnsureMachine(t.Context(), b.machine())
+	if !trove.IsPermanent(err) || trove.KindOf(err) != trove.KindBadRequest || !strings.Contains(trove.MessageOf(err), "Instance is in az2. Volume is in nova") {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestAServiceThatIsAwayIsWaitedFor(t *testing.T) {
 	b := newBed(t)
 	b.made()

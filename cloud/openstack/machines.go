@@ -116,7 +116,7 @@ func (p *Provider) noImages(ctx context.Context, image string, err error) error 
 // server of an instance at the same moment from making two.
 func taken(err error) bool {
 	a, ok := osclient.AnswerOf(err)
-	return ok && (a.Status == http.StatusBadRequest && strings.Contains(a.Message, "Invalid volume") ||
+	return ok && (a.Status == http.StatusBadRequest && strings.Contains(a.Message, "Invalid volume") && !strings.Contains(a.Message, "availability_zone") ||
 		a.Status == http.StatusConflict && strings.Contains(a.Message, "is still in use"))
 }
 
