@@ -255,6 +255,17 @@ func TestEachBrokenThingIsMended(t *testing.T) {
 	}
 }
 
+// Nova lists at most max_limit things at once, which an operator may have set lower than what is asked for.
+func TestFlavorsAreMadeASecondTimeWhereNovaListsFewAtOnce(t *testing.T) {
+	f := newFixture(t)
+	f.run(t)
+	for f.Page = range 5 {
+		if again := f.run(t); len(again) != 0 {
+			t.Errorf("with %d at once the second run changed %q", f.Page, again)
+		}
+	}
+}
+
 // A run that is cut off at any call is finished by the next one, with one of each thing.
 func TestRunThatIsCutOffAnywhereIsFinishedByTheNext(t *testing.T) {
 	whole := newFixture(t)

@@ -293,7 +293,8 @@ func (b *Bootstrap) lookFlavors(ctx context.Context, w Wanted, f *Found) error {
 			q.Set("marker", marker)
 		}
 		var found struct {
-			Flavors []Flavor `json:"flavors"`
+			Flavors []Flavor   `json:"flavors"`
+			More    []struct{} `json:"flavors_links"` // Nova has its own idea of how many are enough
 		}
 		if err := c.get(ctx, &found, q, "flavors", "detail"); err != nil {
 			return fmt.Errorf("look for flavors: %w", err)
@@ -303,7 +304,7 @@ func (b *Bootstrap) lookFlavors(ctx context.Context, w Wanted, f *Found) error {
 				f.Flavors = append(f.Flavors, flavor)
 			}
 		}
-		if len(found.Flavors) < page {
+		if len(found.Flavors) == 0 || len(found.More) == 0 {
 			break
 		}
 	}
