@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -96,9 +98,11 @@ func runOpenStackCheck(ctx context.Context, c *cobra.Command, o *openstackOption
 	}
 	findings := bootstrap.Judge(s.w, found, steps)
 	if len(s.w.Only) == 0 {
-		findings = append(findings, s.b.CheckEnds(ctx, s.w, found, bootstrap.Ends{
-			LogIn: s.asService, Dial: (&net.Dialer{}).DialContext, HTTP: &http.Client{Timeout: 10 * time.Second},
-		})...)
+		client, err := s.client()
+		if err != nil {
+			return bootstrap.Missing, err
+		}
+		findings = append(findings, s.b.CheckEnds(ctx, s.w, found, bootstrap.Ends{LogIn: s.asService, Dial: (&net.Dialer{}).DialContext, HTTP: client})...)
 	}
 	if p.on {
 		n, err := s.probe(ctx, found, p)
@@ -141,6 +145,25 @@ func repeated(c *cobra.Command, command string) string {
 		}
 	}
 	return command
+}
+
+// client asks the API where the catalogue says. The API's certificate may be of the authority that OpenStack's are of, or of one that this machine knows.
+func (s *openstack) client() (*http.Client, error) {
+	client := &http.Client{Timeout: 10 * time.Second}
+	if s.w.CAFile == "" {
+		return client, nil
+	}
+	text, err := os.ReadFile(s.w.CAFile)
+	if err != nil {
+		return nil, fmt.Errorf("read the certificate authorities of OpenStack: %w", err)
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool()
+	}
+	pool.AppendCertsFromPEM(text)
+	client.Transport = &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool}}
+	return client, nil
 }
 
 // asService logs in as the service user.

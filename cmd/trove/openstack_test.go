@@ -1,11 +1,17 @@
 package main
 
 import (
+	"encoding/pem"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/trove-dbaas/trove/cloud/openstack/bootstrap"
 	"github.com/trove-dbaas/trove/cloud/openstack/bootstrap/bootstraptest"
 )
 
@@ -37,4 +43,27 @@ func TestOpenStackStories(t *testing.T) {
 			},
 		},
 	})
+}
+
+// TestAnAPIWithACertificateOfTheCloudsAuthorityIsTakenForDead: what a check asks the API with believes the authority that OpenStack's certificates are of.
+func TestAnAPIWithACertificateOfTheCloudsAuthorityIsTakenForDead(t *testing.T) {
+	api := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer api.Close()
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: api.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	client, err := (&openstack{w: bootstrap.Wanted{CAFile: ca}}).client()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, api.URL, http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := client.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
 }
