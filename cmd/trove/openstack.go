@@ -122,6 +122,11 @@ func (o *openstackOptions) wanted(c *cobra.Command, cfg config.Config, admin osc
 	}
 	w.Role, w.DHCP = "admin", w.Size.DHCP > 0
 	w.Region = cmp.Or(admin.Region, cfg.Region)
+	if admin.CAFile != "" { // it is written down for the service, which runs in another directory
+		if admin.CAFile, err = filepath.Abs(admin.CAFile); err != nil {
+			return w, fmt.Errorf("the file of certificate authorities: %w", err)
+		}
+	}
 	w.AuthURL, w.CAFile = cmp.Or(cfg.OpenStack.AuthURL, admin.AuthURL), cmp.Or(cfg.OpenStack.CAFile, admin.CAFile)
 	w.ControllerGroup = w.Group + "-controllers"
 	w.Ports = append([]int{cfg.Bus.Port, cfg.Bus.EnrolPort, cfg.Objects.Port}, append(cfg.Bus.FormerPorts, cfg.Bus.FormerEnrolPorts...)...)

@@ -10,9 +10,12 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/spf13/cobra"
 
 	"github.com/trove-dbaas/trove/cloud/openstack/bootstrap"
 	"github.com/trove-dbaas/trove/cloud/openstack/bootstrap/bootstraptest"
+	"github.com/trove-dbaas/trove/cloud/openstack/osclient"
+	"github.com/trove-dbaas/trove/internal/config"
 )
 
 func TestOpenStackStories(t *testing.T) {
@@ -66,4 +69,16 @@ func TestAnAPIWithACertificateOfTheCloudsAuthorityIsTakenForDead(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = resp.Body.Close()
+}
+
+// TestACertificateFileOfTheLoginIsLookedForWhereTheServiceRuns: what a login names from here is written down for a service that runs elsewhere.
+func TestACertificateFileOfTheLoginIsLookedForWhereTheServiceRuns(t *testing.T) {
+	var o openstackOptions
+	c := &cobra.Command{}
+	o.flags(c)
+	w, err := o.wanted(c, config.Default(), osclient.Config{CAFile: "ca.pem"})
+	here, bad := filepath.Abs("ca.pem")
+	if err != nil || bad != nil || w.CAFile != here {
+		t.Errorf("%q, %v, %v", w.CAFile, err, bad)
+	}
 }
