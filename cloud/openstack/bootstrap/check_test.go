@@ -185,6 +185,27 @@ func TestProbeIsFineWhenTheGuestWasAnsweredAndLeavesNothing(t *testing.T) {
 	}
 }
 
+func TestProbeIsBootedInAnotherZoneThanInstances(t *testing.T) {
+	f := newFixture(t)
+	f.run(t)
+	f.Console = bus.NotAccepted
+	var zone any
+	f.Before = func(string) bool {
+		for _, s := range f.All["compute/v2.1/servers"] {
+			zone = s["availability_zone"]
+		}
+		return false
+	}
+	found, err := f.b.Look(t.Context(), f.w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec := bootstrap.ProbeSpec{Image: "i1", Zone: "az2", CABundle: "-----BEGIN CERTIFICATE-----", EnrolPort: 4223, Timeout: time.Minute, Poll: time.Millisecond}
+	if n, err := f.b.Probe(t.Context(), f.w, found, f.b.Services, spec, func(string) {}); err != nil || n.Level != bootstrap.Fine || zone != "az2" {
+		t.Errorf("in %v: %+v, %v", zone, n, err)
+	}
+}
+
 func TestProbeSaysTheLastWordsOfAGuestThatDoesNotArrive(t *testing.T) {
 	f := newFixture(t)
 	f.run(t)

@@ -27,6 +27,7 @@ type ProbeSpec struct {
 	Image      string // Glance's id
 	Flavor     string // name; "": the smallest that the image fits on, of those that are wanted
 	VolumeType string // "": Cinder's default
+	Zone       string // "": Nova chooses
 	CABundle   string
 	EnrolPort  int
 	Timeout    time.Duration
@@ -180,14 +181,18 @@ func (p *probe) makeServer(ctx context.Context) error {
 	var made struct {
 		Server Named `json:"server"`
 	}
-	err = p.compute.post(ctx, map[string]any{"server": map[string]any{
+	server := map[string]any{
 		"name": ProbeName, "imageRef": p.spec.Image, "flavorRef": flavor, "config_drive": true, "user_data": base64.StdEncoding.EncodeToString(data),
 		"networks": []map[string]any{{"port": p.port.ID}},
 		"block_device_mapping_v2": []map[string]any{
 			{"uuid": p.spec.Image, "source_type": "image", "destination_type": "local", "boot_index": 0, "delete_on_termination": true},
 			{"uuid": p.disk.ID, "source_type": "volume", "destination_type": "volume", "boot_index": -1, "delete_on_termination": false},
 		},
-	}}, &made, "servers")
+	}
+	if p.spec.Zone != "" {
+		server["availability_zone"] = p.spec.Zone
+	}
+	err = p.compute.post(ctx, map[string]any{"server": server}, &made, "servers")
 	p.server = made.Server
 	return err
 }
