@@ -51,7 +51,7 @@ func openstackCommand() *cobra.Command {
 func (o *openstackOptions) flags(c *cobra.Command) {
 	d := config.Default().OpenStack
 	f := c.Flags()
-	f.StringVar(&o.state, "state", config.Default().State, "state directory: everything is kept under it")
+	o.stateFlag(f, config.Default().State)
 	f.StringVar(&o.file, "config", "", "configuration file (trove.yaml in the state directory)")
 	f.StringVar(&o.rc, "admin-rc", "", "file with the OS_ variables of an administrator")
 	f.StringVar(&o.cloud, "os-cloud", "", "cloud of clouds.yaml with the login of an administrator")
@@ -327,13 +327,14 @@ func openstackInterfaceCommand() *cobra.Command {
 			if os.Geteuid() != 0 {
 				return trove.Errorf(trove.KindForbidden, "Interfaces of this machine belong to root: run it as root, or with sudo.")
 			}
-			made, err := bootstrap.Machine{File: app.StateDir(o.state).Interface()}.Restore(cmd.Context())
+			dir, _ := o.dir()
+			made, err := bootstrap.Machine{File: app.StateDir(dir).Interface()}.Restore(cmd.Context())
 			for _, m := range made {
 				fmt.Fprintln(os.Stdout, m)
 			}
 			return err
 		},
 	}
-	c.Flags().StringVar(&o.state, "state", config.Default().State, "state directory: everything is kept under it")
+	o.stateFlag(c.Flags(), config.Default().State)
 	return c
 }

@@ -40,7 +40,7 @@ func serviceCommand() *cobra.Command {
 		RunE:    func(cmd *cobra.Command, _ []string) error { return serviceInstall(cmd.Context(), o) },
 	}
 	f := install.Flags()
-	f.StringVar(&o.state, "state", config.Default().State, "state directory: everything is kept under it")
+	o.stateFlag(f, config.Default().State)
 	f.StringVar(&o.file, "config", "", "configuration file (trove.yaml in the state directory)")
 	f.StringVar(&o.program, "program", "", "path of trove as the units call it (this program)")
 	f.StringVar(&o.masterKey, "master-key", "", "file with the master key, handed over as a credential of systemd; it need not lie in the state directory")
@@ -150,7 +150,11 @@ func startUnits(ctx context.Context, o serviceOptions, units []systemd.Unit, cha
 	if err := systemd.Control(ctx, verb, names...); err != nil {
 		return trove.Wrap(trove.KindUnavailable, err, "The units are installed, but systemd could not start them; `journalctl -u %s` says why.", names[len(names)-1])
 	}
-	fmt.Fprintf(os.Stderr, "the service runs; `. %s/openrc`\n", o.state)
+	c, _, err := o.config()
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(os.Stderr, "the service runs; %s\n", howToLogIn(c))
 	return nil
 }
 
