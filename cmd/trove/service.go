@@ -32,6 +32,12 @@ func serviceCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "service", Short: "Let systemd run the service: start it with the machine, and again when it fails (root)", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		PersistentPreRunE: func(*cobra.Command, []string) (err error) {
+			if o.root != "" {
+				o.root, err = filepath.Abs(o.root)
+			}
+			return err
+		},
 	}
 	c.PersistentFlags().StringVar(&o.root, "root", "", "directory that stands for / : only files are written or removed below it")
 	install := &cobra.Command{
