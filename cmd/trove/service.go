@@ -97,6 +97,15 @@ func (o serviceOptions) units() ([]systemd.Unit, error) {
 	return systemd.Units(s), nil
 }
 
+// makeState makes the state directory: systemd starts no unit that may write to a directory which is not there.
+func (o serviceOptions) makeState() error {
+	_, state, err := o.config()
+	if err != nil {
+		return err
+	}
+	return app.StateDir(filepath.Join(o.root, string(state))).Make()
+}
+
 func serviceInstall(ctx context.Context, o serviceOptions) error {
 	units, err := o.units()
 	if err != nil {
@@ -109,6 +118,9 @@ func serviceInstall(ctx context.Context, o serviceOptions) error {
 		return nil
 	}
 	if err := needRootFor(o.root); err != nil {
+		return err
+	}
+	if err := o.makeState(); err != nil {
 		return err
 	}
 	live := o.root == "" && systemd.Running()
