@@ -170,7 +170,7 @@ func (p *probe) pause(ctx context.Context) error {
 }
 
 func (p *probe) makeServer(ctx context.Context) error {
-	flavor, err := p.flavor()
+	flavor, err := p.flavor(ctx)
 	if err != nil {
 		return err
 	}
@@ -198,15 +198,18 @@ func (p *probe) makeServer(ctx context.Context) error {
 }
 
 // flavor returns the id of the flavor: the named one, or the smallest of those that are wanted.
-func (p *probe) flavor() (string, error) {
+func (p *probe) flavor(ctx context.Context) (string, error) {
 	all := slices.Clone(p.f.Flavors)
-	slices.SortFunc(all, func(a, b Flavor) int { return cmp.Compare(a.RAM, b.RAM) })
-	for _, f := range all {
-		if p.spec.Flavor == "" || f.Name == p.spec.Flavor {
-			return f.ID, nil
+	if p.spec.Flavor != "" {
+		var err error
+		if all, err = flavorsOf(ctx, p.compute, map[string]bool{p.spec.Flavor: true}); err != nil {
+			return "", err
 		}
 	}
-	return "", trove.Errorf(trove.KindNotFound, "There is no flavor %s for the probe.", p.spec.Flavor)
+	if len(all) == 0 {
+		return "", trove.Errorf(trove.KindNotFound, "There is no flavor %s for the probe.", p.spec.Flavor)
+	}
+	return slices.MinFunc(all, func(a, b Flavor) int { return cmp.Compare(a.RAM, b.RAM) }).ID, nil
 }
 
 // userData is what any guest is told, with a token that the endpoint does not know: nothing of it can be used.
