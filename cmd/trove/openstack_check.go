@@ -206,7 +206,8 @@ func (s *openstack) probe(ctx context.Context, found bootstrap.Found, p probeOpt
 	}
 	show := func(what string) { fmt.Fprintln(os.Stderr, "probe:", what) }
 	return s.b.Probe(ctx, s.w, found, as, bootstrap.ProbeSpec{
-		Image: image, Flavor: p.flavor, VolumeType: s.cfg.OpenStack.VolumeType, Zone: s.cfg.OpenStack.AvailabilityZone, CABundle: bundle, EnrolPort: s.cfg.Bus.EnrolPort, Timeout: p.timeout,
+		Image: image, Flavor: p.flavor, VolumeType: s.cfg.OpenStack.VolumeType, Zone: s.cfg.OpenStack.AvailabilityZone,
+		InZone: s.cfg.OpenStack.VolumeInZone, CABundle: bundle, EnrolPort: s.cfg.Bus.EnrolPort, Timeout: p.timeout,
 	}, show)
 }
 

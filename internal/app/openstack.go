@@ -51,7 +51,7 @@ func (c *controllers) openStack(ctx context.Context) (cloud.Provider, func() err
 	p, err := openstack.New(openstack.Config{
 		Names: names, Session: s, Deployment: string(id), Log: c.log,
 		ManagementNetwork: o.ManagementNetwork, ManagementSecurityGroup: o.ManagementSecurityGroup, IsolateManagement: o.ManagementIsolation,
-		PublicNetwork: o.PublicNetwork, DefaultNetwork: o.DefaultNetwork, Zone: o.AvailabilityZone, VolumeType: o.VolumeType,
+		PublicNetwork: o.PublicNetwork, DefaultNetwork: o.DefaultNetwork, Zone: o.AvailabilityZone, VolumeType: o.VolumeType, VolumeInZone: o.VolumeInZone,
 		BootTimeout: o.BootTimeout, VolumeTimeout: o.VolumeTimeout, PortTimeout: o.PortTimeout, ResizeTimeout: o.ResizeTimeout,
 	})
 	if err != nil {

@@ -189,10 +189,13 @@ func TestProbeIsBootedInAnotherZoneThanInstances(t *testing.T) {
 	f := newFixture(t)
 	f.run(t)
 	f.Console = bus.NotAccepted
-	var zone any
+	var zone, volume any
 	f.Before = func(string) bool {
 		for _, s := range f.All["compute/v2.1/servers"] {
 			zone = s["availability_zone"]
+		}
+		for _, v := range f.All["volume/v3/p-admin/volumes"] {
+			volume = v["availability_zone"]
 		}
 		return false
 	}
@@ -200,9 +203,9 @@ func TestProbeIsBootedInAnotherZoneThanInstances(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	spec := bootstrap.ProbeSpec{Image: "i1", Zone: "az2", CABundle: "-----BEGIN CERTIFICATE-----", EnrolPort: 4223, Timeout: time.Minute, Poll: time.Millisecond}
-	if n, err := f.b.Probe(t.Context(), f.w, found, f.b.Services, spec, func(string) {}); err != nil || n.Level != bootstrap.Fine || zone != "az2" {
-		t.Errorf("in %v: %+v, %v", zone, n, err)
+	spec := bootstrap.ProbeSpec{Image: "i1", Zone: "az2", InZone: true, CABundle: "-----BEGIN CERTIFICATE-----", EnrolPort: 4223, Timeout: time.Minute, Poll: time.Millisecond}
+	if n, err := f.b.Probe(t.Context(), f.w, found, f.b.Services, spec, func(string) {}); err != nil || n.Level != bootstrap.Fine || zone != "az2" || volume != "az2" {
+		t.Errorf("in %v, its volume in %v: %+v, %v", zone, volume, n, err)
 	}
 }
 

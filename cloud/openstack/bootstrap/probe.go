@@ -28,6 +28,7 @@ type ProbeSpec struct {
 	Flavor     string // name; "": the smallest that the image fits on, of those that are wanted
 	VolumeType string // "": Cinder's default
 	Zone       string // "": Nova chooses
+	InZone     bool   // its volume is made in Cinder's zone of that name
 	CABundle   string
 	EnrolPort  int
 	Timeout    time.Duration
@@ -126,6 +127,9 @@ func (p *probe) makeVolume(ctx context.Context) error {
 	body := map[string]any{"name": ProbeName, "description": Mark, "size": 1}
 	if p.spec.VolumeType != "" {
 		body["volume_type"] = p.spec.VolumeType
+	}
+	if zone, _, _ := strings.Cut(p.spec.Zone, ":"); zone != "" && p.spec.InZone {
+		body["availability_zone"] = zone
 	}
 	var made struct {
 		Volume Named `json:"volume"`
