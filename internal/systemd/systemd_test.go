@@ -101,6 +101,12 @@ func TestNoExportCanBeWrittenOnOpenStack(t *testing.T) {
 	}
 }
 
+// The program that installs is the one that units call, and it may lie in somebody's home: a unit that sees no homes cannot call it.
+func TestTheInterfaceIsNotMadeByAProgramInAHome(t *testing.T) {
+	units := systemd.Units(systemd.Spec{Program: "/root/trove", State: "/s", OpenStack: true, Interface: true})
+	has(t, text(t, units, "trove-interface.service"), "ExecStart=/root/trove openstack interface --state /s", "ProtectHome=read-only")
+}
+
 func TestPathsWithOddCharactersAreQuoted(t *testing.T) {
 	units := systemd.Units(systemd.Spec{Program: "/opt/my trove", State: "/a%b$c"})
 	has(t, units[0].Text, `ExecStart="/opt/my trove" serve api taskmanager conductor --state /a%%b$$c`)

@@ -91,7 +91,7 @@ NoNewPrivileges=yes
 CapabilityBoundingSet=CAP_NET_ADMIN CAP_DAC_OVERRIDE
 ProtectSystem=strict
 PrivateTmp=yes
-ProtectHome=yes
+ProtectHome=read-only
 
 [Install]
 WantedBy=multi-user.target
