@@ -266,6 +266,17 @@ func TestFlavorsAreMadeASecondTimeWhereNovaListsFewAtOnce(t *testing.T) {
 	}
 }
 
+func TestAConfigurationThatIsItsOwnersAloneIsOpenedToOthers(t *testing.T) {
+	f := newFixture(t)
+	if err := os.WriteFile(f.w.ConfigFile, []byte("log: {level: debug}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f.run(t)
+	if info, err := os.Stat(f.w.ConfigFile); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+}
+
 // A run that is cut off at any call is finished by the next one, with one of each thing.
 func TestRunThatIsCutOffAnywhereIsFinishedByTheNext(t *testing.T) {
 	whole := newFixture(t)

@@ -143,7 +143,11 @@ func (a WriteConfig) apply(context.Context, *Bootstrap, *ids) error {
 	if err := os.MkdirAll(filepath.Dir(a.File), 0o755); err != nil { //nolint:gosec // as directories below /etc are
 		return fmt.Errorf("make the directory of the configuration: %w", err)
 	}
-	return atomicfile.Write(a.File, text, 0o640)
+	mode := os.FileMode(0o640)
+	if info, err := os.Stat(a.File); err == nil {
+		mode = info.Mode().Perm()
+	}
+	return atomicfile.Write(a.File, text, mode)
 }
 
 // WithSettings returns the text of a configuration file with settings added.
