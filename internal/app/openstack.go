@@ -106,6 +106,12 @@ func openStackPassword(cfg config.Config) func() (trove.Secret, error) {
 		if err != nil {
 			return "", fmt.Errorf("openstack.password_file: %w", err)
 		}
-		return trove.Secret(strings.TrimSpace(string(data))), nil
+		return passwordIn(data), nil
 	}
+}
+
+// passwordIn is the password in a file: its first line, as bootstrap and check of trove openstack read it.
+func passwordIn(data []byte) trove.Secret {
+	line, _, _ := strings.Cut(string(data), "\n")
+	return trove.Secret(strings.TrimRight(line, "\r"))
 }
