@@ -105,6 +105,7 @@ type VolumeSpec struct {
 	Project  string
 	SizeGiB  int
 	Type     string // "": the default type
+	Zone     string // of the machine that is to have it
 	ImageID  string
 }
 

@@ -1,13 +1,17 @@
 package openstack_test
 
 import (
+	"encoding/json"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/cloud"
+	"github.com/trove-dbaas/trove/cloud/openstack"
 	"github.com/trove-dbaas/trove/cloud/openstack/openstacktest"
 )
 
@@ -167,6 +171,60 @@ func TestWhatIsWrongWithARequestIsPermanent(t *testing.T) {
 	_, err = b.p.EnsureNetwork(t.Context(), public)
 	if trove.KindOf(err) != trove.KindBadRequest || !strings.Contains(trove.MessageOf(err), "no router to the public network") {
 		t.Errorf("a network that leads nowhere: %v", err)
+	}
+}
+
+// Nova begins both sentences alike: that a volume is taken passes, that it is in another zone does not.
+func TestAVolumeInAnotherZoneIsTakenForOneThatAnotherServerHas(t *testing.T) {
+	b := newBed(t)
+	_, err := b.p.EnsureNetwork(t.Context(), b.network())
+	b.must(err)
+	_, err = b.p.EnsureVolume(t.Context(), b.volume(1))
+	b.must(err)
+	b.c.Break(openstacktest.Fault{Method: http.MethodPost, Path: "/compute/v2.1/servers", Status: http.StatusBadRequest, Body: `{"badRequest": {"code": 400, "message":
+		"Invalid volume: Instance 1 and volume 2 are not in the same availability_zone. Instance is in az2. Volume is in nova"}}`})
+	_, err = b.p.EnsureMachine(t.Context(), b.machine())
+	if !trove.IsPermanent(err) || trove.KindOf(err) != trove.KindBadRequest || !strings.Contains(trove.MessageOf(err), "Instance is in az2. Volume is in nova") {
+		t.Errorf("%v", err)
+	}
+}
+
+// Where Nova lets a server have volumes of its own zone alone, all of them have to be made there, the one for an upgrade too.
+func TestVolumesAreInAnotherZoneThanTheirServers(t *testing.T) {
+	for _, c := range []struct {
+		on            bool
+		wanted, usual string
+		want          []any
+	}{
+		{true, "az2", "az1", []any{"az2", "az2"}},
+		{true, "az2:compute-7", "", []any{"az2", "az2"}},
+		{true, "", "az1", []any{"az1", "az1"}},
+		{true, "", "", []any{nil, nil}},
+		{false, "az2", "az1", []any{nil, nil}},
+	} {
+		b := newBed(t)
+		b.p = open(t, b.c, func(cfg *openstack.Config) { cfg.Zone, cfg.VolumeInZone = c.usual, c.on })
+		_, err := b.p.EnsureNetwork(t.Context(), b.network())
+		b.must(err)
+		v := b.volume(1)
+		v.Zone = c.wanted
+		_, err = b.p.EnsureVolume(t.Context(), v)
+		b.must(err)
+		s := b.machine()
+		s.Zone, s.PreviousImageID = c.wanted, openstacktest.OldImage
+		_, err = b.p.EnsureMachine(t.Context(), s)
+		b.must(err)
+		var zones []any
+		for _, r := range b.c.Requests() {
+			var body struct{ Volume map[string]any }
+			if r.Method == http.MethodPost && strings.HasSuffix(r.Path, "/volumes") {
+				b.must(json.Unmarshal([]byte(r.Body), &body))
+				zones = append(zones, body.Volume["availability_zone"])
+			}
+		}
+		if diff := cmp.Diff(c.want, zones); diff != "" {
+			t.Errorf("%+v: %s", c, diff)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package openstack
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"errors"
@@ -70,7 +71,7 @@ func (p *Provider) makeServer(ctx context.Context, s cloud.MachineSpec) (cloud.M
 	if err := p.reclaim(ctx, w.attached); err != nil {
 		return cloud.Machine{}, err
 	}
-	previous, ready, err := p.previousVolume(ctx, s.Instance, s.Project, s.PreviousImageID)
+	previous, ready, err := p.previousVolume(ctx, s)
 	if err != nil || !ready {
 		return pending, err
 	}
@@ -116,7 +117,7 @@ func (p *Provider) noImages(ctx context.Context, image string, err error) error 
 // server of an instance at the same moment from making two.
 func taken(err error) bool {
 	a, ok := osclient.AnswerOf(err)
-	return ok && (a.Status == http.StatusBadRequest && strings.Contains(a.Message, "Invalid volume") ||
+	return ok && (a.Status == http.StatusBadRequest && strings.Contains(a.Message, "Invalid volume") && !strings.Contains(a.Message, "availability_zone") ||
 		a.Status == http.StatusConflict && strings.Contains(a.Message, "is still in use"))
 }
 
@@ -162,16 +163,25 @@ func (p *Provider) newServer(s cloud.MachineSpec, w wiring, previous, group stri
 		"name": nameOf(s.Instance), "imageRef": s.ImageID, "flavorRef": s.Flavor.ID, "config_drive": true, "metadata": metadata,
 		"tags": p.tags(s.Instance, s.Project), "block_device_mapping_v2": disks, "networks": ports, "user_data": base64.StdEncoding.EncodeToString(data),
 	}
-	if zone := strings.TrimSpace(s.Zone); zone != "" {
+	if zone := p.zone(s.Zone); zone != "" {
 		o["availability_zone"] = zone
-	} else if p.cfg.Zone != "" {
-		o["availability_zone"] = p.cfg.Zone
 	}
 	if group == "" {
 		return object{"server": o}
 	}
 	metadata[keyGroup], metadata[keyLocality] = group, string(s.Group.Policy)
 	return object{"server": o, "os:scheduler_hints": object{"group": group}}
+}
+
+// zone is where a server is asked for, "" where Nova chooses.
+func (p *Provider) zone(wanted string) string { return cmp.Or(strings.TrimSpace(wanted), p.cfg.Zone) }
+
+// placed puts a volume that is to be made for a server in a zone into Cinder's zone of that name, where that is wanted. In Nova's word for a zone there may be a host, too.
+func (p *Provider) placed(o object, wanted string) object {
+	if zone, _, _ := strings.Cut(p.zone(wanted), ":"); zone != "" && p.cfg.VolumeInZone {
+		o["availability_zone"] = zone
+	}
+	return o
 }
 
 // wakes are the actions that bring a server back from states that are as good as stopped.
@@ -224,7 +234,7 @@ func (p *Provider) fitVolumes(ctx context.Context, sv *server, s cloud.MachineSp
 	if gone(err) != nil {
 		return false, err
 	}
-	return p.fitPrevious(ctx, sv, s.Instance, s.Project, s.PreviousImageID)
+	return p.fitPrevious(ctx, sv, s)
 }
 
 func (p *Provider) attach(ctx context.Context, server, volume string) error {

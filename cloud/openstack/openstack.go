@@ -36,6 +36,7 @@ type Config struct {
 	DefaultNetwork          string // name or id; "": the only one that the caller can use
 	Zone                    string // "": Nova chooses
 	VolumeType              string // "": Cinder's default
+	VolumeInZone            bool   // volumes are made in Cinder's zone of the name of the server's
 
 	// How long things may take, for those who wait: see cloud.Patience.
 	BootTimeout, VolumeTimeout, PortTimeout, ResizeTimeout time.Duration

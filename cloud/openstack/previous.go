@@ -4,6 +4,7 @@ import (
 	"context"
 
 	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/cloud"
 )
 
 // previousName is the name of the volume with the image that an instance had before.
@@ -13,16 +14,17 @@ func previousName(instance string) string { return nameOf(instance) + "-previous
 const keyImage = "trove_image"
 
 // previousVolume makes the volume with the image be there and returns its id when it can be attached; without an image there is none.
-func (p *Provider) previousVolume(ctx context.Context, instance, project, image string) (id string, ready bool, err error) {
+func (p *Provider) previousVolume(ctx context.Context, s cloud.MachineSpec) (id string, ready bool, err error) {
+	image := s.PreviousImageID
 	if image == "" {
 		return "", true, nil
 	}
-	v, err := p.named(ctx, previousName(instance))
+	v, err := p.named(ctx, previousName(s.Instance))
 	if err == nil && v.Metadata[keyImage] != image {
 		return "", false, p.dropOther(ctx, &v)
 	}
 	if trove.IsNotFound(err) {
-		return "", false, p.makePrevious(ctx, instance, project, image)
+		return "", false, p.makePrevious(ctx, s)
 	}
 	if err != nil {
 		return "", false, err
@@ -42,28 +44,30 @@ func (p *Provider) dropOther(ctx context.Context, v *volume) error {
 	return err
 }
 
-func (p *Provider) makePrevious(ctx context.Context, instance, project, image string) error {
+func (p *Provider) makePrevious(ctx context.Context, s cloud.MachineSpec) error {
+	image := s.PreviousImageID
 	i, err := p.image(ctx, image)
 	if err != nil {
 		return asBad(err)
 	}
-	metadata := p.metadata(instance, project)
+	metadata := p.metadata(s.Instance, s.Project)
 	metadata[keyImage] = image
-	o := object{"name": previousName(instance), "size": i.diskGiB(), "imageRef": image, "metadata": metadata}
+	o := object{"name": previousName(s.Instance), "size": i.diskGiB(), "imageRef": image, "metadata": metadata}
 	if p.cfg.VolumeType != "" {
 		o["volume_type"] = p.cfg.VolumeType
 	}
 	r := p.cinder("volumes")
-	r.body = object{"volume": o}
+	r.body = object{"volume": p.placed(o, s.Zone)}
 	return asBad(r.post(ctx))
 }
 
 // fitPrevious makes a server that is stopped see the previous image or, with "", see none, and its metadata say so. It is ready when Nova and Cinder are.
-func (p *Provider) fitPrevious(ctx context.Context, sv *server, instance, project, image string) (ready bool, err error) {
+func (p *Provider) fitPrevious(ctx context.Context, sv *server, s cloud.MachineSpec) (ready bool, err error) {
+	image := s.PreviousImageID
 	if image == "" {
 		return p.dropPrevious(ctx, sv)
 	}
-	id, ready, err := p.previousVolume(ctx, instance, project, image)
+	id, ready, err := p.previousVolume(ctx, s)
 	if err != nil || !ready {
 		return false, err
 	}

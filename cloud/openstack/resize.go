@@ -112,7 +112,7 @@ func (p *Provider) RebuildMachine(ctx context.Context, s cloud.MachineSpec) (clo
 		return cloud.Machine{}, err
 	}
 	m.State, m.Reason = cloud.MachinePending, ""
-	previous, ready, err := p.previousVolume(ctx, s.Instance, s.Project, s.PreviousImageID)
+	previous, ready, err := p.previousVolume(ctx, s)
 	if err != nil || !ready {
 		return m, err
 	}

@@ -174,7 +174,7 @@ func (p *Provider) makeVolume(ctx context.Context, s cloud.VolumeSpec) error {
 		o["volume_type"] = kind
 	}
 	r := p.cinder("volumes")
-	r.body = object{"volume": o}
+	r.body = object{"volume": p.placed(o, s.Zone)}
 	return asBad(r.post(ctx))
 }
 

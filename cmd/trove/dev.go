@@ -9,11 +9,13 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/internal/app"
@@ -67,17 +69,43 @@ func devCommand() *cobra.Command {
 }
 
 // stateOptions are the flags of every command that works on a state directory.
-type stateOptions struct{ state, file, listen, metrics string }
+type stateOptions struct {
+	state, file, listen, metrics string
+
+	stateGiven func() bool // whether --state was; nil: there is no such flag
+}
 
 func (o *stateOptions) flags(cmd *cobra.Command) {
 	f := cmd.PersistentFlags()
-	f.StringVar(&o.state, "state", "var/dev", "state directory: everything is kept under it")
+	o.stateFlag(f, "var/dev")
 	f.StringVar(&o.file, "config", "", "configuration file (trove.yaml in the state directory)")
 	f.StringVar(&o.listen, "listen", "", "address and port of the API (127.0.0.1:8779)")
 }
 
+// stateVariable names the state directory where --state does not.
+const stateVariable = "TROVE_STATE"
+
+// stateFlag is --state with the directory that is taken where nobody says one.
+func (o *stateOptions) stateFlag(f *pflag.FlagSet, usual string) {
+	const name = "state"
+	f.StringVar(&o.state, name, usual, "state directory: everything is kept under it; or TROVE_STATE, or the key state of --config")
+	o.stateGiven = func() bool { return f.Changed(name) }
+}
+
+// dir returns the state directory as far as it is known without a configuration: that of --state, else that of the environment, else the usual one.
+func (o stateOptions) dir() (dir string, given bool) {
+	if o.stateGiven != nil && o.stateGiven() {
+		return o.state, true
+	}
+	if dir = os.Getenv(stateVariable); dir != "" {
+		return dir, true
+	}
+	return o.state, false
+}
+
 func (o stateOptions) config() (config.Config, app.StateDir, error) {
-	state, err := filepath.Abs(o.state)
+	dir, given := o.dir()
+	state, err := filepath.Abs(dir)
 	if err != nil {
 		return config.Config{}, "", fmt.Errorf("the state directory: %w", err)
 	}
@@ -85,18 +113,21 @@ func (o stateOptions) config() (config.Config, app.StateDir, error) {
 	if file == "" {
 		file = app.StateDir(state).ConfigFile()
 	}
-	c, err := config.Load(file, os.Environ())
+	environ := slices.DeleteFunc(os.Environ(), func(e string) bool { return e == stateVariable+"=" }) // empty: as if it were not there
+	c, err := config.Load(file, environ)
 	if err != nil {
 		return config.Config{}, "", err
 	}
-	c.State = state
+	if given || !config.SaysState(file) {
+		c.State = state
+	}
 	if o.listen != "" {
 		c.API.Listen = o.listen
 	}
 	if o.metrics != "" {
 		c.Metrics.Listen = o.metrics
 	}
-	return c, app.StateDir(state), c.Check()
+	return c, app.StateDir(c.State), c.Check()
 }
 
 // needRoot is asked before anything else, so that nothing half-made is left and no other error hides it.

@@ -51,7 +51,7 @@ func openstackCommand() *cobra.Command {
 func (o *openstackOptions) flags(c *cobra.Command) {
 	d := config.Default().OpenStack
 	f := c.Flags()
-	f.StringVar(&o.state, "state", config.Default().State, "state directory: everything is kept under it")
+	o.stateFlag(f, config.Default().State)
 	f.StringVar(&o.file, "config", "", "configuration file (trove.yaml in the state directory)")
 	f.StringVar(&o.rc, "admin-rc", "", "file with the OS_ variables of an administrator")
 	f.StringVar(&o.cloud, "os-cloud", "", "cloud of clouds.yaml with the login of an administrator")
@@ -83,6 +83,7 @@ func (o *openstackOptions) sizeFlags(c *cobra.Command, instances int, help strin
 	f.IntVar(&o.w.Size.Instances, "instances", instances, help)
 	f.IntVar(&o.w.Size.Replicas, "replicas", 1, "replicas of each instance that there is room for")
 	f.IntVar(&o.w.Size.Controllers, "controllers", 3, "controllers that there is room for")
+	f.IntVar(&o.w.Size.DHCP, "dhcp", 0, "ports of DHCP agents on the network; 0: no DHCP, which guests do not need")
 }
 
 func partList() string {
@@ -119,8 +120,13 @@ func (o *openstackOptions) wanted(c *cobra.Command, cfg config.Config, admin osc
 	if w.PasswordName = w.PasswordFile; !filepath.IsAbs(w.PasswordFile) {
 		w.PasswordFile = filepath.Join(cfg.State, w.PasswordFile)
 	}
-	w.Role = "admin"
+	w.Role, w.DHCP = "admin", w.Size.DHCP > 0
 	w.Region = cmp.Or(admin.Region, cfg.Region)
+	if admin.CAFile != "" { // it is written down for the service, which runs in another directory
+		if admin.CAFile, err = filepath.Abs(admin.CAFile); err != nil {
+			return w, fmt.Errorf("the file of certificate authorities: %w", err)
+		}
+	}
 	w.AuthURL, w.CAFile = cmp.Or(cfg.OpenStack.AuthURL, admin.AuthURL), cmp.Or(cfg.OpenStack.CAFile, admin.CAFile)
 	w.ControllerGroup = w.Group + "-controllers"
 	w.Ports = append([]int{cfg.Bus.Port, cfg.Bus.EnrolPort, cfg.Objects.Port}, append(cfg.Bus.FormerPorts, cfg.Bus.FormerEnrolPorts...)...)
@@ -131,6 +137,9 @@ func (o *openstackOptions) wanted(c *cobra.Command, cfg config.Config, admin osc
 	}
 	for _, p := range o.parts {
 		w.Only = append(w.Only, bootstrap.Part(p))
+	}
+	if given(c, "write-config") && !w.Has(bootstrap.PartConfig) {
+		w.Only = append(w.Only, bootstrap.PartConfig) // who names a file wants it to be written, whatever else is left out
 	}
 	w.Endpoints = o.endpoints(cfg)
 	return w, o.parse(&w, cfg)
@@ -149,7 +158,7 @@ func (o *openstackOptions) parse(w *bootstrap.Wanted, cfg config.Config) (err er
 		}
 	}
 	addresses := o.controllers
-	if len(addresses) == 0 && cfg.Cloud == config.CloudOpenStack {
+	if len(addresses) == 0 && cfg.Cloud == config.CloudOpenStack && cfg.Bus.Address != "" {
 		addresses = []string{cfg.Bus.Address}
 	}
 	for _, text := range addresses {
@@ -245,6 +254,7 @@ func (o *openstackOptions) login(ctx context.Context, c *cobra.Command) (*openst
 		return nil, &cli.UsageError{Message: trove.MessageOf(err)} // before anybody is asked anything
 	}
 	admin.Log, admin.Timeout = slog.New(slog.DiscardHandler), cfg.OpenStack.RequestTimeout
+	admin.Region = w.Region // a login without a region would act in whichever the catalogue names first
 	session, err := osclient.New(ctx, admin)
 	if err != nil {
 		return nil, err
@@ -281,7 +291,6 @@ func bootstrapCommand() *cobra.Command {
 	f.StringVar(&o.w.PhysicalNetwork, "physical-network", "", "physical network of a new network, as Neutron calls it")
 	f.IntVar(&o.w.Segment, "segment", 0, "its VLAN or other segment")
 	f.StringVar(&o.cidr, "cidr", "", "range of a new subnet (one of 10.224.0.0/11 that this host does not reach)")
-	f.IntVar(&o.w.Size.DHCP, "dhcp", 0, "ports of DHCP agents on the network; 0: no DHCP, which guests do not need")
 	f.StringVar(&o.via, "via", "", "address in the subnet by which guests reach controllers outside it")
 	f.BoolVar(&o.w.ResetPassword, "reset-password", false, "give the service user the password of the file, which ends what logs in with the present one")
 	f.BoolVar(&o.w.ReplaceEndpoints, "replace-endpoints", false, "change endpoints of the catalogue that lead elsewhere")
@@ -318,13 +327,14 @@ func openstackInterfaceCommand() *cobra.Command {
 			if os.Geteuid() != 0 {
 				return trove.Errorf(trove.KindForbidden, "Interfaces of this machine belong to root: run it as root, or with sudo.")
 			}
-			made, err := bootstrap.Machine{File: app.StateDir(o.state).Interface()}.Restore(cmd.Context())
+			dir, _ := o.dir()
+			made, err := bootstrap.Machine{File: app.StateDir(dir).Interface()}.Restore(cmd.Context())
 			for _, m := range made {
 				fmt.Fprintln(os.Stdout, m)
 			}
 			return err
 		},
 	}
-	c.Flags().StringVar(&o.state, "state", config.Default().State, "state directory: everything is kept under it")
+	o.stateFlag(c.Flags(), config.Default().State)
 	return c
 }

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,10 +11,12 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/client/cli"
@@ -85,15 +89,20 @@ func runOpenStackCheck(ctx context.Context, c *cobra.Command, o *openstackOption
 	if err != nil {
 		return bootstrap.Missing, err
 	}
+	if len(s.w.Endpoints) == 0 { // nobody said where it shall be: then it is where clients look for it
+		s.w.Endpoints = bootstrap.InCatalogue(s.w, found)
+	}
 	steps, err := bootstrap.Plan(s.w, found)
 	if err != nil {
 		return bootstrap.Missing, err
 	}
 	findings := bootstrap.Judge(s.w, found, steps)
 	if len(s.w.Only) == 0 {
-		findings = append(findings, s.b.CheckEnds(ctx, s.w, found, bootstrap.Ends{
-			LogIn: s.asService, Dial: (&net.Dialer{}).DialContext, HTTP: &http.Client{Timeout: 10 * time.Second},
-		})...)
+		client, err := s.client()
+		if err != nil {
+			return bootstrap.Missing, err
+		}
+		findings = append(findings, s.b.CheckEnds(ctx, s.w, found, bootstrap.Ends{LogIn: s.asService, Dial: (&net.Dialer{}).DialContext, HTTP: client})...)
 	}
 	if p.on {
 		n, err := s.probe(ctx, found, p)
@@ -103,10 +112,58 @@ func runOpenStackCheck(ctx context.Context, c *cobra.Command, o *openstackOption
 		findings = append(findings, n)
 	}
 	worst := bootstrap.Fine
-	for _, n := range findings {
-		worst = max(worst, n.Level)
+	for i := range findings {
+		worst = max(worst, findings[i].Level)
+		findings[i].Command = repeated(c, findings[i].Command)
 	}
 	return worst, printFindings(o.format, findings)
+}
+
+// repeated adds to a command that mends something the options of this call that hold for it as well: without them it would look elsewhere.
+func repeated(c *cobra.Command, command string) string {
+	var names []string
+	switch {
+	case strings.HasPrefix(command, "trove service install"):
+		names = []string{"config", "state"}
+	case strings.HasPrefix(command, "trove openstack bootstrap"):
+		c.Flags().Visit(func(f *pflag.Flag) {
+			if !slices.Contains([]string{"instances", "only", "image", "format", "probe", "probe-image", "probe-flavor", "probe-timeout", "master-key"}, f.Name) {
+				names = append(names, f.Name)
+			}
+		})
+	}
+	for _, name := range names {
+		f := c.Flags().Lookup(name)
+		values := []string{f.Value.String()}
+		if list, ok := f.Value.(pflag.SliceValue); ok {
+			values = list.GetSlice()
+		}
+		for _, v := range values {
+			if f.Changed {
+				command += fmt.Sprintf(" --%s=%s", name, v)
+			}
+		}
+	}
+	return command
+}
+
+// client asks the API where the catalogue says. The API's certificate may be of the authority that OpenStack's are of, or of one that this machine knows.
+func (s *openstack) client() (*http.Client, error) {
+	client := &http.Client{Timeout: 10 * time.Second}
+	if s.w.CAFile == "" {
+		return client, nil
+	}
+	text, err := os.ReadFile(s.w.CAFile)
+	if err != nil {
+		return nil, fmt.Errorf("read the certificate authorities of OpenStack: %w", err)
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool()
+	}
+	pool.AppendCertsFromPEM(text)
+	client.Transport = &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: pool}}
+	return client, nil
 }
 
 // asService logs in as the service user.
@@ -149,7 +206,8 @@ func (s *openstack) probe(ctx context.Context, found bootstrap.Found, p probeOpt
 	}
 	show := func(what string) { fmt.Fprintln(os.Stderr, "probe:", what) }
 	return s.b.Probe(ctx, s.w, found, as, bootstrap.ProbeSpec{
-		Image: image, Flavor: p.flavor, VolumeType: s.cfg.OpenStack.VolumeType, CABundle: bundle, EnrolPort: s.cfg.Bus.EnrolPort, Timeout: p.timeout,
+		Image: image, Flavor: p.flavor, VolumeType: s.cfg.OpenStack.VolumeType, Zone: s.cfg.OpenStack.AvailabilityZone,
+		InZone: s.cfg.OpenStack.VolumeInZone, CABundle: bundle, EnrolPort: s.cfg.Bus.EnrolPort, Timeout: p.timeout,
 	}, show)
 }
 

@@ -32,6 +32,12 @@ func serviceCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "service", Short: "Let systemd run the service: start it with the machine, and again when it fails (root)", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		PersistentPreRunE: func(*cobra.Command, []string) (err error) {
+			if o.root != "" {
+				o.root, err = filepath.Abs(o.root)
+			}
+			return err
+		},
 	}
 	c.PersistentFlags().StringVar(&o.root, "root", "", "directory that stands for / : only files are written or removed below it")
 	install := &cobra.Command{
@@ -40,7 +46,7 @@ func serviceCommand() *cobra.Command {
 		RunE:    func(cmd *cobra.Command, _ []string) error { return serviceInstall(cmd.Context(), o) },
 	}
 	f := install.Flags()
-	f.StringVar(&o.state, "state", config.Default().State, "state directory: everything is kept under it")
+	o.stateFlag(f, config.Default().State)
 	f.StringVar(&o.file, "config", "", "configuration file (trove.yaml in the state directory)")
 	f.StringVar(&o.program, "program", "", "path of trove as the units call it (this program)")
 	f.StringVar(&o.masterKey, "master-key", "", "file with the master key, handed over as a credential of systemd; it need not lie in the state directory")
@@ -68,6 +74,9 @@ func (o serviceOptions) units() ([]systemd.Unit, error) {
 		return nil, err
 	}
 	s := systemd.Spec{State: c.State, Components: o.components, Mounts: app.Directories(c), OpenStack: c.Cloud == config.CloudOpenStack}
+	if dir := c.Recovery.ExportDir; dir != "" {
+		s.Writes = []string{dir}
+	}
 	if s.OpenStack {
 		_, err := os.Stat(app.StateDir(c.State).Interface())
 		s.Interface = err == nil
@@ -88,6 +97,15 @@ func (o serviceOptions) units() ([]systemd.Unit, error) {
 	return systemd.Units(s), nil
 }
 
+// makeState makes the state directory: systemd starts no unit that may write to a directory which is not there.
+func (o serviceOptions) makeState() error {
+	_, state, err := o.config()
+	if err != nil {
+		return err
+	}
+	return app.StateDir(filepath.Join(o.root, string(state))).Make()
+}
+
 func serviceInstall(ctx context.Context, o serviceOptions) error {
 	units, err := o.units()
 	if err != nil {
@@ -100,6 +118,9 @@ func serviceInstall(ctx context.Context, o serviceOptions) error {
 		return nil
 	}
 	if err := needRootFor(o.root); err != nil {
+		return err
+	}
+	if err := o.makeState(); err != nil {
 		return err
 	}
 	live := o.root == "" && systemd.Running()
@@ -147,7 +168,11 @@ func startUnits(ctx context.Context, o serviceOptions, units []systemd.Unit, cha
 	if err := systemd.Control(ctx, verb, names...); err != nil {
 		return trove.Wrap(trove.KindUnavailable, err, "The units are installed, but systemd could not start them; `journalctl -u %s` says why.", names[len(names)-1])
 	}
-	fmt.Fprintf(os.Stderr, "the service runs; `. %s/openrc`\n", o.state)
+	c, _, err := o.config()
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(os.Stderr, "the service runs; %s\n", howToLogIn(c))
 	return nil
 }
 

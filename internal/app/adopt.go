@@ -114,9 +114,9 @@ func (a *Adopter) Plan(ctx context.Context, instance, server string) (AdoptPlan,
 	case i.ServerStatus != trove.ServerNone:
 		say("It has a machine of this service.")
 	case i.ReplicaOf != "":
-		say("It is a replica of %s: detach it in the other Trove first.", i.ReplicaOf)
+		say("It is a replica of %s: detach it in the other Trove, and repeat the import.", i.ReplicaOf)
 	case i.Access.IsPublic:
-		say("It is public: make it not public in the other Trove, import it again after deleting its row here, and make it public again when it is taken over.")
+		say("It is public: make it not public in the other Trove, repeat the import, and make it public again when it is taken over.")
 	}
 	if !adopts(w.Version.Manager) {
 		say("The driver %s cannot begin with data of another Trove: bring them by a dump into a new instance.", w.Version.Manager)

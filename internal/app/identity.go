@@ -39,7 +39,7 @@ func (c *controllers) openKeystone() (*keystone.Authenticator, error) {
 		if err != nil {
 			return "", fmt.Errorf("identity.password_file: %w", err)
 		}
-		return trove.Secret(strings.TrimSpace(string(data))), nil
+		return passwordIn(data), nil
 	}
 	if _, err := password(); err != nil { // what is wrong from the beginning is known at the start, not at the first request
 		return nil, err

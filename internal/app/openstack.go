@@ -51,7 +51,7 @@ func (c *controllers) openStack(ctx context.Context) (cloud.Provider, func() err
 	p, err := openstack.New(openstack.Config{
 		Names: names, Session: s, Deployment: string(id), Log: c.log,
 		ManagementNetwork: o.ManagementNetwork, ManagementSecurityGroup: o.ManagementSecurityGroup, IsolateManagement: o.ManagementIsolation,
-		PublicNetwork: o.PublicNetwork, DefaultNetwork: o.DefaultNetwork, Zone: o.AvailabilityZone, VolumeType: o.VolumeType,
+		PublicNetwork: o.PublicNetwork, DefaultNetwork: o.DefaultNetwork, Zone: o.AvailabilityZone, VolumeType: o.VolumeType, VolumeInZone: o.VolumeInZone,
 		BootTimeout: o.BootTimeout, VolumeTimeout: o.VolumeTimeout, PortTimeout: o.PortTimeout, ResizeTimeout: o.ResizeTimeout,
 	})
 	if err != nil {
@@ -106,6 +106,12 @@ func openStackPassword(cfg config.Config) func() (trove.Secret, error) {
 		if err != nil {
 			return "", fmt.Errorf("openstack.password_file: %w", err)
 		}
-		return trove.Secret(strings.TrimSpace(string(data))), nil
+		return passwordIn(data), nil
 	}
+}
+
+// passwordIn is the password in a file: its first line, as bootstrap and check of trove openstack read it.
+func passwordIn(data []byte) trove.Secret {
+	line, _, _ := strings.Cut(string(data), "\n")
+	return trove.Secret(strings.TrimRight(line, "\r"))
 }

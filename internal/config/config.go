@@ -15,6 +15,8 @@ import (
 	"strings"
 	"time"
 
+	"go.yaml.in/yaml/v3"
+
 	trove "github.com/trove-dbaas/trove"
 )
 
@@ -242,6 +244,15 @@ func Load(path string, environ []string) (Config, error) {
 	}
 	c.State = abs
 	return c, c.Check()
+}
+
+// SaysState reports whether a file says where the state is. One that cannot be read says nothing.
+func SaysState(path string) bool {
+	var said struct {
+		State string `yaml:"state"`
+	}
+	data, err := os.ReadFile(path)
+	return err == nil && yaml.Unmarshal(data, &said) == nil && said.State != ""
 }
 
 // Check returns an error that names the first key whose value cannot work.

@@ -129,3 +129,12 @@ func TestRatesByMethod(t *testing.T) {
 		}
 	}
 }
+
+// TestADefaultOfAQuotaIsToldAsThatOfARate: both have a -1, which means other things.
+func TestADefaultOfAQuotaIsToldAsThatOfARate(t *testing.T) {
+	for line := range strings.Lines(config.Reference()) {
+		if strings.HasPrefix(line, "| `quota.ram`") && !strings.Contains(line, "| -1: no limit |") {
+			t.Error(line)
+		}
+	}
+}

@@ -31,6 +31,7 @@ type OpenStack struct {
 
 	AvailabilityZone string `yaml:"availability_zone" doc:"Zone of instances whose request names none; empty: Nova chooses."`
 	VolumeType       string `yaml:"volume_type" doc:"Type of volumes of requests that name none; empty: Cinder's default."`
+	VolumeInZone     bool   `yaml:"volume_in_zone" doc:"Volumes are made in Cinder's zone of the same name as the server's: needed where Nova lets a server have volumes of its own zone alone (cross_az_attach). False: in Cinder's default zone."`
 	DNSZone          string `yaml:"dns_zone" doc:"Zone of Designate where instances get their names, with a dot at its end; empty: they get none."`
 
 	RequestTimeout time.Duration `yaml:"request_timeout" doc:"How long one request to a service of OpenStack may take."`

@@ -24,10 +24,14 @@ func Reference() string {
 		if list, ok := k.Value.([]string); ok {
 			value = strings.Join(list, ", ")
 		}
-		if n, ok := k.Value.(int); ok && n == RateDefault {
-			value = "as `api.rate_limit`"
-			if k.Name == "api.rate_limit" {
+		if n, ok := k.Value.(int); ok && n == RateDefault { // of quotas it is another -1
+			switch {
+			case k.Name == "api.rate_limit":
 				value = fmt.Sprintf("%d; in `trove dev` no limit", troveRate)
+			case strings.HasPrefix(k.Name, "api."):
+				value = "as `api.rate_limit`"
+			default:
+				value += ": no limit"
 			}
 		}
 		if value == "" || value == "[]" {

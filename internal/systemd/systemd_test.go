@@ -86,6 +86,27 @@ func TestOnOpenStackNoUnitMayMakeAnythingOnTheMachine(t *testing.T) {
 	}
 }
 
+// The taskmanager writes exports: a unit that may write to the state directory alone could write none.
+func TestNoExportCanBeWrittenOnOpenStack(t *testing.T) {
+	for _, s := range []systemd.Spec{
+		{Program: "/usr/bin/trove", State: "/s", OpenStack: true, Writes: []string{"/mnt/the safe"}},
+		{Program: "/usr/bin/trove", State: "/s", OpenStack: true, Writes: []string{"/mnt/the safe"}, Components: true},
+	} {
+		name := "trove.service"
+		if s.Components {
+			name = "trove-taskmanager.service"
+			has(t, text(t, systemd.Units(s), "trove-api.service"), "ReadWritePaths=/s")
+		}
+		has(t, text(t, systemd.Units(s), name), `ReadWritePaths=/s "-/mnt/the safe"`)
+	}
+}
+
+// The program that installs is the one that units call, and it may lie in somebody's home: a unit that sees no homes cannot call it.
+func TestTheInterfaceIsNotMadeByAProgramInAHome(t *testing.T) {
+	units := systemd.Units(systemd.Spec{Program: "/root/trove", State: "/s", OpenStack: true, Interface: true})
+	has(t, text(t, units, "trove-interface.service"), "ExecStart=/root/trove openstack interface --state /s", "ProtectHome=read-only")
+}
+
 func TestPathsWithOddCharactersAreQuoted(t *testing.T) {
 	units := systemd.Units(systemd.Spec{Program: "/opt/my trove", State: "/a%b$c"})
 	has(t, units[0].Text, `ExecStart="/opt/my trove" serve api taskmanager conductor --state /a%%b$$c`)

@@ -27,6 +27,7 @@ type Spec struct {
 	Components bool   // a unit for each component instead of one for all
 	MasterKey  string // absolute path of the master key's file, for LoadCredential=; "" if it lies in the state directory
 	Mounts     []string
+	Writes     []string // further directories that the taskmanager writes to; they need not be there
 
 	OpenStack bool // instances are servers of an OpenStack: nothing is made on this machine
 	Interface bool // the interface of the management network is made before, by trove openstack interface
@@ -47,7 +48,7 @@ const interfaceUnit = "trove-interface.service"
 func Units(s Spec) []Unit {
 	confinement, broker := host, "Trove: operations, message bus and the cloud of this machine"
 	if s.OpenStack {
-		confinement, broker = s.shut(), "Trove: operations and message bus"
+		confinement, broker = s.shut(s.Writes...), "Trove: operations and message bus"
 	}
 	var first []Unit
 	if s.Interface {
@@ -90,7 +91,7 @@ NoNewPrivileges=yes
 CapabilityBoundingSet=CAP_NET_ADMIN CAP_DAC_OVERRIDE
 ProtectSystem=strict
 PrivateTmp=yes
-ProtectHome=yes
+ProtectHome=read-only
 
 [Install]
 WantedBy=multi-user.target
@@ -110,8 +111,12 @@ LimitNOFILE=1048576
 LimitCORE=0
 `
 
-// shut is how a process is confined that only reads and writes the state directory and speaks with the network.
-func (s Spec) shut() string {
+// shut is how a process is confined that only reads and writes the state directory, and more, and speaks with the network.
+func (s Spec) shut(more ...string) string {
+	paths := []string{s.State}
+	for _, path := range more {
+		paths = append(paths, "-"+path)
+	}
 	return fmt.Sprintf(`
 NoNewPrivileges=yes
 CapabilityBoundingSet=
@@ -128,7 +133,7 @@ LockPersonality=yes
 RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK
 SystemCallArchitectures=native
 LimitCORE=0
-`, word(s.State))
+`, strings.Join(words(paths), " "))
 }
 
 // after are the units that come first.

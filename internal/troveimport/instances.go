@@ -18,9 +18,10 @@ func (r *run) instance(ctx context.Context, row record) error {
 	if row.flag("deleted") {
 		return nil
 	}
-	if _, err := r.tx.Instance(ctx, id); err == nil {
-		r.say("instance", id, name, There, "")
-		return nil
+	if i, err := r.tx.Instance(ctx, id); err == nil {
+		changed, err := r.again(ctx, &i, row)
+		r.say("instance", id, name, There, "%s", strings.Join(changed, "; "))
+		return err
 	} else if !trove.IsNotFound(err) {
 		return err
 	}
@@ -48,6 +49,37 @@ func (r *run) instance(ctx context.Context, row record) error {
 	}
 	r.say("instance", id, name, Taken, "%s", strings.Join(reasons, "; "))
 	return r.tx.InsertInstance(ctx, i)
+}
+
+// again takes up what was changed in the other Trove to make an instance ready to be taken over, as long as it is that one's: what it was a replica of, and that it
+// was public. It says what has changed.
+func (r *run) again(ctx context.Context, i *trove.Instance, row record) (changed []string, err error) {
+	if i.ServerStatus != trove.ServerNone || i.Fault == nil || i.Fault.Message != Imported {
+		return nil, nil
+	}
+	var access trove.Access
+	if text := row["access"]; text != "" && json.Unmarshal([]byte(text), &access) != nil {
+		access = i.Access
+	}
+	detached, closed := i.ReplicaOf != "" && row["slave_of_id"] == "", i.Access.IsPublic && !access.IsPublic
+	if detached {
+		changed = append(changed, "it is no replica any more")
+	}
+	if closed {
+		changed = append(changed, "it is not public any more")
+	}
+	if len(changed) == 0 {
+		return nil, nil
+	}
+	return changed, r.tx.UpdateInstance(ctx, i.ID, r.options.Now, func(i *trove.Instance) error {
+		if detached {
+			i.ReplicaOf = ""
+		}
+		if closed {
+			i.Access.IsPublic = false
+		}
+		return nil
+	})
 }
 
 // unfit says why an instance is left, "" if it is not.

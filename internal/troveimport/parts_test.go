@@ -2,7 +2,9 @@ package troveimport_test
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -139,6 +141,57 @@ func TestWhatChangedHereStays(t *testing.T) {
 	strategies, err := into.BackupStrategies(t.Context(), store.StrategyFilter{ProjectID: "project-a"})
 	if err != nil || strategies[0].Container != "other" {
 		t.Errorf("%+v, %v", strategies, err)
+	}
+}
+
+// TestAReplicaThatWasDetachedInTheOtherTroveStaysOneHere: nothing that was taken once could be taken over any more, as a row that is deleted here does not come back.
+func TestAReplicaThatWasDetachedInTheOtherTroveStaysOneHere(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "trove.sqlite")
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close() })
+	fixture(t, db)
+	change := func(statement string, args ...any) {
+		t.Helper()
+		if _, err := db.ExecContext(t.Context(), statement, args...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	change("UPDATE instances SET access = ? WHERE id IN (?, ?)", `{"is_public": true, "allowed_cidrs": ["192.0.2.0/24"]}`, shop, third)
+	from, err := troveimport.Open(t.Context(), "sqlite:///"+path, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = from.Close() })
+	into := newStore(t)
+	lines(t, from, into, false)
+	err = into.InTx(t.Context(), func(ctx context.Context, tx store.Tx) error { // one has been taken over
+		return tx.UpdateInstance(ctx, third, now, func(i *trove.Instance) error {
+			i.ServerStatus, i.Fault = trove.ServerActive, nil
+			return nil
+		})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	change("UPDATE instances SET slave_of_id = NULL")
+	change("UPDATE instances SET access = NULL")
+	again := lines(t, from, into, false)
+	for _, want := range []string{"instance | shop | there | it is not public any more\n", "instance | shop-replica | there | it is no replica any more\n", "instance | third | there\n"} {
+		if !strings.Contains(again, want) {
+			t.Errorf("%q is not in %s", want, again)
+		}
+	}
+	for id, want := range map[string]trove.Access{shop: {AllowedCIDRs: []string{"192.0.2.0/24"}}, replica: {}, third: {IsPublic: true, AllowedCIDRs: []string{"192.0.2.0/24"}}} {
+		i, err := into.Instance(t.Context(), id)
+		if diff := cmp.Diff(want, i.Access); diff != "" || i.ReplicaOf != "" || err != nil {
+			t.Errorf("%s is a replica of %q: %s, %v", id, i.ReplicaOf, diff, err)
+		}
+	}
+	if once := lines(t, from, into, false); strings.Contains(once, "any more") {
+		t.Errorf("it is said a second time: %s", once)
 	}
 }
 

@@ -62,6 +62,7 @@ func (w Wish) Volume(sizeGiB int) cloud.VolumeSpec {
 		Project:  w.Instance.ProjectID,
 		SizeGiB:  sizeGiB,
 		Type:     w.Instance.VolumeType,
+		Zone:     w.Instance.AvailabilityZone,
 		ImageID:  w.Version.ImageID,
 	}
 }

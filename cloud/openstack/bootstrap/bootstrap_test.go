@@ -255,6 +255,28 @@ func TestEachBrokenThingIsMended(t *testing.T) {
 	}
 }
 
+// Nova lists at most max_limit things at once, which an operator may have set lower than what is asked for.
+func TestFlavorsAreMadeASecondTimeWhereNovaListsFewAtOnce(t *testing.T) {
+	f := newFixture(t)
+	f.run(t)
+	for f.Page = range 5 {
+		if again := f.run(t); len(again) != 0 {
+			t.Errorf("with %d at once the second run changed %q", f.Page, again)
+		}
+	}
+}
+
+func TestAConfigurationThatIsItsOwnersAloneIsOpenedToOthers(t *testing.T) {
+	f := newFixture(t)
+	if err := os.WriteFile(f.w.ConfigFile, []byte("log: {level: debug}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f.run(t)
+	if info, err := os.Stat(f.w.ConfigFile); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+}
+
 // A run that is cut off at any call is finished by the next one, with one of each thing.
 func TestRunThatIsCutOffAnywhereIsFinishedByTheNext(t *testing.T) {
 	whole := newFixture(t)

@@ -185,6 +185,53 @@ func TestProbeIsFineWhenTheGuestWasAnsweredAndLeavesNothing(t *testing.T) {
 	}
 }
 
+func TestProbeIsBootedInAnotherZoneThanInstances(t *testing.T) {
+	f := newFixture(t)
+	f.run(t)
+	f.Console = bus.NotAccepted
+	var zone, volume any
+	f.Before = func(string) bool {
+		for _, s := range f.All["compute/v2.1/servers"] {
+			zone = s["availability_zone"]
+		}
+		for _, v := range f.All["volume/v3/p-admin/volumes"] {
+			volume = v["availability_zone"]
+		}
+		return false
+	}
+	found, err := f.b.Look(t.Context(), f.w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec := bootstrap.ProbeSpec{Image: "i1", Zone: "az2", InZone: true, CABundle: "-----BEGIN CERTIFICATE-----", EnrolPort: 4223, Timeout: time.Minute, Poll: time.Millisecond}
+	if n, err := f.b.Probe(t.Context(), f.w, found, f.b.Services, spec, func(string) {}); err != nil || n.Level != bootstrap.Fine || zone != "az2" || volume != "az2" {
+		t.Errorf("in %v, its volume in %v: %+v, %v", zone, volume, n, err)
+	}
+}
+
+func TestAFlavorOfTheCloudIsNoneForAProbe(t *testing.T) {
+	f := newFixture(t)
+	f.run(t)
+	f.Put("compute/v2.1/flavors", object{"id": "f-9", "name": "m1.nano", "ram": 64, "vcpus": 1, "disk": 1, "os-flavor-access:is_public": true})
+	f.Page = 2
+	f.Console = bus.NotAccepted
+	var flavor any
+	f.Before = func(string) bool {
+		for _, s := range f.All["compute/v2.1/servers"] {
+			flavor = s["flavorRef"]
+		}
+		return false
+	}
+	found, err := f.b.Look(t.Context(), f.w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec := bootstrap.ProbeSpec{Image: "i1", Flavor: "m1.nano", CABundle: "-----BEGIN CERTIFICATE-----", EnrolPort: 4223, Timeout: time.Minute, Poll: time.Millisecond}
+	if n, err := f.b.Probe(t.Context(), f.w, found, f.b.Services, spec, func(string) {}); err != nil || n.Level != bootstrap.Fine || flavor != "f-9" {
+		t.Errorf("with %v: %+v, %v", flavor, n, err)
+	}
+}
+
 func TestProbeSaysTheLastWordsOfAGuestThatDoesNotArrive(t *testing.T) {
 	f := newFixture(t)
 	f.run(t)

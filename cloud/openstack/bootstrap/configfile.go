@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -139,7 +140,14 @@ func (a WriteConfig) apply(context.Context, *Bootstrap, *ids) error {
 	if err != nil {
 		return err
 	}
-	return atomicfile.Write(a.File, text, 0o640)
+	if err := os.MkdirAll(filepath.Dir(a.File), 0o755); err != nil { //nolint:gosec // as directories below /etc are
+		return fmt.Errorf("make the directory of the configuration: %w", err)
+	}
+	mode := os.FileMode(0o640)
+	if info, err := os.Stat(a.File); err == nil {
+		mode = info.Mode().Perm()
+	}
+	return atomicfile.Write(a.File, text, mode)
 }
 
 // WithSettings returns the text of a configuration file with settings added.

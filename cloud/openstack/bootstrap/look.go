@@ -287,27 +287,35 @@ func (b *Bootstrap) lookFlavors(ctx context.Context, w Wanted, f *Found) error {
 	for _, flavor := range w.Flavors {
 		wanted[flavor.Name] = true
 	}
+	if f.Flavors, err = flavorsOf(ctx, c, wanted); err != nil {
+		return err
+	}
+	return lookAccess(ctx, c, f)
+}
+
+// flavorsOf returns the flavors that have one of the names.
+func flavorsOf(ctx context.Context, c rest, names map[string]bool) (all []Flavor, err error) {
 	for marker := ""; ; {
 		q := query("is_public", "none", "limit", strconv.Itoa(page))
 		if marker != "" {
 			q.Set("marker", marker)
 		}
 		var found struct {
-			Flavors []Flavor `json:"flavors"`
+			Flavors []Flavor   `json:"flavors"`
+			More    []struct{} `json:"flavors_links"` // Nova has its own idea of how many are enough
 		}
 		if err := c.get(ctx, &found, q, "flavors", "detail"); err != nil {
-			return fmt.Errorf("look for flavors: %w", err)
+			return nil, fmt.Errorf("look for flavors: %w", err)
 		}
 		for _, flavor := range found.Flavors {
-			if marker = flavor.ID; wanted[flavor.Name] {
-				f.Flavors = append(f.Flavors, flavor)
+			if marker = flavor.ID; names[flavor.Name] {
+				all = append(all, flavor)
 			}
 		}
-		if len(found.Flavors) < page {
-			break
+		if len(found.Flavors) == 0 || len(found.More) == 0 {
+			return all, nil
 		}
 	}
-	return lookAccess(ctx, c, f)
 }
 
 // lookAccess finds out which of the private flavors the project may use.

@@ -183,6 +183,17 @@ func (p *planner) endpoints() {
 	}
 }
 
+// InCatalogue are the endpoints that the catalogue has in the region, by interface.
+func InCatalogue(w Wanted, f Found) map[string]string {
+	all := map[string]string{}
+	for _, e := range f.Endpoints {
+		if e.Region == w.Region && e.Enabled {
+			all[e.Interface] = e.URL
+		}
+	}
+	return all
+}
+
 func (p *planner) endpoint(want Endpoint) {
 	name := want.Interface + " in " + want.Region
 	n := slices.IndexFunc(p.f.Endpoints, func(e Endpoint) bool { return e.Interface == want.Interface && e.Region == want.Region })

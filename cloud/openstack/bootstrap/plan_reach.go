@@ -117,13 +117,21 @@ func (p *planner) reached(cidr netip.Prefix, c netip.Addr, have HostAddress) {
 		p.add(PartInterface, have.Interface, Yours, nil, "%s has %s, and guests are in all of %s: ip addr replace %s/%d dev %s", have.Interface, have.Prefix, cidr, c, cidr.Bits(), have.Interface)
 	case cidr.Contains(c):
 		p.add(PartInterface, have.Interface, There, nil, "this host has %s on it", c)
-	case !p.w.Via.IsValid():
+	case !p.routed(c):
 		p.add(PartInterface, have.Interface, Yours, nil, "%s is not in %s: say with --via which address of the subnet leads there", c, cidr)
 	case !slices.ContainsFunc(p.f.Host.Routes, func(r netip.Prefix) bool { return r.Bits() > 0 && r.Bits() <= cidr.Bits() && r.Contains(cidr.Addr()) }):
 		p.add(PartInterface, have.Interface, Yours, nil, "this host has no route to the guests: ip route add %s via ROUTER", cidr)
 	default:
 		p.add(PartInterface, have.Interface, There, nil, "this host has %s on it and a route to %s", c, cidr)
 	}
+}
+
+// routed reports whether guests have a way to an address outside the subnet: the one that was asked for, or one that they are told already.
+func (p *planner) routed(c netip.Addr) bool {
+	return p.w.Via.IsValid() || len(p.f.Subnets) == 1 && slices.ContainsFunc(p.f.Subnets[0].Routes, func(r Route) bool {
+		to, err := netip.ParsePrefix(r.Destination)
+		return err == nil && to.Contains(c)
+	})
 }
 
 // commands say how this host gets the address.

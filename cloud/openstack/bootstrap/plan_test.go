@@ -124,7 +124,14 @@ func TestPlanOfOneDeviation(t *testing.T) {
 			func(x *fixture) { x.f.Host.Addresses[0].Prefix = netip.MustParsePrefix("10.9.0.2/26") },
 			bootstrap.PartInterface, bootstrap.Yours, "ip addr replace 10.9.0.2/24 dev eth1",
 		},
-		"a controller elsewhere":     {elsewhere, bootstrap.PartInterface, bootstrap.Yours, "--via"},
+		"a controller elsewhere": {elsewhere, bootstrap.PartInterface, bootstrap.Yours, "--via"},
+		"a controller by a router that guests know": {
+			func(x *fixture) {
+				elsewhere(x)
+				x.f.Subnets[0].Routes = []bootstrap.Route{{Destination: "192.0.2.7/32", NextHop: "10.9.0.1"}}
+				x.f.Host.Routes = []netip.Prefix{netip.MustParsePrefix("10.9.0.0/24")}
+			}, bootstrap.PartInterface, bootstrap.There, "a route to 10.9.0.0/24",
+		},
 		"a controller by a router":   {func(x *fixture) { elsewhere(x); x.w.Via = address("10.9.0.1") }, bootstrap.PartSubnet, bootstrap.Change, "no route to controllers"},
 		"no agent for the interface": {func(x *fixture) { x.w.Interface = "trove-m0" }, bootstrap.PartPort, bootstrap.Refused, "no agent of Neutron"},
 		"a port that is not bound": {

@@ -27,6 +27,8 @@ type ProbeSpec struct {
 	Image      string // Glance's id
 	Flavor     string // name; "": the smallest that the image fits on, of those that are wanted
 	VolumeType string // "": Cinder's default
+	Zone       string // "": Nova chooses
+	InZone     bool   // its volume is made in Cinder's zone of that name
 	CABundle   string
 	EnrolPort  int
 	Timeout    time.Duration
@@ -126,6 +128,9 @@ func (p *probe) makeVolume(ctx context.Context) error {
 	if p.spec.VolumeType != "" {
 		body["volume_type"] = p.spec.VolumeType
 	}
+	if zone, _, _ := strings.Cut(p.spec.Zone, ":"); zone != "" && p.spec.InZone {
+		body["availability_zone"] = zone
+	}
 	var made struct {
 		Volume Named `json:"volume"`
 	}
@@ -169,7 +174,7 @@ func (p *probe) pause(ctx context.Context) error {
 }
 
 func (p *probe) makeServer(ctx context.Context) error {
-	flavor, err := p.flavor()
+	flavor, err := p.flavor(ctx)
 	if err != nil {
 		return err
 	}
@@ -180,28 +185,35 @@ func (p *probe) makeServer(ctx context.Context) error {
 	var made struct {
 		Server Named `json:"server"`
 	}
-	err = p.compute.post(ctx, map[string]any{"server": map[string]any{
+	server := map[string]any{
 		"name": ProbeName, "imageRef": p.spec.Image, "flavorRef": flavor, "config_drive": true, "user_data": base64.StdEncoding.EncodeToString(data),
 		"networks": []map[string]any{{"port": p.port.ID}},
 		"block_device_mapping_v2": []map[string]any{
 			{"uuid": p.spec.Image, "source_type": "image", "destination_type": "local", "boot_index": 0, "delete_on_termination": true},
 			{"uuid": p.disk.ID, "source_type": "volume", "destination_type": "volume", "boot_index": -1, "delete_on_termination": false},
 		},
-	}}, &made, "servers")
+	}
+	if p.spec.Zone != "" {
+		server["availability_zone"] = p.spec.Zone
+	}
+	err = p.compute.post(ctx, map[string]any{"server": server}, &made, "servers")
 	p.server = made.Server
 	return err
 }
 
 // flavor returns the id of the flavor: the named one, or the smallest of those that are wanted.
-func (p *probe) flavor() (string, error) {
+func (p *probe) flavor(ctx context.Context) (string, error) {
 	all := slices.Clone(p.f.Flavors)
-	slices.SortFunc(all, func(a, b Flavor) int { return cmp.Compare(a.RAM, b.RAM) })
-	for _, f := range all {
-		if p.spec.Flavor == "" || f.Name == p.spec.Flavor {
-			return f.ID, nil
+	if p.spec.Flavor != "" {
+		var err error
+		if all, err = flavorsOf(ctx, p.compute, map[string]bool{p.spec.Flavor: true}); err != nil {
+			return "", err
 		}
 	}
-	return "", trove.Errorf(trove.KindNotFound, "There is no flavor %s for the probe.", p.spec.Flavor)
+	if len(all) == 0 {
+		return "", trove.Errorf(trove.KindNotFound, "There is no flavor %s for the probe.", p.spec.Flavor)
+	}
+	return slices.MinFunc(all, func(a, b Flavor) int { return cmp.Compare(a.RAM, b.RAM) }).ID, nil
 }
 
 // userData is what any guest is told, with a token that the endpoint does not know: nothing of it can be used.

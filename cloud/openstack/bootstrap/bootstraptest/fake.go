@@ -33,6 +33,7 @@ type Fake struct {
 	changes []string            // calls that change something
 	Console string              // what servers say
 	next    int
+	Page    int                           // how many flavors are listed at once, whatever was asked for; 0: all
 	Before  func(call string) (fail bool) // asked before each call that changes something; nil: none fails
 }
 
@@ -198,7 +199,7 @@ func (f *Fake) special(w http.ResponseWriter, r *http.Request, path string) bool
 		}
 		answer(w, http.StatusOK, Object{"network_ip_availability": Object{"subnet_ip_availability": subnets}})
 	case path == "compute/v2.1/flavors/detail":
-		answer(w, http.StatusOK, Object{"flavors": f.All["compute/v2.1/flavors"]})
+		f.flavors(w, r.URL.Query().Get("marker"))
 	case last == "os-flavor-access":
 		answer(w, http.StatusOK, Object{"flavor_access": f.All["access "+parts[3]]})
 	case last == "action" && parts[2] == "servers":
@@ -219,6 +220,18 @@ func (f *Fake) special(w http.ResponseWriter, r *http.Request, path string) bool
 		return false
 	}
 	return true
+}
+
+// flavors lists those after the marker, as Nova does with a max_limit of its own.
+func (f *Fake) flavors(w http.ResponseWriter, marker string) {
+	all := f.All["compute/v2.1/flavors"]
+	all = all[slices.IndexFunc(all, func(o Object) bool { return o["id"] == marker })+1:]
+	body := Object{"flavors": all}
+	if f.Page > 0 && len(all) >= f.Page {
+		body["flavors"] = all[:f.Page]
+		body["flavors_links"] = []Object{{"rel": "next", "href": f.URL + "/compute/v2.1/flavors/detail"}}
+	}
+	answer(w, http.StatusOK, body)
 }
 
 func read(r *http.Request) Object {
