@@ -323,6 +323,26 @@ func TestADiskWithAnythingOnItIsNeverFormatted(t *testing.T) {
 	})
 }
 
+// A SCSI disk whose volume does not answer is there without a size; when the volume answers again there is somebody's data on it.
+func TestADiskThatHasNoSizeYetIsNotFormatted(t *testing.T) {
+	g := newGuest(t)
+	g.disk("vdb", volume[:20], nil)
+	g.write("sys/class/block/vdb/device/rescan", "")
+	for _, size := range []string{"0", "16384"} { // the second time it has one, and nothing of it can be read all the same
+		g.write("sys/class/block/vdb/size", size)
+		if err := g.run(); err == nil || g.formatted() || !strings.Contains(err.Error(), "size") {
+			t.Errorf("of %s sectors: formatted %t, %v", size, g.formatted(), err)
+		}
+	}
+	if g.read("sys/class/block/vdb/device/rescan") != "1\n" {
+		t.Error("it was not asked for its size again")
+	}
+	g.disk("vdb", volume[:20], append([]byte("XFSB\x00\x00\x10\x00"), make([]byte, 8<<20)...))
+	if err := g.run(); err != nil || g.formatted() {
+		t.Errorf("when it has a size: formatted %t, %v", g.formatted(), err)
+	}
+}
+
 func TestWhatIsMissingIsSaid(t *testing.T) {
 	for want, spoil := range map[string]func(*guest){
 		"config-2 did not come within":                 func(g *guest) { g.disk("sr0", "", iso("other")) },
