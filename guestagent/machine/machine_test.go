@@ -213,7 +213,7 @@ func TestFirstStart(t *testing.T) {
 	}
 	want := []string{
 		"ip -batch -", "management: nft -f -", "management: ip link set dev eth1 mtu 1500", "management: ip -batch -",
-		"nft -f -", "ip link set dev eth0 mtu 1450", "ip -batch -", "mkfs.xfs -q -f -K -L trove-data /dev/vdb",
+		"nft -f -", "ip link set dev eth0 mtu 1450", "ip -batch -", "ip -force -batch -", "mkfs.xfs -q -f -K -L trove-data /dev/vdb",
 	}
 	if diff := cmp.Diff(want, g.ran); diff != "" {
 		t.Errorf("ran (-want +got):\n%s", diff)
