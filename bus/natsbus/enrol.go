@@ -4,14 +4,17 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
 	"runtime/debug"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	trove "github.com/trove-dbaas/trove"
@@ -140,7 +143,9 @@ func (id *identity) renew(ctx context.Context) (bus.Credential, error) {
 
 // caller speaks to enrolment endpoints.
 type caller struct {
-	http *http.Client
+	http  *http.Client
+	roots *x509.CertPool
+	known atomic.Int64 // a time that has certainly come, in seconds
 }
 
 // newCaller trusts the bundle. Known is a time that has certainly come, whatever the machine's clock says.
@@ -149,12 +154,17 @@ func newCaller(bundle string, known time.Time, dial DialFunc) (*caller, error) {
 	if err != nil {
 		return nil, err
 	}
+	c := &caller{roots: roots}
+	if !known.IsZero() {
+		c.known.Store(known.Unix())
+	}
 	transport := &http.Transport{
 		DialContext:         dial,
-		TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13, Time: func() time.Time { return certificateTime(known) }},
+		TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13, Time: func() time.Time { return certificateTime(time.Unix(c.known.Load(), 0)) }},
 		TLSHandshakeTimeout: 10 * time.Second,
 	}
-	return &caller{http: &http.Client{Timeout: callTimeout, Transport: transport}}, nil
+	c.http = &http.Client{Timeout: callTimeout, Transport: transport}
+	return c, nil
 }
 
 func (c *caller) close() { c.http.CloseIdleConnections() }
@@ -164,13 +174,37 @@ func (c *caller) each(ctx context.Context, call func(url string) error, lists ..
 	last := error(trove.Errorf(trove.KindBadRequest, "No enrolment endpoint is known."))
 	for _, urls := range lists {
 		for _, i := range rand.Perm(len(urls)) { //nolint:gosec // an order is no secret
-			last = call(strings.TrimSuffix(urls[i], "/"))
+			url := strings.TrimSuffix(urls[i], "/")
+			if last = call(url); c.learns(last) {
+				last = call(url)
+			}
 			if last == nil || trove.IsPermanent(last) || ctx.Err() != nil {
 				return last
 			}
 		}
 	}
 	return last
+}
+
+// learns takes the time from a certificate that was refused because it is not valid yet, and reports whether it did: a CA that is believed dates none ahead, so the
+// clock of this machine is behind. One that was suspended goes on with the time of before, and would not believe its controllers until it is restarted.
+func (c *caller) learns(err error) bool {
+	refused, ok := errors.AsType[*tls.CertificateVerificationError](err)
+	if !ok || len(refused.UnverifiedCertificates) == 0 {
+		return false
+	}
+	leaf, between := refused.UnverifiedCertificates[0], x509.NewCertPool()
+	for _, other := range refused.UnverifiedCertificates[1:] {
+		between.AddCert(other)
+	}
+	if !leaf.NotBefore.After(certificateTime(time.Unix(c.known.Load(), 0))) {
+		return false
+	}
+	if _, err := leaf.Verify(x509.VerifyOptions{Roots: c.roots, Intermediates: between, CurrentTime: leaf.NotBefore}); err != nil {
+		return false
+	}
+	c.known.Store(leaf.NotBefore.Unix())
+	return true
 }
 
 func (c *caller) get(ctx context.Context, url string, answer any) error {
