@@ -110,16 +110,28 @@ func (id *identity) renew(ctx context.Context) (bus.Credential, error) {
 		bundle, newer = c.CABundle, c.EnrolURLs
 		known = issuedAt(c)
 	}
-	caller, err := newCaller(bundle, known, id.dial)
+	// The boot data's addresses may be of a time that is over; they are the last resort of a guest whose own have changed without it.
+	c, err := id.renewAt(ctx, bundle, known, newer, id.EnrolURLs)
+	if err != nil && !trove.IsPermanent(err) && id.anew.Load() {
+		c, err = id.renewAt(ctx, id.CABundle, known, id.EnrolURLs)
+	}
 	if err != nil {
 		return bus.Credential{}, fmt.Errorf("renew the credential: %w", err)
+	}
+	return c, id.store(c)
+}
+
+// renewAt asks for a new credential at the URLs of the lists, one after the other, and believes who is in the bundle.
+func (id *identity) renewAt(ctx context.Context, bundle string, known time.Time, lists ...[]string) (c bus.Credential, err error) {
+	caller, err := newCaller(bundle, known, id.dial)
+	if err != nil {
+		return c, err
 	}
 	defer caller.close()
 	public, err := id.publicKey()
 	if err != nil {
-		return bus.Credential{}, fmt.Errorf("renew the credential: %w", err)
+		return c, err
 	}
-	var c bus.Credential
 	ask := func(url string) error {
 		var n Nonce
 		if err := caller.get(ctx, url+"/v1/nonce", &n); err != nil {
@@ -133,12 +145,7 @@ func (id *identity) renew(ctx context.Context) (bus.Credential, error) {
 			Instance: id.Instance, PublicKey: public, Nonce: n.Nonce, Signature: base64.StdEncoding.EncodeToString(signature),
 		}, &c)
 	}
-	// The boot data's addresses may be of a time that is over; they are the last resort of a guest whose own have changed without it.
-	err = caller.each(ctx, ask, newer, id.EnrolURLs)
-	if err != nil {
-		return bus.Credential{}, fmt.Errorf("renew the credential: %w", err)
-	}
-	return c, id.store(c)
+	return c, caller.each(ctx, ask, lists...)
 }
 
 // caller speaks to enrolment endpoints.
