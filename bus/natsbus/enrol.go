@@ -84,8 +84,8 @@ func EnrolBy(ctx context.Context, dial DialFunc, boot bus.BootData, dir string, 
 		if err == nil {
 			return id.store(c)
 		}
-		if trove.KindOf(err) == trove.KindConflict {
-			// It may have been this guest that used the token, with its credential lost on the way or on the disk.
+		if trove.KindOf(err) == trove.KindConflict || id.had && trove.IsPermanent(err) {
+			// It may have been this guest that used the token, or one before it, with its credential lost on the way or on the disk.
 			if _, renewErr := id.renew(ctx); renewErr == nil {
 				return nil
 			}

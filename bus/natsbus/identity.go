@@ -53,6 +53,7 @@ type identity struct {
 	dial DialFunc // to controllers
 	enrolment
 	anew atomic.Bool // enrolment.Anew, until a credential comes
+	had  bool        // it has its key from before: it may have enrolled with it
 }
 
 // openIdentity reads the identity. It is fs.ErrNotExist if the guest has not enrolled.
@@ -180,12 +181,13 @@ func beginEnrolment(dir string, boot bus.BootData) (id *identity, done bool, err
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, false, fmt.Errorf("make the directory of the guest's identity: %w", err)
 	}
+	had := false
 	id, err = openIdentity(dir)
 	if err == nil && id.Instance == boot.Instance {
-		_, err = id.credential()
-		if err == nil {
+		if _, err := id.credential(); err == nil {
 			return id, true, id.rebooted(boot)
 		}
+		had = true // one that is lost or damaged is asked for again
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, false, err
@@ -201,7 +203,9 @@ func beginEnrolment(dir string, boot bus.BootData) (id *identity, done bool, err
 	if err := e.keep(dir); err != nil {
 		return nil, false, err
 	}
-	id, err = openIdentity(dir)
+	if id, err = openIdentity(dir); err == nil {
+		id.had = had
+	}
 	return id, false, err
 }
 

@@ -139,6 +139,27 @@ func TestAGuestThatLostItsCredentialGetsAnother(t *testing.T) {
 	}
 }
 
+// TestAGuestWhoseCredentialIsDamagedGetsAnother, though the token of its present machine has expired unused: the guest had an identity when that was made.
+func TestAGuestWhoseCredentialIsDamagedGetsAnother(t *testing.T) {
+	for name, spoil := range map[string]func(path string) error{
+		"damaged": func(path string) error { return os.WriteFile(path, make([]byte, 100), 0o600) },
+		"lost":    os.Remove,
+	} {
+		s, instance := start(t), trove.NewID()
+		dir := s.enrolled(t, instance)
+		if err := spoil(filepath.Join(dir, "credential.json")); err != nil {
+			t.Fatal(err)
+		}
+		boot := s.boot(t, instance)
+		boot.Token = "expired"
+		if err := natsbus.Enrol(t.Context(), boot, dir); err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		s.join(t, dir)
+	}
+}
+
 func TestEnrolSaysWhatIsWrong(t *testing.T) {
 	s := start(t)
 	good := s.boot(t, trove.NewID())
