@@ -343,6 +343,30 @@ func TestADiskThatHasNoSizeYetIsNotFormatted(t *testing.T) {
 	}
 }
 
+// Somebody with root's rights in the guest can make the data volume look like a config drive, and leave its xfs as it is.
+func TestAConfigDriveOnTheDataVolumeIsNone(t *testing.T) {
+	g := newGuest(t)
+	forged := append(iso("config-2"), make([]byte, 8<<20)...)
+	copy(forged, "XFSB\x00\x00\x10\x00")
+	g.disk("vdb", volume[:20], forged)
+	if err := g.run(); err != nil || !strings.Contains(g.console.String(), "the config drive /dev/sr0 was read") {
+		t.Errorf("%v\n%s", err, &g.console)
+	}
+	g = newGuest(t)
+	g.disk("sr0", "", nil)
+	g.disk("vdb", volume[:20], forged)
+	if err := g.run(); err == nil || !strings.Contains(err.Error(), "config-2 did not come within") {
+		t.Errorf("without another one: %v", err)
+	}
+	// Where there is no CD-ROM, Nova gives it a disk.
+	g = newGuest(t)
+	g.disk("sr0", "", nil)
+	g.disk("vdc", "QM00001", iso("config-2"))
+	if err := g.run(); err != nil || !strings.Contains(g.console.String(), "the config drive /dev/vdc was read") {
+		t.Errorf("on a disk: %v\n%s", err, &g.console)
+	}
+}
+
 func TestWhatIsMissingIsSaid(t *testing.T) {
 	for want, spoil := range map[string]func(*guest){
 		"config-2 did not come within":                 func(g *guest) { g.disk("sr0", "", iso("other")) },
