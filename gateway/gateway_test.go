@@ -2,15 +2,18 @@ package gateway_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"errors"
 	"io"
+	"log/slog"
 	"math"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -20,6 +23,7 @@ import (
 	"github.com/trove-dbaas/trove/gateway"
 	"github.com/trove-dbaas/trove/gateway/grant"
 	"github.com/trove-dbaas/trove/guestagent/objects"
+	"github.com/trove-dbaas/trove/internal/clock"
 )
 
 func TestGuestWritesAndReads(t *testing.T) {
@@ -57,6 +61,18 @@ func TestGuestWritesAndReads(t *testing.T) {
 	}
 	if got := w.log.String(); strings.Contains(got, put.Token) || strings.Contains(got, get.Token) {
 		t.Error("a token is in the log")
+	}
+}
+
+// TestAGuestWhoseClockIsBehindWritesAndReads: its machine was suspended and goes on with the time of before; from the bus it knows that a later one has come.
+func TestAGuestWhoseClockIsBehindWritesAndReads(t *testing.T) {
+	w := newWorld(t, gateway.Limits{})
+	put := w.grant(w.good, http.MethodPut, nil)
+	client := objects.New(w.good, clock.NewManual(time.Now().Add(-72*time.Hour)), slog.New(slog.DiscardHandler))
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	if _, err := client.Put(ctx, put, put.Prefix+"00001", strings.NewReader("a line\n")); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -64,6 +64,7 @@ type guest struct {
 
 func (g *guest) Sign(text []byte) ([]byte, error) { return g.pair.Sign(text) }
 func (g *guest) CABundle() (string, error)        { return g.ca, nil }
+func (*guest) CertificateTime() time.Time         { return time.Now() }
 
 func (g *guest) public() string {
 	p, err := g.pair.PublicKey()

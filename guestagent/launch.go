@@ -51,6 +51,10 @@ func (l *loop) launch(ctx context.Context) error {
 	}
 	l.log = newEngineLog(l.s.layout.State, c.LogFile)
 	l.s.setOwnLog(c.LogFile)
+	// One that does not get up writes too, again and again, and is never asked whether it is well.
+	if err := l.log.bound(); err != nil {
+		l.s.log.WarnContext(ctx, "engine log could not be cut", "err", err)
+	}
 	out, err := l.log.begin()
 	if err != nil {
 		return err

@@ -1,6 +1,8 @@
 package guestagent_test
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -8,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/engine/fake"
 	"github.com/trove-dbaas/trove/guestapi"
 )
 
@@ -53,6 +56,27 @@ func TestCrashIsReportedAndMended(t *testing.T) {
 	}
 	if len(names) != 1 || names[0] {
 		t.Errorf("one crash made the events %v", names)
+	}
+}
+
+// What it writes at each start lies on the volume of the data, and it may be started again for weeks.
+func TestAnEngineThatDoesNotGetUpDoesNotFillTheVolume(t *testing.T) {
+	g := newGuest(t)
+	g.prepared()
+	starts := filepath.Join(g.layout.Runtime, "starts")
+	g.fake.RunScript(`x() { head -c 3000000 /dev/zero | tr '\0' x; echo; }; x; x >&2; echo again >>` + starts + `; exit 1`)
+	if err := unix.Kill(g.enginePID(), unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	g.until("eight starts", func() bool {
+		text, _ := os.ReadFile(starts)
+		return strings.Count(string(text), "again") >= 8
+	})
+	g.stop()
+	for _, path := range []string{filepath.Join(g.layout.State, "engine.log"), fake.LogFile(g.layout)} {
+		if info, err := os.Stat(path); err != nil || info.Size() > 8<<20 {
+			t.Errorf("%s: %v, %d bytes", filepath.Base(path), err, info.Size())
+		}
 	}
 }
 

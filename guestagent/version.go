@@ -86,7 +86,12 @@ func keepData(ctx context.Context, r *run) error {
 		return err
 	}
 	p := r.keptPlace()
-	if already, err := p.Kept(); err != nil || already {
+	p.For, _, _ = strings.Cut(r.req.ID, "/")
+	if already, err := p.Own(); err != nil || already {
+		return err
+	}
+	// Controllers know of no other copy when they begin an upgrade, unless their store is older than that one. The database ran until now on what is not a copy.
+	if err := p.Drop(); err != nil {
 		return err
 	}
 	size, err := p.Measure(ctx)
@@ -203,7 +208,17 @@ func restoreData(ctx context.Context, r *run) error {
 		return err
 	}
 	r.progressed("putting the kept data in its place", 20)
-	restored, err := r.keptPlace().Restore()
+	p, step := r.keptPlace(), ""
+	p.For, step, _ = strings.Cut(r.req.ID, "/")
+	// An upgrade that is taken back takes the data back that it has kept itself; the way back after an upgrade is another operation than that.
+	if strings.HasSuffix(step, "-undo") {
+		if own, err := p.Own(); err != nil {
+			return err
+		} else if kept, err := p.Kept(); err != nil || kept && !own {
+			return err
+		}
+	}
+	restored, err := p.Restore()
 	if restored {
 		r.said = "the kept data is in its place"
 	}

@@ -144,6 +144,34 @@ func TestAnUpgradeThatWasCutOffGoesOn(t *testing.T) {
 	}
 }
 
+// TestAnUpgradeIsNotTakenBackToTheDataOfAnEarlierOne: a store that was restored from before an upgrade knows nothing of the copy that this one has left.
+func TestAnUpgradeIsNotTakenBackToTheDataOfAnEarlierOne(t *testing.T) {
+	for name, keeps := range map[string]bool{"it failed": true, "it was cancelled before it kept anything": false} {
+		t.Run(name, func(t *testing.T) {
+			g := upgraded(t)
+			if _, fail := ask[any](g, guestapi.CmdCreateDatabase, "c", []trove.Database{{Name: "later"}}); fail != nil {
+				t.Fatal(fail)
+			}
+			g.must(guestapi.CmdStop, "op3/engine", nil)
+			if keeps {
+				g.must(guestapi.CmdKeepData, "op3/keep", nil)
+				g.otherImage("3.0")
+				g.fake.RunScript("exit 1")
+				if end := g.long(guestapi.CmdUpgrade, "op3/upgrade", upgradeArgs()); end.State != guestapi.StateFailed {
+					t.Fatalf("the upgrade ended with %+v", end)
+				}
+				g.otherImage("2.0")
+			}
+			g.must(guestapi.CmdRestoreData, "op3/keep-undo", nil)
+			g.must(guestapi.CmdConfigure, "op3/engine-undo", guestapi.ConfigureArgs{ServerID: 7, RAM: 512, VCPUs: 1, Restart: true})
+			g.untilService(trove.ServiceHealthy)
+			if got := g.databases(); got != "later shop" {
+				t.Errorf("there are the databases %q", got)
+			}
+		})
+	}
+}
+
 func TestDataIsKeptOfAStoppedDatabaseOnly(t *testing.T) {
 	g := newGuest(t)
 	g.prepared()

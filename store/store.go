@@ -184,8 +184,9 @@ type Guest struct {
 	BootReturns int
 }
 
-// copiedAfter is how often a boot must come back before it is sure that there are two: once may be a report that was under way for long.
-const copiedAfter = 2
+// copiedAfter is how often a boot must come back before it is sure that there are two. A report that was under way for long counts twice: the boot of before comes back
+// with it, and the present one after it.
+const copiedAfter = 3
 
 // Copied says that two machines report as this guest.
 func (g Guest) Copied() bool { return g.BootReturns >= copiedAfter }

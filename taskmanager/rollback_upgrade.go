@@ -233,6 +233,11 @@ func (m *Manager) rollbackClosed(ctx context.Context, tx store.Tx, op *workflow.
 	if err := m.closed(c)(ctx, tx, op, state, cause); err != nil {
 		return err
 	}
+	if restored {
+		if err := tx.ForgetCertificate(ctx, op.Target()); err != nil {
+			return err //nolint:wrapcheck // says whose; the one of before the upgrade came back with the data
+		}
+	}
 	if restored && !lost {
 		if err := tx.DeleteKeptData(ctx, op.Target()); err != nil {
 			return err //nolint:wrapcheck // says whose

@@ -388,6 +388,11 @@ func (m *Manager) upgradeClosed(ctx context.Context, tx store.Tx, op *workflow.O
 			return err //nolint:wrapcheck // says whose
 		}
 	}
+	if state != trove.OperationDone && failedStep(op) != "check" {
+		if err := tx.ForgetCertificate(ctx, op.Target()); err != nil {
+			return err //nolint:wrapcheck // says whose; with the kept data the one of before came back
+		}
+	}
 	if state == trove.OperationDone {
 		return m.serving(ctx, tx, op)
 	}

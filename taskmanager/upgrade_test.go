@@ -185,6 +185,53 @@ func TestAGuestThatIsLongAtPuttingTheDataBackIsWaitedFor(t *testing.T) {
 	}
 }
 
+// TestTheDatabaseGetsACertificateAfterItsDataOfBeforeCameBack: the one that it shows then is of that time too, and may end long before the one that it got since.
+func TestTheDatabaseGetsACertificateAfterItsDataOfBeforeCameBack(t *testing.T) {
+	for name, carryOut := range map[string]func(*world) (trove.Operation, trove.OperationState){
+		"way back": func(w *world) (trove.Operation, trove.OperationState) {
+			return w.carryOut(w.request(trove.OpUpgradeRollback)), trove.OperationDone
+		},
+		"upgrade that fails": func(w *world) (trove.Operation, trove.OperationState) {
+			w.fleet.Fail(guestapi.CmdUpgrade, "disk on fire")
+			return w.carryOut(w.request(trove.OpUpgrade)), trove.OperationUndone
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				if name == "way back" {
+					w.carryOut(w.request(trove.OpUpgrade))
+				}
+				all, err := w.store.Authorities(t.Context())
+				if err != nil || len(all) == 0 {
+					t.Fatal(all, err)
+				}
+				err = w.store.InTx(t.Context(), func(ctx context.Context, tx store.Tx) error {
+					return tx.PutCertificate(ctx, store.Certificate{InstanceID: instanceID, AuthorityID: all[0].ID, Ends: time.Now().Add(24 * time.Hour)})
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				due := func() int {
+					ids, err := w.store.DueCertificates(t.Context(), all[0].ID, time.Now(), time.Now(), 10)
+					if err != nil {
+						t.Fatal(err)
+					}
+					return len(ids)
+				}
+				if due() != 0 {
+					t.Fatal("a certificate is due before: this tests nothing")
+				}
+				if op, want := carryOut(w); op.State != want {
+					t.Fatalf("it is %s: %s", op.State, op.Error)
+				}
+				if due() != 1 {
+					t.Error("no certificate is due")
+				}
+			})
+		})
+	}
+}
+
 // failing lets the n-th call of a name fail for good, and the first call of another.
 func (w *world) failing(name string, n int, other string) {
 	seen := map[string]int{}

@@ -4,14 +4,17 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
 	"runtime/debug"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	trove "github.com/trove-dbaas/trove"
@@ -81,8 +84,8 @@ func EnrolBy(ctx context.Context, dial DialFunc, boot bus.BootData, dir string, 
 		if err == nil {
 			return id.store(c)
 		}
-		if trove.KindOf(err) == trove.KindConflict {
-			// It may have been this guest that used the token, with its credential lost on the way or on the disk.
+		if trove.KindOf(err) == trove.KindConflict || id.had && trove.IsPermanent(err) {
+			// It may have been this guest that used the token, or one before it, with its credential lost on the way or on the disk.
 			if _, renewErr := id.renew(ctx); renewErr == nil {
 				return nil
 			}
@@ -107,16 +110,28 @@ func (id *identity) renew(ctx context.Context) (bus.Credential, error) {
 		bundle, newer = c.CABundle, c.EnrolURLs
 		known = issuedAt(c)
 	}
-	caller, err := newCaller(bundle, known, id.dial)
+	// The boot data's addresses may be of a time that is over; they are the last resort of a guest whose own have changed without it.
+	c, err := id.renewAt(ctx, bundle, known, newer, id.EnrolURLs)
+	if err != nil && !trove.IsPermanent(err) && id.anew.Load() {
+		c, err = id.renewAt(ctx, id.CABundle, known, id.EnrolURLs)
+	}
 	if err != nil {
 		return bus.Credential{}, fmt.Errorf("renew the credential: %w", err)
+	}
+	return c, id.store(c)
+}
+
+// renewAt asks for a new credential at the URLs of the lists, one after the other, and believes who is in the bundle.
+func (id *identity) renewAt(ctx context.Context, bundle string, known time.Time, lists ...[]string) (c bus.Credential, err error) {
+	caller, err := newCaller(bundle, known, id.dial)
+	if err != nil {
+		return c, err
 	}
 	defer caller.close()
 	public, err := id.publicKey()
 	if err != nil {
-		return bus.Credential{}, fmt.Errorf("renew the credential: %w", err)
+		return c, err
 	}
-	var c bus.Credential
 	ask := func(url string) error {
 		var n Nonce
 		if err := caller.get(ctx, url+"/v1/nonce", &n); err != nil {
@@ -130,17 +145,14 @@ func (id *identity) renew(ctx context.Context) (bus.Credential, error) {
 			Instance: id.Instance, PublicKey: public, Nonce: n.Nonce, Signature: base64.StdEncoding.EncodeToString(signature),
 		}, &c)
 	}
-	// The boot data's addresses may be of a time that is over; they are the last resort of a guest whose own have changed without it.
-	err = caller.each(ctx, ask, newer, id.EnrolURLs)
-	if err != nil {
-		return bus.Credential{}, fmt.Errorf("renew the credential: %w", err)
-	}
-	return c, id.store(c)
+	return c, caller.each(ctx, ask, lists...)
 }
 
 // caller speaks to enrolment endpoints.
 type caller struct {
-	http *http.Client
+	http  *http.Client
+	roots *x509.CertPool
+	known atomic.Int64 // a time that has certainly come, in seconds
 }
 
 // newCaller trusts the bundle. Known is a time that has certainly come, whatever the machine's clock says.
@@ -149,12 +161,17 @@ func newCaller(bundle string, known time.Time, dial DialFunc) (*caller, error) {
 	if err != nil {
 		return nil, err
 	}
+	c := &caller{roots: roots}
+	if !known.IsZero() {
+		c.known.Store(known.Unix())
+	}
 	transport := &http.Transport{
 		DialContext:         dial,
-		TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13, Time: func() time.Time { return certificateTime(known) }},
+		TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS13, Time: func() time.Time { return certificateTime(time.Unix(c.known.Load(), 0)) }},
 		TLSHandshakeTimeout: 10 * time.Second,
 	}
-	return &caller{http: &http.Client{Timeout: callTimeout, Transport: transport}}, nil
+	c.http = &http.Client{Timeout: callTimeout, Transport: transport}
+	return c, nil
 }
 
 func (c *caller) close() { c.http.CloseIdleConnections() }
@@ -164,13 +181,37 @@ func (c *caller) each(ctx context.Context, call func(url string) error, lists ..
 	last := error(trove.Errorf(trove.KindBadRequest, "No enrolment endpoint is known."))
 	for _, urls := range lists {
 		for _, i := range rand.Perm(len(urls)) { //nolint:gosec // an order is no secret
-			last = call(strings.TrimSuffix(urls[i], "/"))
+			url := strings.TrimSuffix(urls[i], "/")
+			if last = call(url); c.learns(last) {
+				last = call(url)
+			}
 			if last == nil || trove.IsPermanent(last) || ctx.Err() != nil {
 				return last
 			}
 		}
 	}
 	return last
+}
+
+// learns takes the time from a certificate that was refused because it is not valid yet, and reports whether it did: a CA that is believed dates none ahead, so the
+// clock of this machine is behind. One that was suspended goes on with the time of before, and would not believe its controllers until it is restarted.
+func (c *caller) learns(err error) bool {
+	refused, ok := errors.AsType[*tls.CertificateVerificationError](err)
+	if !ok || len(refused.UnverifiedCertificates) == 0 {
+		return false
+	}
+	leaf, between := refused.UnverifiedCertificates[0], x509.NewCertPool()
+	for _, other := range refused.UnverifiedCertificates[1:] {
+		between.AddCert(other)
+	}
+	if !leaf.NotBefore.After(certificateTime(time.Unix(c.known.Load(), 0))) {
+		return false
+	}
+	if _, err := leaf.Verify(x509.VerifyOptions{Roots: c.roots, Intermediates: between, CurrentTime: leaf.NotBefore}); err != nil {
+		return false
+	}
+	c.known.Store(leaf.NotBefore.Unix())
+	return true
 }
 
 func (c *caller) get(ctx context.Context, url string, answer any) error {

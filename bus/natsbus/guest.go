@@ -122,7 +122,7 @@ func (g *GuestConn) options(c bus.Credential, connected nats.ConnHandler) []nats
 		func(o *nats.Options) error { o.Servers = urls(c.Addresses); return nil },
 		nats.Name(g.id.Instance),
 		nats.UserJWT(g.jwt, g.id.key.Sign),
-		nats.Secure(&tls.Config{MinVersion: tls.VersionTLS13, Time: g.certificateTime}),
+		nats.Secure(&tls.Config{MinVersion: tls.VersionTLS13, Time: g.CertificateTime}),
 		func(o *nats.Options) error {
 			o.RootCAsCB = func() (*x509.CertPool, error) { return g.roots.Load(), nil }
 			return nil

@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/jwt/v2"
@@ -31,6 +33,17 @@ type enrolment struct {
 	Instance  string   `json:"instance"`
 	EnrolURLs []string `json:"enrol_urls"`
 	CABundle  string   `json:"ca_bundle"`
+	// Anew says that the machine was made anew since the credential came: what its boot data tells is newer than what that one does.
+	Anew bool `json:"anew,omitempty"`
+}
+
+// keep writes the enrolment.
+func (e enrolment) keep(dir string) error {
+	data, err := json.Marshal(e)
+	if err != nil {
+		return fmt.Errorf("encode the enrolment: %w", err)
+	}
+	return atomicfile.Write(filepath.Join(dir, enrolmentFile), data, 0o600)
 }
 
 // identity is a guest's identity in its directory.
@@ -39,6 +52,8 @@ type identity struct {
 	key  nkeys.KeyPair
 	dial DialFunc // to controllers
 	enrolment
+	anew atomic.Bool // enrolment.Anew, until a credential comes
+	had  bool        // it has its key from before: it may have enrolled with it
 }
 
 // openIdentity reads the identity. It is fs.ErrNotExist if the guest has not enrolled.
@@ -51,7 +66,9 @@ func openIdentity(dir string) (*identity, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &identity{dir: dir, key: key, dial: orDialer(nil), enrolment: e}, nil
+	id := &identity{dir: dir, key: key, dial: orDialer(nil), enrolment: e}
+	id.anew.Store(e.Anew)
+	return id, nil
 }
 
 func openKey(dir string) (nkeys.KeyPair, error) {
@@ -110,7 +127,12 @@ func (id *identity) store(c bus.Credential) error {
 	if err != nil {
 		return fmt.Errorf("encode the credential: %w", err)
 	}
-	return atomicfile.Write(filepath.Join(id.dir, credentialFile), data, 0o600)
+	if err := atomicfile.Write(filepath.Join(id.dir, credentialFile), data, 0o600); err != nil || !id.anew.Swap(false) {
+		return err
+	}
+	e := id.enrolment
+	e.Anew = false
+	return e.keep(id.dir)
 }
 
 // lifetime returns when the credential was issued and when it expires, from the JWT itself.
@@ -159,12 +181,13 @@ func beginEnrolment(dir string, boot bus.BootData) (id *identity, done bool, err
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, false, fmt.Errorf("make the directory of the guest's identity: %w", err)
 	}
+	had := false
 	id, err = openIdentity(dir)
 	if err == nil && id.Instance == boot.Instance {
-		_, err = id.credential()
-		if err == nil {
-			return id, true, nil
+		if _, err := id.credential(); err == nil {
+			return id, true, id.rebooted(boot)
 		}
+		had = true // one that is lost or damaged is asked for again
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, false, err
@@ -177,13 +200,20 @@ func beginEnrolment(dir string, boot bus.BootData) (id *identity, done bool, err
 		}
 	}
 	e := enrolment{Instance: boot.Instance, EnrolURLs: boot.EnrolURLs, CABundle: boot.CABundle}
-	data, err := json.Marshal(e)
-	if err != nil {
-		return nil, false, fmt.Errorf("encode the enrolment: %w", err)
-	}
-	if err := atomicfile.Write(filepath.Join(dir, enrolmentFile), data, 0o600); err != nil {
+	if err := e.keep(dir); err != nil {
 		return nil, false, err
 	}
-	id, err = openIdentity(dir)
+	if id, err = openIdentity(dir); err == nil {
+		id.had = had
+	}
 	return id, false, err
+}
+
+// rebooted takes in the boot data of a machine that was made anew around a guest that has enrolled. A machine that only started again has the one that it had.
+func (id *identity) rebooted(boot bus.BootData) error {
+	_, err := pool(boot.CABundle)
+	if err != nil || len(boot.EnrolURLs) == 0 || id.CABundle == boot.CABundle && slices.Equal(id.EnrolURLs, boot.EnrolURLs) {
+		return nil //nolint:nilerr // there is what the guest had before
+	}
+	return enrolment{Instance: boot.Instance, EnrolURLs: boot.EnrolURLs, CABundle: boot.CABundle, Anew: true}.keep(id.dir)
 }

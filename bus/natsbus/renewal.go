@@ -81,7 +81,7 @@ func (g *GuestConn) try(ctx context.Context, c bus.Credential) error {
 			nats.Name(g.id.Instance), nats.NoReconnect(), nats.IgnoreDiscoveredServers(), nats.Timeout(tryTimeout),
 			nats.SetCustomDialer(dialing(g.id.dial)),
 			nats.UserJWT(func() (string, error) { return c.JWT, nil }, g.id.key.Sign),
-			nats.Secure(&tls.Config{MinVersion: tls.VersionTLS13, RootCAs: roots, Time: g.certificateTime}),
+			nats.Secure(&tls.Config{MinVersion: tls.VersionTLS13, RootCAs: roots, Time: g.CertificateTime}),
 		)
 		if err == nil {
 			nc.Close()
@@ -148,7 +148,8 @@ func clockSkew(now, issued time.Time) time.Duration {
 	return skew
 }
 
-func (g *GuestConn) certificateTime() time.Time {
+// CertificateTime is the time that the certificates of controllers are checked against: that of the machine's clock, unless it is certain that a later one has come.
+func (g *GuestConn) CertificateTime() time.Time {
 	return certificateTime(time.Unix(g.issued.Load(), 0))
 }
 

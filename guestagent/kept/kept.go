@@ -37,10 +37,13 @@ type Place struct {
 	State string // the agent's own directory on it, which is not copied
 	// Driver is the engine driver's directory below State, which is; it need not be there.
 	Driver string
+	// For names the upgrade that keeps data: a copy of another one is of another time.
+	For string
 }
 
 // note is what must be known of a copy.
 type note struct {
+	For     string   `json:"for,omitempty"`     // the upgrade that it was made for; "": an earlier release made it
 	Names   []string `json:"names"`             // what was on the volume
 	Touched bool     `json:"touched,omitempty"` // the original may have been changed since
 }
@@ -136,17 +139,27 @@ func (p Place) Kept() (bool, error) {
 	return true, nil
 }
 
-// Keep makes a copy, unless there is one. done is told how many bytes of the data are copied.
+// Own reports whether there is a whole copy that was made for the same upgrade, as far as that is known.
+func (p Place) Own() (bool, error) {
+	kept, err := p.Kept()
+	if err != nil || !kept {
+		return false, err
+	}
+	n, err := p.read()
+	return err == nil && (n.For == p.For || n.For == ""), err
+}
+
+// Keep makes a copy, unless there is one; one of another upgrade goes. done is told how many bytes of the data are copied.
 func (p Place) Keep(ctx context.Context, done func(bytes int64)) error {
-	if kept, err := p.Kept(); err != nil || kept {
+	if own, err := p.Own(); err != nil || own {
 		return err
 	}
 	names, err := p.names()
 	if err != nil {
 		return err
 	}
-	if err := os.RemoveAll(p.in()); err != nil {
-		return fmt.Errorf("remove a half-made copy: %w", err)
+	if err := p.Drop(); err != nil { // a half-made one, or another one
+		return err
 	}
 	if err := os.MkdirAll(p.in(fresh), 0o700); err != nil {
 		return fmt.Errorf("keep the data: %w", err)
@@ -162,7 +175,7 @@ func (p Place) Keep(ctx context.Context, done func(bytes int64)) error {
 			return fmt.Errorf("copy the driver's settings: %w", err)
 		}
 	}
-	if err := p.write(note{Names: names}); err != nil {
+	if err := p.write(note{For: p.For, Names: names}); err != nil {
 		return err
 	}
 	if err := p.sync(); err != nil {

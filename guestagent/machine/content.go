@@ -55,6 +55,9 @@ func contentOf(path string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("look at %s: %w", path, err)
 	}
+	if size == 0 {
+		return "", fmt.Errorf("look at %s: it has no size, so nothing of it can be read", path)
+	}
 	head := make([]byte, min(size, headBytes))
 	if _, err := f.ReadAt(head, 0); err != nil {
 		return "", fmt.Errorf("look at %s: %w", path, err)

@@ -24,6 +24,9 @@ func (m *machine) openData(ctx context.Context) error {
 		return fmt.Errorf("open the data volume: %w", err)
 	}
 	device := "/dev/" + disk
+	if err := m.waitSize(ctx, disk); err != nil {
+		return fmt.Errorf("open the data volume: %w", err)
+	}
 	kind, fresh, err := m.fileSystem(ctx, disk)
 	if err != nil {
 		return fmt.Errorf("open the data volume: %w", err)
@@ -259,11 +262,8 @@ func Grow(cfg Config) (size int64, grown bool, err error) {
 	if !ok || disk == source {
 		return 0, false, fmt.Errorf("no disk is mounted at %s", c.Data)
 	}
-	// A SCSI disk tells its size when it is asked, a virtio disk by itself.
-	if rescan := c.at("/sys/class/block", disk, "device/rescan"); exists(rescan) {
-		if err := os.WriteFile(rescan, []byte("1\n"), 0o200); err != nil {
-			return 0, false, fmt.Errorf("ask %s for its size: %w", disk, err)
-		}
+	if err := c.rescan(disk); err != nil {
+		return 0, false, err
 	}
 	if size, err = c.diskSize(disk); err != nil {
 		return 0, false, err

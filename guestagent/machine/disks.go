@@ -74,6 +74,33 @@ func (m *machine) waitDisk(ctx context.Context, what, volume string) (disk strin
 	return disk, err
 }
 
+// waitSize waits until a disk has a size. A SCSI disk whose volume did not answer when it was found has none: nothing can be read of it, which is not the same as
+// nothing being on it.
+func (m *machine) waitSize(ctx context.Context, disk string) error {
+	if size, err := m.diskSize(disk); err != nil || size > 0 {
+		return err
+	}
+	if err := m.rescan(disk); err != nil {
+		return err
+	}
+	return m.until(ctx, m.DiskWait, "the size of the disk /dev/"+disk, func() (bool, error) {
+		size, err := m.diskSize(disk)
+		return size > 0, err
+	})
+}
+
+// rescan has the kernel ask a disk for its size. A SCSI disk tells it when it is asked, a virtio disk by itself.
+func (c Config) rescan(disk string) error {
+	file := c.at("/sys/class/block", disk, "device/rescan")
+	if !exists(file) {
+		return nil
+	}
+	if err := os.WriteFile(file, []byte("1\n"), 0o200); err != nil {
+		return fmt.Errorf("ask %s for its size: %w", disk, err)
+	}
+	return nil
+}
+
 // partitions returns the names of a disk's partitions in the order of their numbers.
 func (c Config) partitions(disk string) ([]string, error) {
 	files, err := filepath.Glob(c.at("/sys/block", disk, disk+"*", "partition"))

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -31,9 +32,11 @@ func (m *machine) readDrive(ctx context.Context) error {
 			return false, err
 		}
 		for _, d := range disks {
-			if isConfigDrive(m.at("/dev", d)) {
-				device = "/dev/" + d
+			if m.isVolume(d) || !isConfigDrive(m.at("/dev", d)) {
+				continue
 			}
+			device = "/dev/" + d
+			break
 		}
 		return device != "", nil
 	})
@@ -86,6 +89,12 @@ func readLimited(path string, limit int64) ([]byte, error) {
 	defer f.Close()
 	return io.ReadAll(io.LimitReader(f, limit+1))
 }
+
+// isVolume reports whether a disk is a volume of Cinder: its serial number is the beginning of an id. Root in the guest can write what it likes to the data volume, and
+// the label of a config drive among it: the next image would take its orders from there.
+func (c Config) isVolume(disk string) bool { return volumePattern.MatchString(c.serial(disk)) }
+
+var volumePattern = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-`)
 
 // isConfigDrive looks at a disk's label. A drive without a disk, or that is not there yet, is none.
 func isConfigDrive(path string) bool {

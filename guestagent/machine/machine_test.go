@@ -213,7 +213,7 @@ func TestFirstStart(t *testing.T) {
 	}
 	want := []string{
 		"ip -batch -", "management: nft -f -", "management: ip link set dev eth1 mtu 1500", "management: ip -batch -",
-		"nft -f -", "ip link set dev eth0 mtu 1450", "ip -batch -", "mkfs.xfs -q -f -K -L trove-data /dev/vdb",
+		"nft -f -", "ip link set dev eth0 mtu 1450", "ip -batch -", "ip -force -batch -", "mkfs.xfs -q -f -K -L trove-data /dev/vdb",
 	}
 	if diff := cmp.Diff(want, g.ran); diff != "" {
 		t.Errorf("ran (-want +got):\n%s", diff)
@@ -321,6 +321,50 @@ func TestADiskWithAnythingOnItIsNeverFormatted(t *testing.T) {
 			t.Errorf("formatted %t, %v", g.formatted(), err)
 		}
 	})
+}
+
+// A SCSI disk whose volume does not answer is there without a size; when the volume answers again there is somebody's data on it.
+func TestADiskThatHasNoSizeYetIsNotFormatted(t *testing.T) {
+	g := newGuest(t)
+	g.disk("vdb", volume[:20], nil)
+	g.write("sys/class/block/vdb/device/rescan", "")
+	for _, size := range []string{"0", "16384"} { // the second time it has one, and nothing of it can be read all the same
+		g.write("sys/class/block/vdb/size", size)
+		if err := g.run(); err == nil || g.formatted() || !strings.Contains(err.Error(), "size") {
+			t.Errorf("of %s sectors: formatted %t, %v", size, g.formatted(), err)
+		}
+	}
+	if g.read("sys/class/block/vdb/device/rescan") != "1\n" {
+		t.Error("it was not asked for its size again")
+	}
+	g.disk("vdb", volume[:20], append([]byte("XFSB\x00\x00\x10\x00"), make([]byte, 8<<20)...))
+	if err := g.run(); err != nil || g.formatted() {
+		t.Errorf("when it has a size: formatted %t, %v", g.formatted(), err)
+	}
+}
+
+// Somebody with root's rights in the guest can make the data volume look like a config drive, and leave its xfs as it is.
+func TestAConfigDriveOnTheDataVolumeIsNone(t *testing.T) {
+	g := newGuest(t)
+	forged := append(iso("config-2"), make([]byte, 8<<20)...)
+	copy(forged, "XFSB\x00\x00\x10\x00")
+	g.disk("vdb", volume[:20], forged)
+	if err := g.run(); err != nil || !strings.Contains(g.console.String(), "the config drive /dev/sr0 was read") {
+		t.Errorf("%v\n%s", err, &g.console)
+	}
+	g = newGuest(t)
+	g.disk("sr0", "", nil)
+	g.disk("vdb", volume[:20], forged)
+	if err := g.run(); err == nil || !strings.Contains(err.Error(), "config-2 did not come within") {
+		t.Errorf("without another one: %v", err)
+	}
+	// Where there is no CD-ROM, Nova gives it a disk.
+	g = newGuest(t)
+	g.disk("sr0", "", nil)
+	g.disk("vdc", "QM00001", iso("config-2"))
+	if err := g.run(); err != nil || !strings.Contains(g.console.String(), "the config drive /dev/vdc was read") {
+		t.Errorf("on a disk: %v\n%s", err, &g.console)
+	}
 }
 
 func TestWhatIsMissingIsSaid(t *testing.T) {

@@ -103,7 +103,27 @@ func (m *machine) setLinks(ctx context.Context, rules string, links []link) erro
 	for _, l := range links {
 		m.setMTU(ctx, l)
 	}
-	return m.Kernel.Run(ctx, commands(links), "ip", "-batch", "-")
+	management, user := split(links)
+	if err := m.Kernel.Run(ctx, "link set dev lo up\n"+commands(management), "ip", "-batch", "-"); err != nil || len(user) == 0 {
+		return err
+	}
+	// What a tenant says of a network may be nonsense. A guest that did not start for it could not be asked for its data either.
+	if err := m.Kernel.Run(ctx, commands(user), "ip", "-force", "-batch", "-"); err != nil {
+		m.say("going on with what could be set of the network of the database's clients: %v", err)
+	}
+	return nil
+}
+
+// split returns the management interface, and the others.
+func split(links []link) (management, user []link) {
+	for _, l := range links {
+		if l.Role == machinedata.RoleManagement {
+			management = append(management, l)
+		} else {
+			user = append(user, l)
+		}
+	}
+	return management, user
 }
 
 // setMTU is nothing that a start depends on: the user data tells what the network had when it was written, and a device takes no more than the network has now.
@@ -116,41 +136,53 @@ func (m *machine) setMTU(ctx context.Context, l link) {
 	}
 }
 
-// findLinks finds every interface by its hardware address.
+// findLinks finds every interface by its hardware address. One of the database's clients may be gone for good: who owns a network may delete the ports in it. Then
+// the guest starts without it, because it could not be asked for its data otherwise.
 func (m *machine) findLinks(ctx context.Context) error {
 	var missing []string
+	var failed error
 	err := m.until(ctx, m.LinkWait, "the network interfaces", func() (bool, error) {
-		m.mgmt, m.user, missing = nil, nil, nil
-		here, err := m.Kernel.Links()
-		if err != nil {
-			return false, err
-		}
-		apart := map[string]string{} // by an earlier run
-		if m.data.IsolateManagement {
-			if err := m.Kernel.Within(m.at(m.Management), func() (err error) { apart, err = m.Kernel.Links(); return err }); err != nil {
-				return false, err
-			}
-		}
-		for _, i := range m.data.Interfaces {
-			l := link{Interface: i, name: here[i.MAC]}
-			if name := apart[i.MAC]; name != "" && i.Role == machinedata.RoleManagement {
-				l.name, l.apart = name, true
-			}
-			switch {
-			case l.name == "":
-				missing = append(missing, i.MAC)
-			case i.Role == machinedata.RoleManagement:
-				m.mgmt = append(m.mgmt, l)
-			default:
-				m.user = append(m.user, l)
-			}
-		}
-		return len(missing) == 0, nil
+		missing, failed = m.lookForLinks()
+		return len(missing) == 0, failed
 	})
-	if err != nil {
+	switch {
+	case err == nil || failed != nil:
+		return err
+	case len(m.mgmt) == 0 || ctx.Err() != nil:
 		return fmt.Errorf("%w; there is none with the hardware address %s", err, strings.Join(missing, ", "))
 	}
+	m.say("going on without a network of the database's clients: there is no interface with the hardware address %s", strings.Join(missing, ", "))
 	return nil
+}
+
+// lookForLinks returns the hardware addresses of which there is no interface yet.
+func (m *machine) lookForLinks() (missing []string, err error) {
+	m.mgmt, m.user = nil, nil
+	here, err := m.Kernel.Links()
+	if err != nil {
+		return nil, err
+	}
+	apart := map[string]string{} // by an earlier run
+	if m.data.IsolateManagement {
+		if err := m.Kernel.Within(m.at(m.Management), func() (err error) { apart, err = m.Kernel.Links(); return err }); err != nil {
+			return nil, err
+		}
+	}
+	for _, i := range m.data.Interfaces {
+		l := link{Interface: i, name: here[i.MAC]}
+		if name := apart[i.MAC]; name != "" && i.Role == machinedata.RoleManagement {
+			l.name, l.apart = name, true
+		}
+		switch {
+		case l.name == "":
+			missing = append(missing, i.MAC)
+		case i.Role == machinedata.RoleManagement:
+			m.mgmt = append(m.mgmt, l)
+		default:
+			m.user = append(m.user, l)
+		}
+	}
+	return missing, nil
 }
 
 // settings of the kernel: no address is taken from what the network says, none is answered for on an interface that does not have it, and nothing is passed
@@ -194,7 +226,6 @@ func (m *machine) writeSettings(links []link) error {
 // commands are what ip does. Each may be repeated.
 func commands(links []link) string {
 	var b strings.Builder
-	b.WriteString("link set dev lo up\n")
 	for _, l := range links {
 		fmt.Fprintf(&b, "link set dev %s up\n", l.name)
 		for _, a := range l.Addresses {

@@ -137,6 +137,43 @@ func TestNoInterfaceAcceptsOrSendsRedirects(t *testing.T) {
 	}
 }
 
+// A tenant may delete the ports in a network of his own, and Nova takes the interface away with them.
+func TestAMachineStartsWithoutAnInterfaceOfItsClients(t *testing.T) {
+	for _, isolated := range []bool{true, false} {
+		g := newGuest(t)
+		g.data.IsolateManagement = isolated
+		if err := os.RemoveAll(g.path("sys/class/net/eth0")); err != nil {
+			t.Fatal(err)
+		}
+		if err := g.run(); err != nil {
+			t.Fatalf("isolated %t: %v", isolated, err)
+		}
+		if all := g.stdin["ip"] + g.stdin["management: ip"]; !strings.Contains(all, managementLines) || strings.Contains(all, "eth0") {
+			t.Errorf("isolated %t: ip was told:\n%s", isolated, all)
+		}
+		if want := "going on without a network of the database's clients: there is no interface with the hardware address fa:16:3e:00:00:02\n"; !strings.Contains(g.console.String(), want) {
+			t.Errorf("isolated %t: the console has no %q:\n%s", isolated, want, &g.console)
+		}
+		if boot := g.read("config/boot.json"); !strings.Contains(boot, token) {
+			t.Errorf("isolated %t: the boot data is %s", isolated, boot)
+		}
+	}
+}
+
+// What a tenant says of routes in his subnet Neutron takes as it is: one by the broadcast address, for example, which the kernel refuses.
+func TestAMachineStartsThoughTheKernelRefusesARouteOfItsClients(t *testing.T) {
+	w := wire(t)
+	w.data.Interfaces[1].Routes = []machinedata.Route{{To: "10.8.0.0/24", Via: "10.1.0.255"}}
+	w.start()
+	w.listen(w.controllers, "10.77.0.1:4222")
+	w.listen(w.vm, "0.0.0.0:3306")
+	w.reaches(true, "the agent to the bus", w.management(), "10.77.0.1:4222")
+	w.reaches(true, "a client to the database", w.clients, "10.1.0.9:3306")
+	if want := "going on with what could be set of the network of the database's clients: "; !strings.Contains(w.console.String(), want) {
+		t.Errorf("the console has no %q:\n%s", want, &w.console)
+	}
+}
+
 // After the network's MTU was lowered, the user data of before asks for more than the device takes.
 func TestAMachineStartsOnANetworkWhoseMTUWasLowered(t *testing.T) {
 	g := newGuest(t)

@@ -36,6 +36,8 @@ import (
 type Identity interface {
 	Sign(text []byte) ([]byte, error)
 	CABundle() (string, error)
+	// CertificateTime is what certificates are checked against: the machine's clock may be behind.
+	CertificateTime() time.Time
 }
 
 // Client reads and writes objects.
@@ -317,7 +319,7 @@ func (c *Client) dial(ctx context.Context, to *url.URL) (*tls.Conn, error) {
 		return nil, fmt.Errorf("connect to the object gateway: %w", err)
 	}
 	conn := tls.Client(plain, &tls.Config{
-		ServerName: to.Hostname(), RootCAs: roots, MinVersion: tls.VersionTLS13, Time: c.clock.Now, NextProtos: []string{"http/1.1"},
+		ServerName: to.Hostname(), RootCAs: roots, MinVersion: tls.VersionTLS13, Time: c.identity.CertificateTime, NextProtos: []string{"http/1.1"},
 	})
 	if err := conn.HandshakeContext(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("connect to the object gateway: %w", err), plain.Close())

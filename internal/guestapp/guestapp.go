@@ -205,6 +205,9 @@ func (j *joiner) Sign(text []byte) ([]byte, error) { return j.conn.Sign(text) }
 // CABundle implements objects.Identity.
 func (j *joiner) CABundle() (string, error) { return j.conn.CABundle() }
 
+// CertificateTime implements objects.Identity.
+func (j *joiner) CertificateTime() time.Time { return j.conn.CertificateTime() }
+
 // addresses returns where the bus is. It is called by commands, which come over it.
 func (j *joiner) addresses() []string {
 	all, err := j.conn.Addresses()

@@ -187,13 +187,13 @@ func testBootReturns(t *testing.T, s store.Store) {
 	for n, step := range []struct {
 		boot string
 		want int
-	}{{"1", 0}, {"1", 0}, {"2", 0}, {"3", 0}, {"3", 0}, {"2", 1}, {"2", 1}, {"3", 2}, {"4", 2}, {"5", 2}} {
+	}{{"1", 0}, {"1", 0}, {"2", 0}, {"3", 0}, {"3", 0}, {"2", 1}, {"2", 1}, {"3", 2}, {"4", 2}, {"5", 2}, {"4", 3}} {
 		report(t, s, store.GuestReport{InstanceID: i.ID, SeenAt: Start.Add(time.Duration(n) * time.Second), BootID: step.boot, Service: trove.ServiceHealthy})
 		g, err := s.Guest(t.Context(), i.ID)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if g.BootReturns != step.want || g.Copied() != (step.want >= 2) {
+		if g.BootReturns != step.want || g.Copied() != (step.want >= 3) {
 			t.Errorf("after report %d: %d returns, copied %v; want %d", n, g.BootReturns, g.Copied(), step.want)
 		}
 	}

@@ -91,17 +91,36 @@ func TestCredentialIsRenewedWhenThereIsNews(t *testing.T) {
 	}
 }
 
-// TestACopiedMachineIsNotRenewed has two machines report in turn.
-func TestACopiedMachineIsNotRenewed(t *testing.T) {
-	w := newWorld(t)
-	w.make(id)
-	w.enrolled(id)
-	for _, boot := range []string{"a", "b", "a", "b"} {
+// boots has reports of these boots come in, one after the other.
+func (w *world) boots(all ...string) {
+	for _, boot := range all {
 		w.clock.Add(time.Second)
 		w.tx(func(ctx context.Context, tx store.Tx) error {
 			return tx.RecordReports(ctx, []store.GuestReport{{InstanceID: id, SeenAt: w.clock.Now(), BootID: boot, Service: trove.ServiceHealthy}})
 		})
 	}
+}
+
+// TestAGuestIsRenewedAfterALateReportOfTheBootBefore: a conductor that hung for a while hears what the machine said before it was restarted.
+func TestAGuestIsRenewedAfterALateReportOfTheBootBefore(t *testing.T) {
+	w := newWorld(t)
+	w.make(id)
+	w.enrolled(id)
+	w.boots("a", "b", "a", "b", "b")
+	w.clock.Add(13 * time.Hour)
+	w.heartbeat()
+	w.credentials()
+	if len(w.guests.handed) != 1 {
+		t.Errorf("%d credentials were handed out, want 1; the log:\n%s", len(w.guests.handed), w.log)
+	}
+}
+
+// TestACopiedMachineIsNotRenewed has two machines report in turn.
+func TestACopiedMachineIsNotRenewed(t *testing.T) {
+	w := newWorld(t)
+	w.make(id)
+	w.enrolled(id)
+	w.boots("a", "b", "a", "b", "a")
 	w.clock.Add(13 * time.Hour)
 	w.heartbeat()
 	w.credentials()

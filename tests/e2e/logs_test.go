@@ -126,6 +126,7 @@ type stolen struct {
 
 func (s *stolen) Sign(text []byte) ([]byte, error) { return s.key.Sign(text) }
 func (s *stolen) CABundle() (string, error)        { return s.ca, nil }
+func (*stolen) CertificateTime() time.Time         { return time.Now() }
 
 func steal(t testing.TB, agent int) *stolen {
 	t.Helper()

@@ -139,6 +139,27 @@ func TestAGuestThatLostItsCredentialGetsAnother(t *testing.T) {
 	}
 }
 
+// TestAGuestWhoseCredentialIsDamagedGetsAnother, though the token of its present machine has expired unused: the guest had an identity when that was made.
+func TestAGuestWhoseCredentialIsDamagedGetsAnother(t *testing.T) {
+	for name, spoil := range map[string]func(path string) error{
+		"damaged": func(path string) error { return os.WriteFile(path, make([]byte, 100), 0o600) },
+		"lost":    os.Remove,
+	} {
+		s, instance := start(t), trove.NewID()
+		dir := s.enrolled(t, instance)
+		if err := spoil(filepath.Join(dir, "credential.json")); err != nil {
+			t.Fatal(err)
+		}
+		boot := s.boot(t, instance)
+		boot.Token = "expired"
+		if err := natsbus.Enrol(t.Context(), boot, dir); err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		s.join(t, dir)
+	}
+}
+
 func TestEnrolSaysWhatIsWrong(t *testing.T) {
 	s := start(t)
 	good := s.boot(t, trove.NewID())
@@ -168,6 +189,45 @@ func TestEnrolSaysWhatIsWrong(t *testing.T) {
 	}
 	if _, err := natsbus.DialGuest(t.Context(), t.TempDir(), natsbus.Options{Log: slog.New(slog.DiscardHandler)}); err == nil {
 		t.Error("a guest joined that never enrolled")
+	}
+}
+
+// TestAGuestInAMachineThatWasMadeAnewFindsControllersThatMoved: its identity is on the volume, and says where they were; the boot data says where they are.
+func TestAGuestInAMachineThatWasMadeAnewFindsControllersThatMoved(t *testing.T) {
+	for name, change := range map[string]func(*site, *server.Config){
+		"other addresses":              func(s *site, c *server.Config) { c.Keys = s.cfg.Keys },
+		"other addresses and a new CA": func(*site, *server.Config) {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			before, instance := start(t), trove.NewID()
+			dir := before.enrolled(t, instance)
+			if err := before.Close(); err != nil {
+				t.Fatal(err)
+			}
+			after := start(t, func(c *server.Config) { change(before, c) })
+			after.guests.setKey(instance, before.guests.keys[instance])
+			for range 2 { // the second start of the machine changes nothing
+				if err := natsbus.Enrol(t.Context(), after.boot(t, instance), dir); err != nil {
+					t.Fatal(err)
+				}
+			}
+			connected := make(chan struct{}, 100)
+			g, err := natsbus.DialGuest(t.Context(), dir, natsbus.Options{
+				Log: slog.New(slog.DiscardHandler), LostAfter: time.Millisecond, OnConnect: func(context.Context) { connected <- struct{}{} },
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = g.Close() })
+			select {
+			case <-connected:
+			case <-time.After(patience):
+				t.Fatal("the guest did not connect")
+			}
+			if after.metric(t, "trove_bus_enrolment_requests_total", "renewed") == 0 {
+				t.Error("it has no new credential")
+			}
+		})
 	}
 }
 

@@ -1,15 +1,21 @@
 package server_test
 
 import (
+	"context"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"math/big"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
+	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/bus"
+	"github.com/trove-dbaas/trove/bus/natsbus"
 	"github.com/trove-dbaas/trove/bus/natsbus/server"
 	"github.com/trove-dbaas/trove/internal/clock"
 )
@@ -84,6 +90,35 @@ func TestAClockThatIsSetByAWeek(t *testing.T) {
 		if err := show(); err != nil && time.Until(c.Now()).Abs() < time.Hour {
 			t.Errorf("step %d, with the right time again: %v", i, err)
 		}
+	}
+}
+
+// TestAGuestWhoseClockIsDaysBehindComesBack: its machine was suspended and goes on with the time of before, and the controllers have certificates that were made since.
+func TestAGuestWhoseClockIsDaysBehindComesBack(t *testing.T) {
+	s := start(t, func(cfg *server.Config) { cfg.Clock = clock.NewManual(time.Now().Add(week)) })
+	instance := trove.NewID()
+	boot, dir := s.boot(t, instance), t.TempDir()
+	enrol := func(boot bus.BootData, dir string, patience time.Duration) error {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		return natsbus.Enrol(ctx, boot, dir)
+	}
+	if err := enrol(boot, dir, patience); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(dir, "credential.json")); err != nil {
+		t.Fatal(err)
+	}
+	s.guests.mu.Lock()
+	s.guests.used[bus.HashToken(trove.Secret(boot.Token))] = "the time to ask again is over"
+	s.guests.mu.Unlock()
+	if err := enrol(boot, dir, patience); err != nil {
+		t.Errorf("the renewal: %v", err)
+	}
+	// A certificate of somebody else teaches nothing.
+	boot.CABundle = start(t).CABundle()
+	if err := enrol(boot, t.TempDir(), 200*time.Millisecond); err == nil || s.metric(t, "trove_bus_enrolment_requests_total", "token_reused") != 0 {
+		t.Errorf("with another CA: %v", err)
 	}
 }
 
