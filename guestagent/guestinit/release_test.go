@@ -155,20 +155,28 @@ func good(version string) behaviour {
 	return behaviour{Version: version, Speaks: true, Bus: true, Service: "healthy"}
 }
 
-// want does what an agent does that shall be replaced: it notes what is wanted, and ends.
+// want does what an agent does that shall be replaced: it notes what is wanted, and ends. Like it, it runs by then: until an agent runs, the first process
+// may still be about to remove the wish before this one.
 func (w *world) want(version, op string, change func(*slots.Wanted)) {
 	w.t.Helper()
 	wish := slots.Wanted{Version: version, Op: op, EngineUp: true, Healthy: slots.MinHealthy}
 	if change != nil {
 		change(&wish)
 	}
+	agent := w.begun()
 	if err := w.slots.WriteWanted(wish); err != nil {
 		w.t.Fatal(err)
 	}
-	w.killAgent()
+	w.kill(agent)
 }
 
 func (w *world) killAgent() {
+	w.t.Helper()
+	w.kill(w.begun())
+}
+
+// begun waits until an agent runs that was not killed yet, and returns its process id.
+func (w *world) begun() string {
 	w.t.Helper()
 	w.until("the agent that was started last has begun", func() bool {
 		fields := strings.Fields(w.file("runs"))
@@ -179,8 +187,13 @@ func (w *world) killAgent() {
 		return slices.ContainsFunc(children(w.t, w.pid()), func(kid int) bool { return strconv.Itoa(kid) == pid })
 	})
 	fields := strings.Fields(w.file("runs"))
-	w.killed = fields[len(fields)-1]
-	pid, err := strconv.Atoi(w.killed)
+	return fields[len(fields)-1]
+}
+
+func (w *world) kill(agent string) {
+	w.t.Helper()
+	w.killed = agent
+	pid, err := strconv.Atoi(agent)
 	w.must(err)
 	w.must(unix.Kill(pid, unix.SIGKILL))
 }
