@@ -40,9 +40,7 @@ func TestPrepareBringsTheEngineUp(t *testing.T) {
 	if d := cmp.Diff(guestapi.OperationStatus{ID: "op/prepare", State: guestapi.StateDone, Sentence: "done", Percent: 100}, end); d != "" {
 		t.Error("end (-want +got):\n" + d)
 	}
-	if len(received[guestapi.OperationStatus](g, guestapi.ReportProgress)) == 0 {
-		t.Error("there was no progress")
-	}
+	g.until("progress", func() bool { return len(received[guestapi.OperationStatus](g, guestapi.ReportProgress)) > 0 })
 }
 
 func TestHeartbeatContent(t *testing.T) {
