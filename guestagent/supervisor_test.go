@@ -8,6 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/engine"
+	"github.com/trove-dbaas/trove/engine/fake"
 	"github.com/trove-dbaas/trove/guestapi"
 )
 
@@ -130,18 +132,24 @@ func TestMachineStartBringsTheEngineUp(t *testing.T) {
 	g.untilService(trove.ServiceHealthy)
 }
 
+// unhurried is an engine that is not killed, however long its stop takes.
+type unhurried struct{ *fake.Engine }
+
+func (e unhurried) Info() engine.Info {
+	i := e.Engine.Info()
+	i.StopTimeout = time.Hour
+	return i
+}
+
 // TestStopOfAnEngineThatJustStarts: a server hears no signal before it has come so far, and the one that was lost is not waited for.
 func TestStopOfAnEngineThatJustStarts(t *testing.T) {
 	g := newGuest(t)
+	g.cfg.Engine = unhurried{g.fake}
 	g.prepared()
 	g.fake.RunScript("trap '' TERM; up; sleep 0.5; trap - TERM; exec sleep 1000")
 	for range 2 { // the first restart starts the deaf one, the second one meets it
-		began := time.Now()
 		if end := g.long(guestapi.CmdRestart, "op/"+trove.NewID(), nil); end.State != guestapi.StateDone {
 			t.Fatalf("restart ended with %+v", end)
-		}
-		if took := time.Since(began); took > 3*time.Second { // the fake's stop timeout is 5 s
-			t.Errorf("a restart took %s", took)
 		}
 	}
 }
