@@ -223,6 +223,16 @@ func (g *guest) prepared() {
 	}
 }
 
+// preparedUnasked is prepared by an end that the guest reports: one that somebody has asked for is not reported any more.
+func (g *guest) preparedUnasked() {
+	g.t.Helper()
+	g.start()
+	if _, fail := ask[guestapi.OperationStatus](g, guestapi.CmdPrepare, "op/prepare", prepareArgs()); fail != nil {
+		g.t.Fatalf("prepare was refused: %+v", fail)
+	}
+	g.until("the end report", func() bool { return len(received[guestapi.OperationStatus](g, guestapi.ReportEnd)) > 0 })
+}
+
 func prepareArgs() guestapi.PrepareArgs {
 	return guestapi.PrepareArgs{
 		ServerID: 7, RAM: 512, VCPUs: 1, Databases: []trove.Database{{Name: "shop"}},

@@ -41,8 +41,7 @@ func TestProgressWaitsForNewer(t *testing.T) {
 func TestProgressOfAQuickCommandIsNotReported(t *testing.T) {
 	g := newGuest(t)
 	g.cfg.Timings.Progress = time.Hour
-	g.prepared()
-	g.until("the end report", func() bool { return len(received[guestapi.OperationStatus](g, guestapi.ReportEnd)) > 0 })
+	g.preparedUnasked()
 	if all := received[guestapi.OperationStatus](g, guestapi.ReportProgress); len(all) > 0 {
 		t.Errorf("reported %+v", all)
 	}
