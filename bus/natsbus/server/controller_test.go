@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -118,8 +119,9 @@ func TestAControllerMayStartBeforeTheBroker(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = c.Close() }()
-	got := make(chan string, 16)
-	if _, err := c.Subscribe(t.Context(), guestapi.AllReports, "", func(_ context.Context, m bus.Message) { got <- m.Subject }); err != nil {
+	got := make(chan struct{})
+	var once sync.Once
+	if _, err := c.Subscribe(t.Context(), guestapi.AllReports, "", func(context.Context, bus.Message) { once.Do(func() { close(got) }) }); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.Publish(t.Context(), guestapi.WakeSubject, nil); err == nil || errors.Is(err, bus.ErrClosed) {
@@ -136,7 +138,12 @@ func TestAControllerMayStartBeforeTheBroker(t *testing.T) {
 		if err := g.Publish(t.Context(), guestapi.ReportSubject(instance, "hb"), nil); err != nil {
 			t.Fatal(err)
 		}
-		return len(got) > 0
+		select {
+		case <-got:
+			return true
+		default:
+			return false
+		}
 	})
 }
 
