@@ -101,7 +101,7 @@ func TestWrittenOnce(t *testing.T) {
 
 // TestWrittenOnceAtOnce lets two requests for one name pass every look before either has written.
 func TestWrittenOnceAtOnce(t *testing.T) {
-	w := newWorld(t, gateway.Limits{})
+	w := newWorld(t, gateway.Limits{Grace: patience})
 	g := w.grant(w.good, http.MethodPut, nil)
 	var conns []*tls.Conn
 	bodies := []string{"first", "other"}

@@ -38,6 +38,8 @@ import (
 	"github.com/trove-dbaas/trove/store"
 )
 
+const patience = time.Minute // how long a test waits for what must come
+
 // world is a gateway with two guests of two projects.
 type world struct {
 	t       *testing.T
@@ -315,7 +317,7 @@ func (w *world) send(r raw) int {
 // answered returns the status of the answer, 0 if the connection was closed without one.
 func answered(t *testing.T, conn net.Conn, method string) int {
 	t.Helper()
-	if err := conn.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+	if err := conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
 	}
 	req, err := http.NewRequestWithContext(t.Context(), method, "http://gateway", http.NoBody)
@@ -366,7 +368,7 @@ func newKey(t *testing.T) ed25519.PrivateKey {
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	for !ok() {
 		if clock.Sleep(ctx, 5*time.Millisecond) != nil {

@@ -32,13 +32,13 @@ func TestKillInTheMiddleOfPrepare(t *testing.T) {
 	})
 	first.end(unix.SIGKILL)
 	g.spawn(socket, 0)
-	if end := g.await("op/prepare"); end.State != guestapi.StateDone {
-		t.Fatalf("prepare ended with %+v", end)
-	}
-	g.until("the end is reported", func() bool {
+	g.until("the end is reported, while nobody asks", func() bool {
 		all := received[guestapi.OperationStatus](g, guestapi.ReportEnd)
 		return len(all) > 0 && all[0].ID == "op/prepare" && all[0].State == guestapi.StateDone
 	})
+	if end := g.await("op/prepare"); end.State != guestapi.StateDone {
+		t.Fatalf("prepare ended with %+v", end)
+	}
 	users, fail := ask[[]trove.User](g, guestapi.CmdListUsers, "2", nil)
 	if fail != nil || len(users) != 1 {
 		t.Errorf("users are %+v, %+v", users, fail)

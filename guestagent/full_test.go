@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -65,6 +66,10 @@ func TestCommandsOnAFullVolume(t *testing.T) {
 		return blocks
 	}
 	g.until("the reserve to be taken", func() bool { return held() == 4<<20 })
+	g.until("the end of prepare to be noted as known, which takes space for a moment", func() bool {
+		data, err := os.ReadFile(filepath.Join(g.layout.State, "journal", "op-op%2Fprepare.json"))
+		return err == nil && strings.Contains(string(data), `"known":true`)
+	})
 	filler := fill(t, g.layout.Data)
 	if err := os.WriteFile(filepath.Join(g.layout.State, "more"), []byte("x"), 0o600); !errors.Is(err, syscall.ENOSPC) {
 		t.Fatalf("the volume is not full: %v", err)

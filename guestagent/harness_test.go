@@ -25,7 +25,7 @@ import (
 	"github.com/trove-dbaas/trove/internal/clock"
 )
 
-const patience = 20 * time.Second // how long a test waits for what must come
+const patience = time.Minute // how long a test waits for what must come
 
 func TestMain(m *testing.M) {
 	if os.Getenv(roleVariable) != "" {
@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 func fast() guestagent.Timings {
 	return guestagent.Timings{
 		Heartbeat: 50 * time.Millisecond, Progress: -1, PingHealthy: 20 * time.Millisecond, PingOther: 10 * time.Millisecond,
-		PingTimeout: 500 * time.Millisecond, StopAfterStart: 2 * time.Second, StartPoll: 5 * time.Millisecond, StartTimeout: 10 * time.Second,
+		PingTimeout: 500 * time.Millisecond, StopAfterStart: 2 * time.Second, StartPoll: 5 * time.Millisecond, StartTimeout: patience,
 		BackoffMin: 20 * time.Millisecond, BackoffMax: 100 * time.Millisecond, BackoffReset: time.Minute,
 		ResendMin: 40 * time.Millisecond, ResendMax: 100 * time.Millisecond, GrowTimeout: 100 * time.Millisecond,
 	}
@@ -221,6 +221,16 @@ func (g *guest) prepared() {
 	if end := g.long(guestapi.CmdPrepare, "op/prepare", prepareArgs()); end.State != guestapi.StateDone {
 		g.t.Fatalf("prepare ended with %+v", end)
 	}
+}
+
+// preparedUnasked is prepared by an end that the guest reports: one that somebody has asked for is not reported any more.
+func (g *guest) preparedUnasked() {
+	g.t.Helper()
+	g.start()
+	if _, fail := ask[guestapi.OperationStatus](g, guestapi.CmdPrepare, "op/prepare", prepareArgs()); fail != nil {
+		g.t.Fatalf("prepare was refused: %+v", fail)
+	}
+	g.until("the end report", func() bool { return len(received[guestapi.OperationStatus](g, guestapi.ReportEnd)) > 0 })
 }
 
 func prepareArgs() guestapi.PrepareArgs {

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/engine"
 	"github.com/trove-dbaas/trove/engine/fake"
 	"github.com/trove-dbaas/trove/guestapi"
 )
@@ -18,10 +19,13 @@ const testShort = 200 * time.Millisecond
 
 func TestCrashIsReportedAndMended(t *testing.T) {
 	g := newGuest(t)
+	silent := g.deafen()
+	silent.Store(false)
 	g.fake.RunScript("echo 'page 4 is damaged' >&2; up; exec sleep 1000")
 	g.prepared()
 	g.untilService(trove.ServiceHealthy)
 	old := g.enginePID()
+	silent.Store(true) // the next one does not get ready before this one was seen to have crashed
 	if err := unix.Kill(old, unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
@@ -38,13 +42,9 @@ func TestCrashIsReportedAndMended(t *testing.T) {
 	if !strings.Contains(event, "signal: killed") || !strings.Contains(event, "page 4 is damaged") {
 		t.Errorf("the event is %q", event)
 	}
-	g.until("crashed, then healthy", func() bool {
-		seen := false
-		for _, h := range received[guestapi.Heartbeat](g, guestapi.ReportHeartbeat) {
-			seen = seen || h.Service == trove.ServiceCrashed
-		}
-		return seen && g.lastHeartbeat().Service == trove.ServiceHealthy
-	})
+	g.untilService(trove.ServiceCrashed)
+	silent.Store(false)
+	g.untilService(trove.ServiceHealthy)
 	if g.enginePID() == old {
 		t.Error("the same process is named")
 	}
@@ -155,18 +155,24 @@ func TestMachineStartBringsTheEngineUp(t *testing.T) {
 	g.untilService(trove.ServiceHealthy)
 }
 
+// unhurried is an engine that is not killed, however long its stop takes.
+type unhurried struct{ *fake.Engine }
+
+func (e unhurried) Info() engine.Info {
+	i := e.Engine.Info()
+	i.StopTimeout = time.Hour
+	return i
+}
+
 // TestStopOfAnEngineThatJustStarts: a server hears no signal before it has come so far, and the one that was lost is not waited for.
 func TestStopOfAnEngineThatJustStarts(t *testing.T) {
 	g := newGuest(t)
+	g.cfg.Engine = unhurried{g.fake}
 	g.prepared()
 	g.fake.RunScript("trap '' TERM; up; sleep 0.5; trap - TERM; exec sleep 1000")
 	for range 2 { // the first restart starts the deaf one, the second one meets it
-		began := time.Now()
 		if end := g.long(guestapi.CmdRestart, "op/"+trove.NewID(), nil); end.State != guestapi.StateDone {
 			t.Fatalf("restart ended with %+v", end)
-		}
-		if took := time.Since(began); took > 3*time.Second { // the fake's stop timeout is 5 s
-			t.Errorf("a restart took %s", took)
 		}
 	}
 }

@@ -34,7 +34,12 @@ func serve(t *testing.T, b *membus.Broker, h guestapi.CommandHandler) *guestapi.
 	return guestapi.NewClient(b.Conn("controller"))
 }
 
+// In a bubble the guest answers in time, however busy the machine is.
 func TestClientSendsArgumentsAndRequestID(t *testing.T) {
+	synctest.Test(t, clientSendsArgumentsAndRequestID)
+}
+
+func clientSendsArgumentsAndRequestID(t *testing.T) {
 	var got guestapi.Request
 	var reqID string
 	c := serve(t, membus.New(), func(ctx context.Context, r guestapi.Request) (any, error) {
@@ -183,6 +188,10 @@ func TestClientRefusesWrongAnswers(t *testing.T) {
 }
 
 func TestServeStaysAnsweringWhileCommandsRun(t *testing.T) {
+	synctest.Test(t, serveStaysAnsweringWhileCommandsRun)
+}
+
+func serveStaysAnsweringWhileCommandsRun(t *testing.T) {
 	release := make(chan struct{})
 	c := serve(t, membus.New(), func(_ context.Context, r guestapi.Request) (any, error) {
 		if r.Command == guestapi.CmdVolume {
@@ -216,6 +225,10 @@ func TestServeAnswersOversizedResultsWithAFailure(t *testing.T) {
 
 // TestClientSendsLaterCommandsOnlyToAgentsThatListThem: an agent of the first release gets a sentence instead of a command that it does not know.
 func TestClientSendsLaterCommandsOnlyToAgentsThatListThem(t *testing.T) {
+	synctest.Test(t, clientSendsLaterCommandsOnlyToAgentsThatListThem)
+}
+
+func clientSendsLaterCommandsOnlyToAgentsThatListThem(t *testing.T) {
 	var commands []guestapi.Command
 	var got []guestapi.Command
 	c := serve(t, membus.New(), func(_ context.Context, r guestapi.Request) (any, error) {

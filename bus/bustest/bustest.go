@@ -26,7 +26,7 @@ type Fixture struct {
 	Controller, Controller2 bus.Conn
 }
 
-const patience = 10 * time.Second
+const patience = time.Minute
 
 // Run runs the suite. New is called once per test and leaves cleaning up to t.Cleanup.
 func Run(t *testing.T, newFixture func(t *testing.T) Fixture) {

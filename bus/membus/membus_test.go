@@ -92,6 +92,10 @@ func BenchmarkRequest(b *testing.B) {
 }
 
 func TestMessagesAreDoubledDelayedAndLeftUnanswered(t *testing.T) {
+	synctest.Test(t, doubledDelayedAndLeftUnanswered)
+}
+
+func doubledDelayedAndLeftUnanswered(t *testing.T) {
 	b := membus.New()
 	defer func() { _ = b.Close() }()
 	got := make(chan string, 10)

@@ -24,7 +24,7 @@ import (
 
 const (
 	roleVariable = "GUESTINIT_TEST_CONFIG" // makes this test's binary an init
-	patience     = 20 * time.Second
+	patience     = time.Minute
 )
 
 func TestMain(m *testing.M) {
@@ -81,7 +81,7 @@ func startIn(t *testing.T, dir, agent string, namespace bool, change func(*guest
 	s := &sandbox{t: t, dir: dir, out: make(chan struct{})}
 	c := guestinit.Config{
 		Agent: "/bin/sh", Args: []string{"-c", agent}, Runtime: s.dir, Subreaper: !namespace,
-		BackoffMin: 10 * time.Millisecond, BackoffMax: 50 * time.Millisecond, AgentGrace: 2 * time.Second,
+		BackoffMin: 10 * time.Millisecond, BackoffMax: 50 * time.Millisecond, AgentGrace: patience,
 	}
 	change(&c)
 	cfg, err := json.Marshal(c)
@@ -221,18 +221,18 @@ func TestOrphansAreReaped(t *testing.T) {
 	})
 }
 
-// engineAgent is an agent that starts an engine as its own session and notes it as the real one does.
-func engineAgent(onTerm string) string {
+// engineAgent is an agent that starts an engine as its own session and notes it as the real one does. The engine has a time to stop.
+func engineAgent(onTerm string, limit time.Duration) string {
 	return `trap 'echo agent stopped >>"$RUN/order"; exit 0' TERM
 		setsid sh -c 'trap "` + onTerm + `" TERM; echo up >"$RUN/up"; while :; do sleep 0.01; done' &
 		echo "$! $(cut -d' ' -f22 /proc/$!/stat) 0" >"$RUN/engine.pid"
-		echo 300ms >"$RUN/engine.stop-timeout"
+		echo ` + limit.String() + ` >"$RUN/engine.stop-timeout"
 		while :; do sleep 0.01; done`
 }
 
 func TestEngineIsStoppedBeforeTheAgent(t *testing.T) {
 	onTerm := `ls \"$RUN/stopping\" >/dev/null && echo engine stopped >>\"$RUN/order\"; exit 0`
-	inAllWays(t, engineAgent(onTerm), func(t *testing.T, s *sandbox) {
+	inAllWays(t, engineAgent(onTerm, patience), func(t *testing.T, s *sandbox) {
 		s.until("the engine", func() bool { return s.file("up") != "" && s.file("engine.stop-timeout") != "" })
 		if code := s.terminate(); code != 0 {
 			t.Errorf("init ended with %d", code)
@@ -246,7 +246,7 @@ func TestEngineIsStoppedBeforeTheAgent(t *testing.T) {
 // TestEngineIsStoppedByItsOwnSignal: SIGTERM would make PostgreSQL wait for its clients. A shell's background process ignores SIGINT unless it is told otherwise.
 // In a virtual machine the service may be killed while the machine goes on: the next one starts an agent, and there must not be two.
 func TestAgentEndsWithInitAndTheEngineDoesNot(t *testing.T) {
-	s := start(t, engineAgent("exit 0"), false)
+	s := start(t, engineAgent("exit 0", patience), false)
 	s.until("the engine", func() bool { return s.file("up") != "" && s.file("engine.stop-timeout") != "" })
 	ref, err := process.ReadFile(filepath.Join(s.dir, "engine.pid"))
 	if err != nil {
@@ -263,9 +263,9 @@ func TestAgentEndsWithInitAndTheEngineDoesNot(t *testing.T) {
 }
 
 func TestEngineIsStoppedByItsOwnSignal(t *testing.T) {
-	agent := strings.Replace(engineAgent(`echo by SIGTERM >>\"$RUN/order\"; exit 0`), `" TERM; echo up`, `" TERM; trap "echo by SIGINT >>\"$RUN/order\"; exit 0" INT; echo up`, 1)
+	agent := strings.Replace(engineAgent(`echo by SIGTERM >>\"$RUN/order\"; exit 0`, patience), `" TERM; echo up`, `" TERM; trap "echo by SIGINT >>\"$RUN/order\"; exit 0" INT; echo up`, 1)
 	agent = strings.Replace(agent, "setsid sh", "env --default-signal=INT setsid sh", 1)
-	agent = strings.Replace(agent, "echo 300ms", `echo 2 >"$RUN/engine.stop-signal"; echo 300ms`, 1)
+	agent = strings.Replace(agent, "echo "+patience.String(), `echo 2 >"$RUN/engine.stop-signal"; echo `+patience.String(), 1)
 	inAllWays(t, agent, func(t *testing.T, s *sandbox) {
 		s.until("the engine", func() bool { return s.file("up") != "" && s.file("engine.stop-timeout") != "" })
 		if code := s.terminate(); code != 0 {
@@ -278,7 +278,7 @@ func TestEngineIsStoppedByItsOwnSignal(t *testing.T) {
 }
 
 func TestEngineThatDoesNotStopIsKilled(t *testing.T) {
-	inAllWays(t, engineAgent("true"), func(t *testing.T, s *sandbox) {
+	inAllWays(t, engineAgent("true", 300*time.Millisecond), func(t *testing.T, s *sandbox) {
 		s.until("the engine", func() bool { return s.file("up") != "" && s.file("engine.stop-timeout") != "" })
 		began := time.Now()
 		if code := s.terminate(); code != 1 {

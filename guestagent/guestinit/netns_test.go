@@ -34,7 +34,7 @@ func TestTheBusIsLookedForInTheNamespaceOfTheManagementNetwork(t *testing.T) {
 	w.boot()
 	w.release(behaviour{Version: "1.1.0", Speaks: true, Service: "healthy"}, w.key)
 	w.until("the image's agent runs", func() bool { return w.runsLast("image") })
-	w.want("1.1.0", "op-1", func(x *slots.Wanted) { x.Bus = []string{bus.Addr().String()} })
+	w.want("1.1.0", "op-1", func(x *slots.Wanted) { x.Bus, x.Healthy = []string{bus.Addr().String()}, unwellFor })
 	w.until("the image's agent runs again", func() bool { return w.state().Failed != nil && w.runsLast("image") })
 	if s := w.state(); !strings.Contains(s.Failed.Sentence, "did not join the bus, which can be reached") {
 		t.Errorf("the state is %+v, failed %+v", s, s.Failed)

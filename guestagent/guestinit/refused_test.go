@@ -98,7 +98,7 @@ func TestADamagedReleaseIsGivenUp(t *testing.T) {
 func TestAKillInTheMiddleOfASwitch(t *testing.T) {
 	w := newWorld(t, "1.0.0")
 	w.release(good("1.1.0"), w.key)
-	wish := slots.Wanted{Version: "1.1.0", Op: "op-1", EngineUp: true, Healthy: slots.MinHealthy}
+	wish := slots.Wanted{Version: "1.1.0", Op: "op-1", EngineUp: true, Healthy: patience}
 	for name, prepare := range map[string]func(){
 		"before the wish was read": func() { w.must(w.slots.WriteState(slots.State{})); w.must(w.slots.WriteWanted(wish)) },
 		"before the wish was removed": func() {

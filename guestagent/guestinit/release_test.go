@@ -155,20 +155,28 @@ func good(version string) behaviour {
 	return behaviour{Version: version, Speaks: true, Bus: true, Service: "healthy"}
 }
 
-// want does what an agent does that shall be replaced: it notes what is wanted, and ends.
+// want does what an agent does that shall be replaced: it notes what is wanted, and ends. Like it, it runs by then: until an agent runs, the first process
+// may still be about to remove the wish before this one.
 func (w *world) want(version, op string, change func(*slots.Wanted)) {
 	w.t.Helper()
-	wish := slots.Wanted{Version: version, Op: op, EngineUp: true, Healthy: slots.MinHealthy}
+	wish := slots.Wanted{Version: version, Op: op, EngineUp: true, Healthy: patience}
 	if change != nil {
 		change(&wish)
 	}
+	agent := w.begun()
 	if err := w.slots.WriteWanted(wish); err != nil {
 		w.t.Fatal(err)
 	}
-	w.killAgent()
+	w.kill(agent)
 }
 
 func (w *world) killAgent() {
+	w.t.Helper()
+	w.kill(w.begun())
+}
+
+// begun waits until an agent runs that was not killed yet, and returns its process id.
+func (w *world) begun() string {
 	w.t.Helper()
 	w.until("the agent that was started last has begun", func() bool {
 		fields := strings.Fields(w.file("runs"))
@@ -179,8 +187,13 @@ func (w *world) killAgent() {
 		return slices.ContainsFunc(children(w.t, w.pid()), func(kid int) bool { return strconv.Itoa(kid) == pid })
 	})
 	fields := strings.Fields(w.file("runs"))
-	w.killed = fields[len(fields)-1]
-	pid, err := strconv.Atoi(w.killed)
+	return fields[len(fields)-1]
+}
+
+func (w *world) kill(agent string) {
+	w.t.Helper()
+	w.killed = agent
+	pid, err := strconv.Atoi(agent)
 	w.must(err)
 	w.must(unix.Kill(pid, unix.SIGKILL))
 }
@@ -216,6 +229,9 @@ func (w *world) runsLast(version string) bool {
 	all := w.runs()
 	return len(all) > 0 && all[len(all)-1] == version
 }
+
+// unwellFor is how long a release has that is not to stay: enough for it to begin and to say what it says, on a machine that is busy as well.
+const unwellFor = 2 * slots.MinHealthy
 
 func TestAHealthyReleaseStays(t *testing.T) {
 	w := newWorld(t, "1.0.0")
@@ -314,7 +330,7 @@ func TestAReleaseThatIsNotWellIsTakenBack(t *testing.T) {
 				w.rename("1.1.0", "0.9.0")
 			}
 			w.until("the image's agent runs", func() bool { return w.runsLast("image") })
-			w.want("1.1.0", "op-1", func(x *slots.Wanted) { x.Bus = c.bus })
+			w.want("1.1.0", "op-1", func(x *slots.Wanted) { x.Bus, x.Healthy = c.bus, unwellFor })
 			w.until("the image's agent runs again", func() bool { return w.state().Failed != nil && w.runsLast("image") })
 			if s := w.state(); s.Current != "" || s.Trial != nil || !strings.Contains(s.Failed.Sentence, c.says) {
 				t.Errorf("the state is %+v, failed %+v", s, s.Failed)
@@ -352,22 +368,35 @@ func (w *world) rename(version, says string) {
 	}
 }
 
-// TestATrialWaitsForTheBus: while nothing answers at the addresses of the bus, the agent is neither confirmed nor taken back for that.
-func TestATrialWaitsForTheBus(t *testing.T) {
-	t.Parallel()
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
+// unheard returns an address where nobody listens, and nobody else can for the length of the test.
+func unheard(t *testing.T) string {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	address := closed.Addr().String()
-	_ = closed.Close()
+	t.Cleanup(func() { _ = unix.Close(fd) })
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	address, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(address.(*unix.SockaddrInet4).Port))
+}
+
+// TestATrialWaitsForTheBus: while nothing answers at the addresses of the bus, the agent is neither confirmed nor taken back for that.
+func TestATrialWaitsForTheBus(t *testing.T) {
+	t.Parallel()
+	address := unheard(t)
 	w := newWorld(t, "1.0.0")
 	w.boot()
 	w.release(behaviour{Version: "1.1.0", Speaks: true, Service: "healthy"}, w.key)
-	w.want("1.1.0", "op-1", func(x *slots.Wanted) { x.Bus = []string{address} })
+	w.want("1.1.0", "op-1", func(x *slots.Wanted) { x.Bus, x.Healthy = []string{address}, unwellFor })
 	w.until("1.1.0 runs", func() bool { return w.runsLast("1.1.0") })
 	began := time.Now()
-	w.until("the time is over", func() bool { return time.Since(began) > slots.MinHealthy+time.Second })
+	w.until("the time is over", func() bool { return time.Since(began) > unwellFor+time.Second })
 	if s := w.state(); s.Trial == nil || s.Failed != nil || !w.runsLast("1.1.0") {
 		t.Fatalf("the trial ended while the bus was away: %+v", s)
 	}

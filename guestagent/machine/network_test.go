@@ -257,6 +257,8 @@ func TestRulesAreRules(t *testing.T) {
 	}
 }
 
+const patience = time.Minute // how long a test waits for what must come
+
 // wired is a guest whose network is real: it is in a network namespace, with a cable to the controllers and one to its clients.
 type wired struct {
 	*guest
@@ -274,13 +276,10 @@ func (w *wired) Run(ctx context.Context, stdin, program string, args ...string) 
 func (w *wired) Namespace(path string) error               { return w.real.Namespace(path) }
 func (w *wired) Within(path string, do func() error) error { return w.real.Within(path, do) }
 func (w *wired) Links() (map[string]string, error)         { return w.real.Links() }
-func (w *wired) dial(ns, address string) (net.Conn, error) {
-	return w.dialer(ns)(w.t.Context(), "tcp", address)
+func (w *wired) dial(ns, address string, limit time.Duration) (net.Conn, error) {
+	return netns.Dialer(ns, net.Dialer{Timeout: limit})(w.t.Context(), "tcp", address)
 }
 func (w *wired) management() string { return w.path(managementNetns) }
-func (w *wired) dialer(ns string) func(context.Context, string, string) (net.Conn, error) {
-	return netns.Dialer(ns, net.Dialer{Timeout: time.Second})
-}
 
 func wire(t *testing.T) *wired {
 	for _, program := range []string{"nft", "ip"} {
@@ -349,7 +348,11 @@ func (w *wired) listen(ns, address string) net.Listener {
 
 func (w *wired) reaches(want bool, what, from, address string) {
 	w.t.Helper()
-	conn, err := w.dial(from, address)
+	limit := time.Second // nothing comes back
+	if want {
+		limit = patience
+	}
+	conn, err := w.dial(from, address, limit)
 	if err == nil {
 		conn.Close()
 	}
@@ -383,7 +386,7 @@ func TestManagementIsApart(t *testing.T) {
 	}
 
 	// Run again, as after a failure: what the agent has open goes on.
-	conn, err := w.dial(w.management(), "10.77.0.1:4222")
+	conn, err := w.dial(w.management(), "10.77.0.1:4222", patience)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -401,7 +404,7 @@ func TestManagementIsApart(t *testing.T) {
 // wantHeard takes connections until one says the text; the others were closed without a word.
 func wantHeard(t *testing.T, l net.Listener, text string) {
 	t.Helper()
-	if err := l.(*net.TCPListener).SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+	if err := l.(*net.TCPListener).SetDeadline(time.Now().Add(patience)); err != nil {
 		t.Fatal(err)
 	}
 	for {
@@ -410,7 +413,7 @@ func wantHeard(t *testing.T, l net.Listener, text string) {
 			t.Fatalf("nobody said %q: %v", text, err)
 		}
 		heard := make([]byte, len(text))
-		_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+		_ = conn.SetReadDeadline(time.Now().Add(patience))
 		n, _ := io.ReadFull(conn, heard) // a connection without a word ends at once
 		conn.Close()
 		if string(heard[:n]) == text {

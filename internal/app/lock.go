@@ -43,10 +43,13 @@ func (l locks) Close() error {
 	return errors.Join(errs...)
 }
 
+// lockPatience is how long a lock is tried for that somebody has who is not in the way, and has it for a moment only: a busy machine may make it a long one.
+const lockPatience = 5 * time.Second
+
 // Lock makes this process the one that runs the components of the directory, until it ends or closes what is returned. Whatever runs already and is
 // in the way is a Conflict that names it. AllComponents are in the way of every other.
 func (s StateDir) Lock(ctx context.Context, c Components) (io.Closer, error) {
-	for range 10 {
+	for waited := clock.Stopwatch(); waited() < lockPatience; {
 		held, err := s.take(c)
 		if !errors.Is(err, syscall.EWOULDBLOCK) {
 			return held, err

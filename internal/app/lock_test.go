@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -193,6 +195,26 @@ func TestALookDoesNotRefuseAStart(t *testing.T) {
 	}
 	close(done)
 	<-looked
+}
+
+// A machine that is busy may put the one who looks aside.
+func TestASlowLookDoesNotRefuseAStart(t *testing.T) {
+	s := app.StateDir(t.TempDir())
+	granted(t, s, app.AllComponents)
+	f, err := os.Open(s.Path("trove.pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_SH); err != nil {
+		t.Fatal(err)
+	}
+	var looks sync.WaitGroup
+	looks.Go(func() {
+		<-time.After(time.Second)
+		_ = f.Close()
+	})
+	granted(t, s, app.AllComponents)
+	looks.Wait()
 }
 
 // TestFurtherProcessesHaveNames runs two of each component; of the taskmanagers one waits until the other's process is killed.

@@ -56,7 +56,7 @@ func TestDialerConnectsFromTheNamespaceIfThereIsOne(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = l.Close() }()
-	limit := net.Dialer{Timeout: 2 * time.Second}
+	limit := net.Dialer{Timeout: time.Minute}
 	if conn, err := netns.Dialer(filepath.Join(t.TempDir(), "none"), limit)(t.Context(), "tcp", l.Addr().String()); err != nil {
 		t.Error(err)
 	} else {

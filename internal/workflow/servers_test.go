@@ -38,6 +38,7 @@ func TestEnginesGoOnAfterTheDatabaseWasKilled(t *testing.T) {
 			ctx, stop := context.WithCancel(t.Context())
 			var wg sync.WaitGroup
 			var stores []*sqlstore.Store
+			var engines []*workflow.Engine
 			for range 2 {
 				s, err := sqlstore.Open(t.Context(), sqlstore.Config{Server: cfg})
 				if err != nil {
@@ -52,11 +53,7 @@ func TestEnginesGoOnAfterTheDatabaseWasKilled(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				wg.Go(func() {
-					if err := e.Run(ctx); err != nil {
-						t.Errorf("an engine ended: %v", err)
-					}
-				})
+				engines = append(engines, e)
 			}
 			t.Cleanup(wg.Wait)
 			t.Cleanup(stop)
@@ -64,6 +61,21 @@ func TestEnginesGoOnAfterTheDatabaseWasKilled(t *testing.T) {
 			var ids []string
 			for range operations {
 				ids = append(ids, enqueue(t, stores[0], clock.System{}.Now(), "k", trove.NewID()))
+			}
+			for _, e := range engines { // they may be quicker than who enqueues
+				wg.Go(func() {
+					if err := e.Run(ctx); err != nil {
+						t.Errorf("an engine ended: %v", err)
+					}
+				})
+			}
+			under := func() int {
+				mu.Lock()
+				defer mu.Unlock()
+				return len(runs)
+			}
+			for end := time.Now().Add(time.Minute); under() < 12 && time.Now().Before(end); {
+				_ = clock.Sleep(t.Context(), time.Millisecond)
 			}
 			if n, err := stores[0].CountOpenOperations(t.Context()); n < 20 || err != nil {
 				t.Fatalf("only %d operations are open, %v", n, err)
@@ -73,7 +85,7 @@ func TestEnginesGoOnAfterTheDatabaseWasKilled(t *testing.T) {
 			if err := server.Restart(); err != nil {
 				t.Fatal(err)
 			}
-			for end := time.Now().Add(40 * time.Second); ; {
+			for end := time.Now().Add(2 * time.Minute); ; {
 				n, err := stores[1].CountOpenOperations(t.Context())
 				if err == nil && n == 0 {
 					break
