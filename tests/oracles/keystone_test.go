@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -30,6 +31,7 @@ import (
 	"github.com/trove-dbaas/trove/internal/clock"
 	secretsfile "github.com/trove-dbaas/trove/secrets/file"
 	"github.com/trove-dbaas/trove/store/sqlstore"
+	"github.com/trove-dbaas/trove/tests/ports"
 )
 
 // python is Debian's: another one that comes first in somebody's PATH does not have OpenStack's packages.
@@ -92,12 +94,11 @@ func (k *realKeystone) another(life time.Duration) *realKeystone {
 
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	port, err := ports.Free()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 }
 
 func (k *realKeystone) url() string { return "http://" + k.addr + "/v3" }
