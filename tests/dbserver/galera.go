@@ -54,7 +54,9 @@ func startCluster() (nodes [2]*Server, err error) {
 			"--wsrep-on=ON", "--wsrep-provider=" + galeraLibrary, "--wsrep-cluster-address=" + cluster, "--wsrep-cluster-name=test",
 			fmt.Sprintf("--wsrep-node-name=node%d", i), "--wsrep-node-address=127.0.0.1", "--wsrep-sst-method=rsync",
 			fmt.Sprintf("--wsrep-sst-receive-address=127.0.0.1:%d", own[3*i+2]), "--binlog-format=ROW", "--innodb-autoinc-lock-mode=2",
-			fmt.Sprintf("--wsrep-provider-options=base_port=%d;gmcast.listen_addr=tcp://127.0.0.1:%d;ist.recv_addr=127.0.0.1:%d;gcache.size=16M",
+			// A node that is silent for some seconds is not lost: the machine is busy.
+			fmt.Sprintf("--wsrep-provider-options=base_port=%d;gmcast.listen_addr=tcp://127.0.0.1:%d;ist.recv_addr=127.0.0.1:%d;gcache.size=16M;"+
+				"evs.suspect_timeout=PT1M;evs.inactive_timeout=PT2M;evs.inactive_check_period=PT5S;gmcast.peer_timeout=PT30S",
 				own[3*i], own[3*i], own[3*i+1]),
 		}})
 		if err != nil {
