@@ -171,7 +171,7 @@ func TestRefusedCallsShareCommits(t *testing.T) {
 	for deadline := time.Now().Add(time.Minute); counted.read.Load() < calls && time.Now().Before(deadline); {
 		time.Sleep(time.Millisecond) //nolint:forbidigo // until all are about to be refused
 	}
-	time.Sleep(50 * time.Millisecond) //nolint:forbidigo // lets them wait for the first one's commit
+	time.Sleep(500 * time.Millisecond) //nolint:forbidigo // lets them wait for the first one's commit
 	close(counted.wait)
 	wg.Wait()
 	if n, all := counted.n.Load(), len(w.audit(t)); all != calls || n > calls/2 {

@@ -137,11 +137,16 @@ func TestLongPollCountsOnce(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		w.must(t, http.StatusOK, "member", http.MethodGet, "/instances/"+id+"/operations/"+op+"?wait=300ms&since=99", "", nil)
+		w.must(t, http.StatusOK, "member", http.MethodGet, "/instances/"+id+"/operations/"+op+"?wait=30ms&since=99", "", nil)
 	}()
-	time.Sleep(100 * time.Millisecond) //nolint:forbidigo // lets it look several times
-	w.clock.Add(300 * time.Millisecond)
-	<-done
+	for waits := true; waits; {
+		select {
+		case <-done:
+			waits = false
+		case <-time.After(100 * time.Millisecond): // it looks several times, once it has begun
+			w.clock.Add(30 * time.Millisecond)
+		}
+	}
 	if l := w.limit(t, http.MethodGet); *l.Remaining != 2 { // the poll and /limits itself
 		t.Errorf("%d of 4 left", *l.Remaining)
 	}

@@ -113,7 +113,7 @@ func (o *openStack) ends(kind string) trove.Operation {
 
 func (o *openStack) ended(id string) trove.Operation {
 	o.t.Helper()
-	for deadline := time.Now().Add(time.Minute); ; {
+	for deadline := time.Now().Add(3 * time.Minute); ; {
 		op, err := o.store.Operation(o.t.Context(), id)
 		if err != nil {
 			o.t.Fatal(err)
@@ -140,7 +140,7 @@ func (o *openStack) well(kind string) {
 // says waits until an open operation says something.
 func (o *openStack) says(id, what string) {
 	o.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; {
+	for deadline := time.Now().Add(time.Minute); ; {
 		op, err := o.store.Operation(o.t.Context(), id)
 		if err != nil || op.State != trove.OperationOpen || time.Now().After(deadline) {
 			o.t.Fatalf("%s, %q, %v", op.State, op.Sentence, err)
@@ -274,6 +274,7 @@ func TestARebuildToAnotherImageKeepsTheServer(t *testing.T) {
 }
 
 func TestWhatFailsInAnOpenStackIsANamedFaultAndLeavesNothing(t *testing.T) {
+	const neverReports = "a guest that never reports" // its time has to pass
 	for name, c := range map[string]struct {
 		knob func(*openStack)
 		task trove.Task
@@ -294,7 +295,7 @@ func TestWhatFailsInAnOpenStackIsANamedFaultAndLeavesNothing(t *testing.T) {
 				o.c.Add("volumes", openstacktest.Object{"name": "somebody's", "size": 1.0, "status": "available", "attachments": []openstacktest.Object{}})
 			}, trove.TaskBuildErrorVolume, "VolumeSizeExceedsAvailableQuota",
 		},
-		"a guest that never reports": {
+		neverReports: {
 			func(o *openStack) { o.fleet.Mute(instanceID) }, trove.TaskBuildErrorTimeout, "its image does not boot, or the guest cannot reach the controllers",
 		},
 		"no router": {
@@ -303,7 +304,11 @@ func TestWhatFailsInAnOpenStackIsANamedFaultAndLeavesNothing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			o := newOpenStack(t, 2*time.Second)
+			boot := 50 * time.Second // too short to make another machine
+			if name == neverReports {
+				boot = 8 * time.Second
+			}
+			o := newOpenStack(t, boot)
 			c.knob(o)
 			op := o.ends(trove.OpCreate)
 			i, err := o.store.Instance(t.Context(), instanceID)

@@ -35,7 +35,7 @@ type Setup struct {
 	Hosts int
 	// Project is a project with a network for its instances; "": any will do.
 	Project string
-	// Wait is how long a thing may be pending; 0: 30 s.
+	// Wait is how long a thing may be pending; 0: a minute.
 	Wait time.Duration
 	// Look is how long passes between two looks at something pending; 0: 5 ms.
 	Look time.Duration
@@ -76,7 +76,7 @@ func Run(t *testing.T, newSetup func(t *testing.T) Setup) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := &suite{T: t, Setup: newSetup(t)}
-			s.Wait, s.Look = cmp.Or(s.Wait, 30*time.Second), cmp.Or(s.Look, 5*time.Millisecond)
+			s.Wait, s.Look = cmp.Or(s.Wait, time.Minute), cmp.Or(s.Look, 5*time.Millisecond)
 			s.Project = cmp.Or(s.Project, project)
 			test.run(s)
 		})

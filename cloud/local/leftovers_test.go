@@ -8,8 +8,10 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/trove-dbaas/trove/cloud/local"
+	"github.com/trove-dbaas/trove/internal/clock"
 )
 
 var deploymentName = regexp.MustCompile(`trove-[0-9a-f]{8}\b`)
@@ -55,7 +57,8 @@ func everything(tb testing.TB) []string {
 	}
 	for _, pattern := range []string{"/run/trove-*", "/run/netns/trove-*", "/sys/fs/cgroup/trove-*", "/sys/fs/cgroup/*/trove-*", "/sys/fs/cgroup/*/trove-*/*-*"} {
 		for _, file := range glob(tb, pattern) {
-			if file != "/run/trove-ids" && file != "/run/trove-network.lock" {
+			// Those called trove-test are of the tests of package sandbox, which may run at the same time.
+			if file != "/run/trove-ids" && file != "/run/trove-network.lock" && !strings.Contains(file, "/trove-test-") {
 				keep("file", file)
 			}
 		}
@@ -73,6 +76,21 @@ func everything(tb testing.TB) []string {
 	}
 	slices.Sort(all)
 	return all
+}
+
+// leftOver returns what was not there before, and stays. Tests of other packages run on this machine at the same time, and what they make for a moment, such as
+// a probe of the network, has names like ours.
+func leftOver(tb testing.TB, before []string) []string {
+	tb.Helper()
+	left := slices.DeleteFunc(everything(tb), func(entry string) bool { return slices.Contains(before, entry) })
+	for end := time.Now().Add(time.Minute); len(left) > 0 && time.Now().Before(end); {
+		if err := clock.Sleep(tb.Context(), 100*time.Millisecond); err != nil {
+			tb.Fatal(err)
+		}
+		now := everything(tb)
+		left = slices.DeleteFunc(left, func(entry string) bool { return !slices.Contains(now, entry) })
+	}
+	return left
 }
 
 var instanceID = regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`)

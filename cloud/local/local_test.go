@@ -166,14 +166,14 @@ func (d *deployment) awaitAgent(tb testing.TB, id string) {
 
 func (d *deployment) awaitLine(tb testing.TB, id, line string) {
 	tb.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		out := d.console(id)
 		if strings.Contains(out, line) {
 			return
 		}
 		if time.Now().After(deadline) {
-			tb.Fatalf("the agent did not come up within 10 s; it said %q", out)
+			tb.Fatalf("the agent did not come up within a minute; it said %q", out)
 		}
 		if err := clock.Sleep(tb.Context(), time.Millisecond); err != nil {
 			tb.Fatal(err)

@@ -27,7 +27,7 @@ func open(t *testing.T, c *openstacktest.Cloud, change ...func(*openstack.Config
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	s, err := osclient.New(t.Context(), osclient.Config{
-		AuthURL: c.URL + "/v3", Username: "trove", Project: "service", Region: "RegionOne", Timeout: 5 * time.Second, Log: log,
+		AuthURL: c.URL + "/v3", Username: "trove", Project: "service", Region: "RegionOne", Timeout: time.Minute, Log: log,
 		Password: func() (trove.Secret, error) { return openstacktest.Password, nil },
 	})
 	if err != nil {
@@ -36,7 +36,7 @@ func open(t *testing.T, c *openstacktest.Cloud, change ...func(*openstack.Config
 	t.Cleanup(func() { _ = s.Close() })
 	cfg := openstack.Config{
 		Session: s, Deployment: deployment, Log: log, ManagementNetwork: "trove-management", ManagementSecurityGroup: "trove-management", IsolateManagement: true,
-		PublicNetwork: "public", Wait: 3 * time.Second,
+		PublicNetwork: "public", Wait: 30 * time.Second,
 	}
 	for _, f := range change {
 		f(&cfg)

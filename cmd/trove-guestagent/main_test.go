@@ -26,7 +26,7 @@ import (
 	"github.com/trove-dbaas/trove/internal/keyfile"
 )
 
-const patience = 30 * time.Second
+const patience = 2 * time.Minute // a busy machine may take half a minute for the first start of a real server
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
@@ -241,7 +241,7 @@ func (d *deployment) agentPID(init int) int {
 	for _, f := range files {
 		data, err := os.ReadFile(f)
 		if err != nil {
-			d.t.Fatal(err)
+			continue // a thread that has ended
 		}
 		for id := range strings.FieldsSeq(string(data)) {
 			line, err := os.ReadFile(filepath.Join("/proc", id, "cmdline"))

@@ -17,6 +17,9 @@ import (
 	"github.com/trove-dbaas/trove/internal/clock"
 )
 
+// mute and endless are the troubles that last as long as the limit.
+const mute, endless = "it never answers", "an answer without end"
+
 // troubles are the ways in which Keystone can fail to answer. Each begins the trouble and returns what ends it.
 var troubles = map[string]func(f *fixture) (over func()){
 	"nothing listens": func(f *fixture) func() {
@@ -24,7 +27,7 @@ var troubles = map[string]func(f *fixture) (over func()){
 		f.fake.server.Close()
 		return f.fake.start
 	},
-	"it never answers": func(f *fixture) func() {
+	mute: func(f *fixture) func() {
 		block := make(chan struct{})
 		f.fake.set(func() { f.fake.block = block })
 		return func() { f.fake.set(func() { f.fake.block = nil }); close(block) }
@@ -46,7 +49,7 @@ var troubles = map[string]func(f *fixture) (over func()){
 	"a token of nobody":       body(`{"token": {"expires_at": "2030-01-01T00:00:00Z", "user": {"id": ""}}}`),
 	"a token without an end":  body(`{"token": {"user": {"id": "u"}}}`),
 	"another type":            body(`{"token": {"user": "u", "expires_at": 7}}`),
-	"an answer without end": answers(func(w http.ResponseWriter, r *http.Request) {
+	endless: answers(func(w http.ResponseWriter, r *http.Request) {
 		for r.Context().Err() == nil {
 			if _, err := w.Write([]byte(strings.Repeat(" ", 1<<16))); err != nil {
 				return
@@ -88,14 +91,17 @@ func body(text string) func(*fixture) func() {
 func TestKeystoneInTrouble(t *testing.T) {
 	for name, begin := range troubles {
 		t.Run(name, func(t *testing.T) {
-			const timeout = 500 * time.Millisecond
+			timeout := time.Minute
+			if name == mute || name == endless {
+				timeout = 500 * time.Millisecond
+			}
 			f := newFixture(t, func(c *keystone.Config) { c.Timeout = timeout })
 			known, unknown := f.fake.issue("anna", nil, "member"), f.fake.issue("anna", nil, "member")
-			f.mustKnow(t, "before", known)
+			f.learns(t, known)
 			over := begin(f)
 			took := clock.Stopwatch()
 			f.must(t, "an unknown token", unknown, trove.KindUnavailable)
-			if d := took(); d > 10*timeout {
+			if d := took(); d > 30*time.Second {
 				t.Errorf("the answer took %s", d)
 			}
 			f.must(t, "no token", "", trove.KindUnauthorized)
@@ -104,8 +110,8 @@ func TestKeystoneInTrouble(t *testing.T) {
 			f.fake.clock.Add(time.Second)
 			f.must(t, "a known token when its time is over", known, trove.KindUnavailable)
 			over()
-			f.mustKnow(t, "the unknown token, afterwards", unknown)
-			f.mustKnow(t, "the known token, afterwards", known)
+			f.learns(t, unknown)
+			f.learns(t, known)
 			f.tellsNoSecrets(t, known, unknown)
 			if !strings.Contains(f.log.String(), "Keystone checks tokens again") {
 				t.Errorf("the log does not say that it is back:\n%s", f.log)
@@ -114,9 +120,15 @@ func TestKeystoneInTrouble(t *testing.T) {
 	}
 }
 
+// learns waits until a token is known: a busy machine may need longer than the shortest limit.
+func (f *fixture) learns(t *testing.T, token trove.Secret) {
+	t.Helper()
+	eventually(t, "the token is known", func() bool { _, err := f.user(t, token); return err == nil })
+}
+
 // The service can be started while Keystone is away.
 func TestKeystoneAwayFromTheBeginning(t *testing.T) {
-	f := newFixture(t, func(c *keystone.Config) { c.Timeout = time.Second })
+	f := newFixture(t, func(c *keystone.Config) { c.Timeout = time.Minute })
 	over := troubles["nothing listens"](f)
 	token := f.fake.issue("anna", nil, "member")
 	f.must(t, "away", token, trove.KindUnavailable)

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/identity/keystone"
 	"github.com/trove-dbaas/trove/internal/clock"
+	"github.com/trove-dbaas/trove/tests/ports"
 )
 
 const (
@@ -59,15 +61,17 @@ func newFake(t testing.TB) *fakeKeystone {
 // start begins to serve, after a stop at the same address.
 func (f *fakeKeystone) start() {
 	f.t.Helper()
-	addr := f.addr
-	if addr == "" {
-		addr = "127.0.0.1:0"
+	if f.addr == "" {
+		port, err := ports.Free()
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		f.addr = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 	}
-	l, err := (&net.ListenConfig{}).Listen(f.t.Context(), "tcp", addr)
+	l, err := (&net.ListenConfig{}).Listen(f.t.Context(), "tcp", f.addr)
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	f.addr = l.Addr().String()
 	f.server = &httptest.Server{Listener: l, Config: &http.Server{Handler: f, ReadHeaderTimeout: time.Minute}}
 	f.server.Start()
 }

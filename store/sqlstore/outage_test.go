@@ -38,6 +38,16 @@ func pause(t *testing.T, d time.Duration) {
 	}
 }
 
+// until waits for what a busy machine takes its time for.
+func until(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for end := time.Now().Add(2 * time.Minute); !is(); pause(t, 10*time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("waited two minutes for %s", what)
+		}
+	}
+}
+
 // TestServerKilledInTheMiddleOfTransactions kills the server (SIGKILL, all of its processes) twice while two processes write, and starts it again: what was
 // confirmed is there, nothing is there by half, nothing that was refused is there, and both go on by themselves.
 func TestServerKilledInTheMiddleOfTransactions(t *testing.T) {
@@ -45,12 +55,23 @@ func TestServerKilledInTheMiddleOfTransactions(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			server := dbserver.Start(t, kind, dbserver.Options{Sync: true})
 			cfg := *server.Database(t)
-			cfg.Patience = 30 * time.Second
+			cfg.Patience = time.Minute // the start of a server may take most of it
 			stores := []*sqlstore.Store{open(t, sqlstore.Config{Server: &cfg}), open(t, sqlstore.Config{Server: &cfg})}
 			ctx, stop := context.WithCancel(t.Context())
 			defer stop()
 			var mu sync.Mutex
-			fate := map[string]error{}
+			fate, written := map[string]error{}, 0
+			moreWritten := func() {
+				t.Helper()
+				mu.Lock()
+				before := written
+				mu.Unlock()
+				until(t, "rows to be written", func() bool {
+					mu.Lock()
+					defer mu.Unlock()
+					return written > before+20
+				})
+			}
 			var wg sync.WaitGroup
 			for w := range 6 {
 				wg.Go(func() {
@@ -58,20 +79,22 @@ func TestServerKilledInTheMiddleOfTransactions(t *testing.T) {
 						id := fmt.Sprintf("%d-%d", w, n)
 						err := pair(t.Context(), stores[w%2], id)
 						mu.Lock()
-						fate[id] = err
+						if fate[id] = err; err == nil {
+							written++
+						}
 						mu.Unlock()
 					}
 				})
 			}
 			for range 2 {
-				pause(t, 400*time.Millisecond)
+				moreWritten()
 				server.Signal(syscall.SIGKILL)
 				pause(t, 200*time.Millisecond)
 				if err := server.Restart(); err != nil {
 					t.Fatal(err)
 				}
 			}
-			pause(t, 300*time.Millisecond)
+			moreWritten()
 			stop()
 			wg.Wait()
 			there := map[string]bool{}
@@ -130,7 +153,7 @@ func TestServerAwayAndBack(t *testing.T) {
 				if trove.KindOf(err) != trove.KindUnavailable || trove.IsPermanent(err) || !strings.Contains(trove.MessageOf(err), "cannot be reached") {
 					t.Errorf("%s without a server: %v", name, err)
 				}
-				if took := time.Since(began); took > 5*time.Second {
+				if took := time.Since(began); took > 30*time.Second {
 					t.Errorf("%s was refused after %v", name, took)
 				}
 			}
@@ -160,10 +183,10 @@ func TestServerThatSaysNothingHoldsNobodyForEver(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			server := dbserver.Start(t, kind, dbserver.Options{})
 			s := open(t, sqlstore.Config{Server: server.Database(t)})
-			sqlstore.SetLimit(s, 700*time.Millisecond)
 			if err := pair(t.Context(), s, "before"); err != nil {
 				t.Fatal(err)
 			}
+			sqlstore.SetLimit(s, 700*time.Millisecond)
 			server.Signal(syscall.SIGSTOP)
 			began := time.Now()
 			_, err := s.Datastores(t.Context())
@@ -178,7 +201,7 @@ func TestServerThatSaysNothingHoldsNobodyForEver(t *testing.T) {
 			if err := pair(ctx, s, "impatient"); !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("the caller's own limit: %v", err)
 			}
-			if took := time.Since(began); took > 4*time.Second {
+			if took := time.Since(began); took > 30*time.Second {
 				t.Errorf("it took %v", took)
 			}
 			server.Signal(syscall.SIGCONT)
@@ -312,7 +335,7 @@ func TestConnectionLostAtEachPlace(t *testing.T) {
 					t.Errorf("%d connections were cut", n)
 				}
 				all, err := direct.Datastores(t.Context())
-				for n := 0; c.there && len(all) == 0 && n < 100; n++ { // the server may still have to read the COMMIT that nobody waits for
+				for n := 0; c.there && len(all) == 0 && n < 1500; n++ { // the server may still have to read the COMMIT that nobody waits for
 					pause(t, 20*time.Millisecond)
 					all, err = direct.Datastores(t.Context())
 				}

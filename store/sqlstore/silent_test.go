@@ -41,7 +41,7 @@ func TestATransactionOfALostHostLetsGo(t *testing.T) {
 			<-written
 			began := time.Now()
 			change(t, other, func(ctx context.Context, tx store.Tx) error { return put(ctx, tx, "second") })
-			if waited := time.Since(began); waited > 9*time.Second {
+			if waited := time.Since(began); waited > 30*time.Second {
 				t.Errorf("a row was kept for %s", waited)
 			}
 			letGo()

@@ -76,7 +76,7 @@ func testConflicts(t *testing.T, s store.Store) {
 	for range writers {
 		wg.Go(func() {
 			for range times {
-				err := s.InTx(t.Context(), func(ctx context.Context, tx store.Tx) error {
+				err := insist(t, s, func(ctx context.Context, tx store.Tx) error {
 					return tx.UpdateInstance(ctx, i.ID, Start, func(i *trove.Instance) error {
 						i.VolumeSize++
 						return nil

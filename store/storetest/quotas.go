@@ -26,7 +26,7 @@ func quotas(t *testing.T, s store.Store, project string) map[string]trove.Quota 
 
 func take(t *testing.T, s store.Store, amounts map[string]int) error {
 	t.Helper()
-	return s.InTx(t.Context(), func(ctx context.Context, tx store.Tx) error { return tx.TakeQuota(ctx, "p", amounts) })
+	return insist(t, s, func(ctx context.Context, tx store.Tx) error { return tx.TakeQuota(ctx, "p", amounts) })
 }
 
 func testQuotas(t *testing.T, s store.Store) {

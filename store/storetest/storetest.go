@@ -125,6 +125,17 @@ func do(t *testing.T, s store.Store, fn func(ctx context.Context, tx store.Tx) e
 	}
 }
 
+// insist runs fn in a transaction, again and again while too many change the same: a busy machine lets nobody finish for a while.
+func insist(t *testing.T, s store.Store, fn func(ctx context.Context, tx store.Tx) error) error {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); ; {
+		err := s.InTx(t.Context(), fn)
+		if trove.KindOf(err) != trove.KindUnavailable || time.Now().After(end) {
+			return err
+		}
+	}
+}
+
 // insert writes instances and returns the first one as it is read back.
 func insert(t *testing.T, s store.Store, is ...trove.Instance) trove.Instance {
 	t.Helper()

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	deploy "github.com/trove-dbaas/trove/tests/deployment"
 )
@@ -148,7 +147,7 @@ func TestFloodTheBus(t *testing.T) {
 	a.insideOf(guest, "bus-flood", a.to())
 	a.counted(metric("trove_bus_kicks_total", "reason", "rate"), 1)
 	a.logged("guest connection cut", guest, "rate")
-	deploy.Eventually(t, 5*time.Second, "the neighbour to answer through the API", func() bool {
+	deploy.Eventually(t, deploy.Patience, "the neighbour to answer through the API", func() bool {
 		_, err := a.Client.Databases(t.Context(), a.neighbour.ID)
 		return err == nil
 	})

@@ -144,7 +144,7 @@ func begin(t *testing.T) *attack {
 	a.log = info.Size()
 	a.frames = map[string]uint64{"refused": s.filtered("refused"), "connections": s.filtered("connections")}
 	t.Cleanup(func() {
-		deploy.Eventually(t, 10*time.Second, "the neighbour's client to ask again", func() bool { return s.watch.asked.Load() > a.asked+1 })
+		deploy.Eventually(t, deploy.Patience, "the neighbour's client to ask again", func() bool { return s.watch.asked.Load() > a.asked+1 })
 		if failed := s.watch.failed.Load() - a.failed; failed > 0 {
 			t.Errorf("%d of %d queries of the neighbour failed: %v", failed, s.watch.asked.Load()-a.asked, s.watch.last.Load())
 		}
@@ -187,7 +187,7 @@ func cutLast(s, sep string) (before, after string, ok bool) {
 // counted waits until a metric has risen by at least n since the attack began.
 func (a *attack) counted(metric string, n float64) {
 	a.t.Helper()
-	deploy.Eventually(a.t, 15*time.Second, fmt.Sprintf("the metric %s to rise by %v", metric, n), func() bool {
+	deploy.Eventually(a.t, deploy.Patience, fmt.Sprintf("the metric %s to rise by %v", metric, n), func() bool {
 		return a.metrics(a.t)[metric]-a.before[metric] >= n
 	})
 }
@@ -195,7 +195,7 @@ func (a *attack) counted(metric string, n float64) {
 // logged waits until a line of the service's log since the attack began has all the parts.
 func (a *attack) logged(parts ...string) {
 	a.t.Helper()
-	deploy.Eventually(a.t, 15*time.Second, fmt.Sprintf("a log line with %q", parts), func() bool {
+	deploy.Eventually(a.t, deploy.Patience, fmt.Sprintf("a log line with %q", parts), func() bool {
 		f, err := os.Open(a.LogFile())
 		if err != nil {
 			a.t.Fatal(err)

@@ -27,6 +27,7 @@ import (
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/store/sqlstore"
+	"github.com/trove-dbaas/trove/tests/ports"
 )
 
 // The kinds of servers.
@@ -180,7 +181,7 @@ func prepare(kind string, o Options) (_ *Server, err error) {
 			return nil, err
 		}
 	}
-	if s.Port, err = freePort(); err != nil {
+	if s.Port, err = ports.Free(); err != nil {
 		return nil, err
 	}
 	bin, err := program(kind)
@@ -204,15 +205,6 @@ func prepare(kind string, o Options) (_ *Server, err error) {
 		}
 	}
 	return s, nil
-}
-
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	port := l.Addr().(*net.TCPAddr).Port
-	return port, l.Close()
 }
 
 func (s *Server) data() string { return filepath.Join(s.dir, "data") }

@@ -8,6 +8,8 @@ import (
 	"os/exec"
 	"testing"
 	"time"
+
+	"github.com/trove-dbaas/trove/tests/ports"
 )
 
 // galeraLibrary is where Debian's package galera-4 has the provider.
@@ -37,23 +39,25 @@ func Galera(tb testing.TB) [2]*Server {
 }
 
 func startCluster() (nodes [2]*Server, err error) {
-	var ports [6]int // for each node the cluster's own three
-	for i := range ports {
-		if ports[i], err = freePort(); err != nil {
+	var own [6]int // for each node the cluster's own three
+	for i := range own {
+		if own[i], err = ports.Free(); err != nil {
 			return nodes, err
 		}
 	}
 	for i := range nodes {
 		cluster := "gcomm://"
 		if i == 1 {
-			cluster = fmt.Sprintf("gcomm://127.0.0.1:%d", ports[0])
+			cluster = fmt.Sprintf("gcomm://127.0.0.1:%d", own[0])
 		}
 		nodes[i], err = prepare(MariaDB, Options{Args: []string{
 			"--wsrep-on=ON", "--wsrep-provider=" + galeraLibrary, "--wsrep-cluster-address=" + cluster, "--wsrep-cluster-name=test",
 			fmt.Sprintf("--wsrep-node-name=node%d", i), "--wsrep-node-address=127.0.0.1", "--wsrep-sst-method=rsync",
-			fmt.Sprintf("--wsrep-sst-receive-address=127.0.0.1:%d", ports[3*i+2]), "--binlog-format=ROW", "--innodb-autoinc-lock-mode=2",
-			fmt.Sprintf("--wsrep-provider-options=base_port=%d;gmcast.listen_addr=tcp://127.0.0.1:%d;ist.recv_addr=127.0.0.1:%d;gcache.size=16M",
-				ports[3*i], ports[3*i], ports[3*i+1]),
+			fmt.Sprintf("--wsrep-sst-receive-address=127.0.0.1:%d", own[3*i+2]), "--binlog-format=ROW", "--innodb-autoinc-lock-mode=2",
+			// A node that is silent for some seconds is not lost: the machine is busy.
+			fmt.Sprintf("--wsrep-provider-options=base_port=%d;gmcast.listen_addr=tcp://127.0.0.1:%d;ist.recv_addr=127.0.0.1:%d;gcache.size=16M;"+
+				"evs.suspect_timeout=PT1M;evs.inactive_timeout=PT2M;evs.inactive_check_period=PT5S;gmcast.peer_timeout=PT30S",
+				own[3*i], own[3*i], own[3*i+1]),
 		}})
 		if err != nil {
 			return nodes, err

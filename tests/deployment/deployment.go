@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +21,7 @@ import (
 	"github.com/trove-dbaas/trove/api/wire"
 	"github.com/trove-dbaas/trove/client"
 	"github.com/trove-dbaas/trove/tests/hostcheck"
+	"github.com/trove-dbaas/trove/tests/ports"
 )
 
 // Patience is how long anything may take that is expected to take a second.
@@ -61,12 +63,11 @@ func New(repository, state string) (*Deployment, error) {
 
 // FreePort returns an address of this machine that nobody listens on.
 func FreePort() string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := ports.Free()
 	if err != nil {
 		panic(err)
 	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 }
 
 // Start starts the service, again if it was stopped.

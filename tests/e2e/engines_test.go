@@ -194,7 +194,7 @@ func TestStories(t *testing.T) {
 				if out, err := d.try("image", "build", "--state", d.state, "--datastore", s.datastore, "--datastore-version", version); err != nil {
 					t.Fatalf("build the image of %s: %v\n%s", version, err, out)
 				}
-				eventually(t, 20*time.Second, "the service to see the image", func() bool {
+				eventually(t, patience, "the service to see the image", func() bool {
 					_, err := d.try("datastore", "version", "show", s.datastore, version)
 					return err == nil
 				})

@@ -166,7 +166,7 @@ func (d *deployment) removeGroups() {
 				return nil
 			})
 			for _, dir := range slices.Backward(dirs) {
-				eventually(d.t, 10*time.Second, "the control group "+dir+" to be removed", func() bool {
+				eventually(d.t, patience, "the control group "+dir+" to be removed", func() bool {
 					err := os.Remove(dir)
 					return err == nil || os.IsNotExist(err)
 				})

@@ -171,7 +171,7 @@ func TestServe(t *testing.T) {
 	if words := queryString(t, db, "SELECT words FROM t"); words != "written" {
 		t.Errorf("the first database says %q", words)
 	}
-	eventually(t, 10*time.Second, "the guest to answer through the API", func() bool {
+	eventually(t, patience, "the guest to answer through the API", func() bool {
 		_, err := p.client.Databases(t.Context(), first.ID)
 		return err == nil
 	})

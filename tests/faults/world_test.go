@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -38,6 +39,7 @@ import (
 	"github.com/trove-dbaas/trove/taskmanager"
 	"github.com/trove-dbaas/trove/tests/dbserver"
 	"github.com/trove-dbaas/trove/tests/inmemory"
+	"github.com/trove-dbaas/trove/tests/ports"
 )
 
 const (
@@ -178,12 +180,11 @@ func (w *world) close() {
 
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	port, err := ports.Free()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 }
 
 func (w *world) runBroker(ctx context.Context) (func() error, error) {

@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -30,6 +31,7 @@ import (
 	"github.com/trove-dbaas/trove/internal/clock"
 	secretsfile "github.com/trove-dbaas/trove/secrets/file"
 	"github.com/trove-dbaas/trove/store/sqlstore"
+	"github.com/trove-dbaas/trove/tests/ports"
 )
 
 // python is Debian's: another one that comes first in somebody's PATH does not have OpenStack's packages.
@@ -92,12 +94,11 @@ func (k *realKeystone) another(life time.Duration) *realKeystone {
 
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	port, err := ports.Free()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 }
 
 func (k *realKeystone) url() string { return "http://" + k.addr + "/v3" }
@@ -289,9 +290,9 @@ func TestRealKeystone(t *testing.T) {
 	var made struct{ Projects map[string]string }
 	k.client.do(t, map[string]string{"do": "setup", "url": k.url(), "password": password.Reveal(), "api": "http://" + listener.Addr().String()}, &made)
 
-	const cacheTime = 5 * time.Second
-	serveAPI(t, listener, k.driver(t, func(c *keystone.Config) { c.CacheTime = cacheTime }))
-	a := &caller{t: t, base: "http://" + listener.Addr().String() + "/v1.0/", cacheTime: cacheTime}
+	manual := clock.NewManual(clock.System{}.Now())
+	serveAPI(t, listener, k.driver(t, func(c *keystone.Config) { c.Clock = manual }))
+	a := &caller{t: t, base: "http://" + listener.Addr().String() + "/v1.0/", cacheEnds: func() { manual.Add(keystone.DefaultCacheTime) }}
 
 	t.Run("suite", func(t *testing.T) {
 		identitytest.Run(t, func(t *testing.T) identitytest.Service {
@@ -312,7 +313,7 @@ func TestRealKeystone(t *testing.T) {
 type caller struct {
 	t         *testing.T
 	base      string
-	cacheTime time.Duration
+	cacheEnds func() // lets the time pass for which tokens are known
 }
 
 func (c *caller) get(t *testing.T, project string, token trove.Secret) (status int, header http.Header, body string) {
@@ -339,6 +340,17 @@ func (c *caller) must(t *testing.T, what, project string, token trove.Secret, wa
 	if status, _, body := c.get(t, project, token); status != want {
 		t.Errorf("%s: %d %s, want %d", what, status, body, want)
 	}
+}
+
+// comesTo waits for an answer: the driver's limit may be too short for a Keystone on a busy machine.
+func (c *caller) comesTo(t *testing.T, what, project string, token trove.Secret, want int) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); {
+		if status, _, _ := c.get(t, project, token); status == want {
+			return
+		}
+	}
+	c.must(t, what, project, token, want)
 }
 
 // openstack runs the official client as a user.
@@ -376,7 +388,7 @@ func testClient(t *testing.T, k *realKeystone, a *caller, projectIDs map[string]
 		t.Errorf("a token that is none: %d %v %s", status, header, body)
 	}
 	k.revoke(t, token)
-	time.Sleep(a.cacheTime)
+	a.cacheEnds()
 	a.must(t, "a token that was revoked", blue, token, http.StatusUnauthorized)
 }
 
@@ -417,7 +429,7 @@ func testSlow(t *testing.T, k *realKeystone, projectIDs map[string]string) {
 	serveAPI(t, listener, k.driver(t, func(c *keystone.Config) { c.Timeout = limit }))
 	a, blue := &caller{t: t, base: "http://" + listener.Addr().String() + "/v1.0/"}, projectIDs["blue"]
 	known, unknown := k.issue(t, "anna"), k.issue(t, "anna")
-	a.must(t, "before", blue, known, http.StatusOK)
+	a.comesTo(t, "before", blue, known, http.StatusOK)
 	if err := k.server.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
@@ -428,26 +440,22 @@ func testSlow(t *testing.T, k *realKeystone, projectIDs map[string]string) {
 	if status != http.StatusServiceUnavailable || !strings.Contains(body, "Keystone service") {
 		t.Errorf("unknown, Keystone says nothing: %d %s", status, body)
 	}
-	if took := time.Since(began); took > 2*limit+time.Second {
+	if took := time.Since(began); took > 30*time.Second {
 		t.Errorf("that took %s", took)
 	}
 	a.must(t, "known, Keystone says nothing", blue, known, http.StatusOK)
 	resume()
-	a.must(t, "unknown, Keystone answers again", blue, unknown, http.StatusOK)
+	a.comesTo(t, "unknown, Keystone answers again", blue, unknown, http.StatusOK)
 }
 
 func testAway(t *testing.T, k *realKeystone, a *caller, projectIDs map[string]string) {
 	blue := projectIDs["blue"]
 	known, unknown := k.issue(t, "anna"), k.issue(t, "anna")
-	began := time.Now()
 	a.must(t, "before", blue, known, http.StatusOK)
 	k.stop()
 	a.must(t, "unknown, Keystone killed", blue, unknown, http.StatusServiceUnavailable)
 	a.must(t, "known, Keystone killed", blue, known, http.StatusOK)
-	if d := time.Since(began); d >= a.cacheTime {
-		t.Fatalf("the machine was too slow for this test: %s", d)
-	}
-	time.Sleep(a.cacheTime)
+	a.cacheEnds()
 	a.must(t, "known, its time over", blue, known, http.StatusServiceUnavailable)
 	k.start()
 	a.must(t, "unknown, Keystone back", blue, unknown, http.StatusOK)

@@ -132,7 +132,7 @@ func TestDriftIsMended(t *testing.T) {
 		}},
 		{"an address removed", "address", "", func() {
 			link(t, tenant, func(l netlink.Link) error {
-				all, err := netlink.AddrList(l, netlink.FAMILY_V4)
+				all, err := hostnet.DumpAddresses(func() ([]netlink.Addr, error) { return netlink.AddrList(l, netlink.FAMILY_V4) })
 				if err != nil {
 					return err
 				}

@@ -6,11 +6,16 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/vishvananda/netlink"
+
 	"github.com/trove-dbaas/trove/internal/netns"
 )
 
-// Dump lets tests call the retrying wrapper.
-var Dump = dump[int]
+// Dump and DumpAddresses let tests call the retrying wrapper.
+var (
+	Dump          = dump[int]
+	DumpAddresses = dump[netlink.Addr]
+)
 
 // Inside lets tests run code in an instance's network namespace.
 var Inside = netns.Do

@@ -19,6 +19,7 @@ func TestFloodOfConnections(t *testing.T) {
 	n := open(t, hostnet.Config{})
 	hostile, other := guest(t, n), guest(t, n)
 	listen(t, nil, n.HostAddress(), controller)
+	began := time.Now()
 	// As many as the agent makes when it and the controllers start a few times within a minute.
 	for i := range 15 {
 		if err := fromGuest(t, hostile, n.HostAddress(), controller, patience); err != nil {
@@ -31,8 +32,9 @@ func TestFloodOfConnections(t *testing.T) {
 			through++
 		}
 	}
-	if through > 10 {
-		t.Errorf("%d of 30 more connections came through, want 5 and what a few seconds allow", through)
+	// 20 at once, and one more every two seconds.
+	if most := 5 + int(time.Since(began).Seconds()/2) + 1; through > most {
+		t.Errorf("%d of 30 more connections came through, want %d at most", through, most)
 	}
 	reaches(t, "controller from the guest beside it", fromGuest(t, other, n.HostAddress(), controller, patience))
 	// An agent that tries every 2.5 s for as long as the controllers are away is never too often: after a while it gets through.
@@ -76,11 +78,11 @@ func TestFloodOfBytes(t *testing.T) {
 		t.Errorf("%d bytes were sent to the controllers within 2 s, want no more than half a MiB a second", got)
 	}
 	eventually(t, "the flood is counted", func() bool { return count(t, metrics, "bytes") > 0 })
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.dropped[p.Instance+" bytes"] == 0 {
-		t.Errorf("nobody was told: %v", w.dropped)
-	}
+	eventually(t, "somebody is told of it", func() bool { // a moment after it was counted
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return w.dropped[p.Instance+" bytes"] > 0
+	})
 }
 
 // swallow reads what it gets on an address of this machine.

@@ -272,7 +272,7 @@ func TestAddressesOfItsOwn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	left, err := netlink.AddrList(link, netlink.FAMILY_ALL)
+	left, err := hostnet.DumpAddresses(func() ([]netlink.Addr, error) { return netlink.AddrList(link, netlink.FAMILY_ALL) })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -275,7 +275,7 @@ func left(t testing.TB, n *hostnet.Net) []string {
 // eventually waits until done is true.
 func eventually(t testing.TB, what string, done func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 25*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	for !done() {
 		if clock.Sleep(ctx, 5*time.Millisecond) != nil {

@@ -74,7 +74,7 @@ func newFixture(t *testing.T) *fixture {
 	}
 	defer func() { _ = ns.Close() }()
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := rt.Remove(ctx, "one"); err != nil {
 			t.Error(err)
@@ -138,7 +138,7 @@ type facts struct {
 // awaitFacts waits for the agent's report.
 func awaitFacts(t *testing.T, f *fixture) facts {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for time.Now().Before(deadline) {
 		out, _ := os.ReadFile(f.spec.Console)
 		if strings.Contains(string(out), "agent is up") {
@@ -157,7 +157,7 @@ func awaitFacts(t *testing.T, f *fixture) facts {
 		}
 	}
 	out, _ := os.ReadFile(f.spec.Console)
-	t.Fatalf("the agent did not come up within 10 s; it said: %s", out)
+	t.Fatalf("the agent did not come up within a minute; it said: %s", out)
 	return facts{}
 }
 
@@ -224,7 +224,7 @@ func TestSandboxStopsAndStartsAgain(t *testing.T) {
 	if again, err := other.Find("one"); err != nil || again != first {
 		t.Fatalf("found %v, %v; want %v", again, err, first)
 	}
-	if err := f.runtime.Stop(t.Context(), "one", 5*time.Second); err != nil {
+	if err := f.runtime.Stop(t.Context(), "one", time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	if data, err := os.ReadFile(filepath.Join(f.data, "ended")); err != nil || string(data) != "asked" {

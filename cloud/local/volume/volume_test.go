@@ -59,7 +59,7 @@ func mountPoint(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := volume.Detach(ctx, dir); err != nil {
 			t.Error(err)
@@ -196,7 +196,8 @@ func TestVolumeFromGolden(t *testing.T) {
 	if err := volume.Detach(t.Context(), target); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat("/sys/block/" + filepath.Base(a.Device) + "/loop/backing_file"); !errors.Is(err, os.ErrNotExist) {
+	// The kernel may have given the device to somebody else at once.
+	if behind, err := os.ReadFile("/sys/block/" + filepath.Base(a.Device) + "/loop/backing_file"); err == nil && strings.HasPrefix(string(behind), image) {
 		t.Errorf("%s is still attached", a.Device)
 	}
 	if _, err := volume.Find(target); !errors.Is(err, os.ErrNotExist) {
@@ -313,11 +314,11 @@ func TestShelf(t *testing.T) {
 	if got := shelf.Take("k", source); got != "" {
 		t.Fatalf("an empty shelf gave %q", got)
 	}
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	var first string
 	for first = shelf.Take("k", source); first == ""; first = shelf.Take("k", source) {
 		if time.Now().After(deadline) {
-			t.Fatal("the shelf was not filled within 5 s")
+			t.Fatal("the shelf was not filled within a minute")
 		}
 		if err := clock.Sleep(t.Context(), time.Millisecond); err != nil {
 			t.Fatal(err)

@@ -236,7 +236,7 @@ func TestProbeSaysTheLastWordsOfAGuestThatDoesNotArrive(t *testing.T) {
 	f := newFixture(t)
 	f.run(t)
 	f.Console = "boot\x1b[2J\nlink is down\n"
-	n, err := f.probe(t, 50*time.Millisecond)
+	n, err := f.probe(t, 3*time.Second)
 	if err != nil || n.Level != bootstrap.Missing || !strings.Contains(n.Detail, "in time") || !strings.Contains(n.Detail, "link is down") || strings.Contains(n.Detail, "\x1b") {
 		t.Errorf("%+v: %v", n, err)
 	}
