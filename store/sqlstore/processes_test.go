@@ -208,6 +208,30 @@ func TestWhatIsThereAlreadyIsNotTriedForLong(t *testing.T) {
 	})
 }
 
+// TestALostRaceIsNoFaultOfTheDatabase: another row was in the way each time, until there were no tries left.
+func TestALostRaceIsNoFaultOfTheDatabase(t *testing.T) {
+	onServers(t, func(t *testing.T, server *sqlstore.Server) {
+		s := open(t, sqlstore.Config{Server: server})
+		const many = 20
+		for n := range many {
+			put := func(ctx context.Context, tx store.Tx) error {
+				return tx.PutDatastore(ctx, trove.Datastore{ID: fmt.Sprint("a", n), Name: fmt.Sprint("the same ", n)})
+			}
+			if err := s.InTx(t.Context(), put); err != nil {
+				t.Fatal(err)
+			}
+		}
+		runs := 0
+		err := s.InTx(t.Context(), func(ctx context.Context, tx store.Tx) error {
+			runs++
+			return tx.PutDatastore(ctx, trove.Datastore{ID: "b", Name: fmt.Sprint("the same ", runs%many)})
+		})
+		if runs != 10 || trove.KindOf(err) != trove.KindUnavailable {
+			t.Errorf("%d runs, %v", runs, err)
+		}
+	})
+}
+
 // TestWhatADatabaseCannotKeepIsTheCallersFault: a text that is too long or holds what is no character.
 func TestWhatADatabaseCannotKeepIsTheCallersFault(t *testing.T) {
 	onServers(t, func(t *testing.T, server *sqlstore.Server) {

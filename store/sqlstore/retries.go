@@ -50,6 +50,14 @@ func (r *retries) again(ctx context.Context, err error) (time.Duration, bool) {
 	return spread(2*time.Millisecond, r.attempts, 200*time.Millisecond), conflict && r.attempts < txAttempts
 }
 
+// last is the error of a transaction that does not run again. What met another row each time was in a race to the end.
+func (r *retries) last(err error) error {
+	if r.lastDup != "" && r.duplicates < sameDuplicates && r.attempts >= txAttempts {
+		return errors.Join(err, errConflict)
+	}
+	return err
+}
+
 // spread doubles a time with each attempt up to the most, and adds up to as much again at random.
 func spread(first time.Duration, attempt int, most time.Duration) time.Duration {
 	wait := min(first<<min(attempt-1, 16), most)

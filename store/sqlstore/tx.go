@@ -67,7 +67,7 @@ func (s *Store) InTx(ctx context.Context, fn func(ctx context.Context, tx store.
 		wait, again := r.again(ctx, err)
 		if !again {
 			timer("rolled back")
-			return s.dialect.explain(ctx, err)
+			return s.dialect.explain(ctx, r.last(err))
 		}
 		if err := clock.Sleep(ctx, wait); err != nil {
 			timer("rolled back")
