@@ -179,8 +179,10 @@ func TestCancelledBuildLeavesNothing(t *testing.T) {
 		if strings.HasPrefix(e.Sentence, "Making the golden volume") {
 			// It is cancelled when the agent runs, which the loop device shows.
 			go func() {
-				waitAttached(ctx, filepath.Dir(s.ImagesDir))
+				dev := waitAttached(ctx, filepath.Dir(s.ImagesDir))
 				cancel()
+				<-time.After(time.Second) // as a kernel that takes its time to end the namespaces
+				_ = dev.Close()
 			}()
 		}
 	}
@@ -192,16 +194,20 @@ func TestCancelledBuildLeavesNothing(t *testing.T) {
 	wantNothingHalf(t, s)
 }
 
-func waitAttached(ctx context.Context, dir string) {
+// waitAttached waits until a file below the directory is attached, and returns the open loop device, which stays attached for as long.
+func waitAttached(ctx context.Context, dir string) *os.File {
 	for ctx.Err() == nil {
 		backing, _ := filepath.Glob("/sys/block/loop*/loop/backing_file")
 		for _, f := range backing {
 			if text, _ := os.ReadFile(f); strings.HasPrefix(string(text), dir) {
-				return
+				if dev, err := os.Open(filepath.Join("/dev", filepath.Base(filepath.Dir(filepath.Dir(f))))); err == nil {
+					return dev
+				}
 			}
 		}
 		<-time.After(5 * time.Millisecond)
 	}
+	return nil
 }
 
 func wantNothingHalf(t *testing.T, s image.BuildSpec) {

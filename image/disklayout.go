@@ -236,7 +236,7 @@ func (d *disk) golden(ctx context.Context, work, rootfs string) (string, error) 
 	if err := os.Mkdir(at, 0o700); err != nil {
 		return "", fmt.Errorf("pack the database: %w", err)
 	}
-	if _, err := d.run(ctx, "unshare", slices.Concat(namespaces, []string{"sh", "-c", exportScript, "pack", volume, at, tree})...); err != nil {
+	if err := d.apart(ctx, []string{"sh", "-c", exportScript, "pack", volume, at, tree}, volume); err != nil {
 		return "", fmt.Errorf("pack the database: %w", err)
 	}
 	if err := trimTree(tree); err != nil {

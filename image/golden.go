@@ -8,9 +8,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/trove-dbaas/trove/internal/clock"
 	"github.com/trove-dbaas/trove/internal/execx"
 	"github.com/trove-dbaas/trove/internal/imagelayout"
 )
@@ -165,11 +168,11 @@ umount "$root/data"
 
 // initialise lets the agent make the database in the volume, in the image's own root, without a network.
 func (b *build) initialise(ctx context.Context, img, rootfs, agentDir string) error {
-	args := slices.Concat(namespaces, []string{
+	args := []string{
 		"--net", "--ipc", "--uts", "sh", "-c", initialiseScript, "initialise", img, rootfs, agentDir,
 		imagelayout.AgentBin, "initialise", "--engine", b.recipe.Manager,
-	})
-	if _, err := b.run(ctx, "unshare", args...); err != nil {
+	}
+	if err := b.apart(ctx, args, img); err != nil {
 		return fmt.Errorf("initialise the database: %w", err)
 	}
 	return nil
@@ -192,7 +195,7 @@ func (b *build) fill(ctx context.Context, from, to string) error {
 	if err != nil {
 		return fmt.Errorf("copy the database: %w", err)
 	}
-	_, err = b.run(ctx, "unshare", slices.Concat(namespaces, []string{"sh", "-c", fillScript, "fill", from, to, at})...)
+	err = b.apart(ctx, []string{"sh", "-c", fillScript, "fill", from, to, at}, from, to)
 	if removed := os.Remove(at); err == nil {
 		err = removed
 	}
@@ -213,6 +216,44 @@ func (b *build) squeeze(ctx context.Context, from, to string) error {
 // run runs a program that keeps our locks for as long as it lives.
 func (b *build) run(ctx context.Context, path string, args ...string) ([]byte, error) {
 	return execx.Run(ctx, execx.Cmd{Path: path, Args: args, ExtraFiles: b.held, Dir: "/"})
+}
+
+// apart runs a program in namespaces of its own that mounts images. They are free again when it returns, however the program ended.
+func (b *build) apart(ctx context.Context, program []string, images ...string) error {
+	_, err := b.run(ctx, "unshare", slices.Concat(namespaces, program)...)
+	b.freed(context.WithoutCancel(ctx), images)
+	return err
+}
+
+// freeTimeout bounds the wait for images to be free.
+const freeTimeout = 30 * time.Second
+
+// freed waits until no loop device has one of the images. The kernel takes the namespaces of a program that was killed away behind its back.
+func (b *build) freed(ctx context.Context, images []string) {
+	images = slices.Clone(images)
+	for n, i := range images {
+		if real, err := filepath.EvalSymlinks(i); err == nil { // as the kernel names it
+			images[n] = real
+		}
+	}
+	for waited := clock.Stopwatch(); attached(images); {
+		if waited() > freeTimeout {
+			b.spec.Log.Warn("an image is still attached to a loop device", "images", images)
+			return
+		}
+		if clock.Sleep(ctx, 2*time.Millisecond) != nil {
+			return
+		}
+	}
+}
+
+// attached reports whether a loop device has one of the files.
+func attached(files []string) bool {
+	found, _ := filepath.Glob("/sys/block/loop*/loop/backing_file") // the pattern is good
+	return slices.ContainsFunc(found, func(f string) bool {
+		data, err := os.ReadFile(f)
+		return err == nil && slices.Contains(files, strings.TrimSuffix(strings.TrimSpace(string(data)), " (deleted)"))
+	})
 }
 
 // syncAll brings the file system that a directory is on to the disk: the manifest must not be there before the rest.
