@@ -323,6 +323,23 @@ func TestOlderImagesAreHiddenAndKept(t *testing.T) {
 	}
 }
 
+// TestAnImageOfWhichGlanceTellsOnALaterPageIsUploadedAgain: a version has as many hidden images as it had builds, and Glance lists 25 at once.
+func TestAnImageOfWhichGlanceTellsOnALaterPageIsUploadedAgain(t *testing.T) {
+	f := newFixture(t)
+	f.Page = 2
+	m := f.w.Images[0].Manifest
+	for _, id := range []string{"i1", "i2", "i3", "i4", "i5"} {
+		f.Put("image/v2/images", object{
+			"id": id, "name": id, "status": "active", "os_hidden": true, "owner": "p-service", "trove_image": "build " + id, "trove_datastore": m.Datastore, "trove_version": m.Version,
+		})
+	}
+	f.All["image/v2/images"][4]["trove_image"] = m.ID
+	f.run(t)
+	if n := len(f.All["image/v2/images"]); n != 5 || f.registry.images["mariadb 10.11"] != "i5" {
+		t.Errorf("%d images, the version has %v", n, f.registry.images)
+	}
+}
+
 func TestImageThatIsNotWhatWasBuiltIsNotUploaded(t *testing.T) {
 	f := newFixture(t)
 	if err := os.WriteFile(f.w.Images[0].Path, []byte("on"), 0o600); err != nil {
