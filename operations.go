@@ -19,7 +19,7 @@ const (
 	OpMigrate    = "instance.migrate"     // MigrateInput
 
 	OpUpgrade         = "instance.upgrade"          // UpgradeInput
-	OpUpgradeRollback = "instance.upgrade_rollback" // no input
+	OpUpgradeRollback = "instance.upgrade_rollback" // RollbackInput
 	OpUpgradeConfirm  = "instance.upgrade_confirm"  // no input
 )
 

@@ -15,6 +15,11 @@ type UpgradeInput struct {
 	New string `json:"new"`
 }
 
+// RollbackInput is how an instance was found by its way back.
+type RollbackInput struct {
+	Failed bool `json:"failed"` // an upgrade, or a way back, had failed and left the database down
+}
+
 // KeptData says that the data of an instance as it was before its last upgrade still lies on its volume, beside the data that is in use.
 type KeptData struct {
 	InstanceID         string

@@ -167,7 +167,7 @@ func hold(ctx context.Context, tx store.Tx, i *trove.Instance, resource string, 
 }
 
 // resetStatus takes an instance out of a task that hangs: its open operation is cancelled, and nothing is believed of the guest until it reports. A
-// deletion goes on: what is left of the instance could not be used any more.
+// deletion goes on: what is left of the instance could not be used any more. An upgrade that has failed stays one while its data of before is kept.
 func (s *server) resetStatus(ctx context.Context, c *call) (any, error) {
 	rule := "instance:reset_status"
 	if c.body.obj("reset_status").has("force_delete") {
@@ -198,9 +198,15 @@ func (s *server) freeOfTask(ctx context.Context, c *call, doubt bool) error {
 func resetInstance(ctx context.Context, tx store.Tx, id string, now time.Time, doubt bool) error {
 	deleting := false
 	err := tx.UpdateInstance(ctx, id, now, func(i *trove.Instance) error {
-		if deleting = i.Task == trove.TaskDeleting; !deleting {
-			i.Task = trove.TaskNone
+		if deleting = i.Task == trove.TaskDeleting; deleting {
+			return nil
 		}
+		if i.Task == trove.TaskUpgradingError { // nothing hangs: it keeps everybody but the way back from the data
+			if _, err := tx.KeptData(ctx, id); !trove.IsNotFound(err) {
+				return err
+			}
+		}
+		i.Task = trove.TaskNone
 		return nil
 	})
 	if err == nil && doubt {

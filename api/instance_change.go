@@ -21,8 +21,10 @@ func (s *server) begin(ctx context.Context, c *call, kind string, input any,
 		now := s.cfg.Clock.Now()
 		err := tx.UpdateInstance(ctx, c.instance.ID, now, func(i *trove.Instance) error {
 			c.instance = *i
-			err := change(ctx, tx, i)
-			return err
+			if err := change(ctx, tx, i); err != nil || kind == trove.OpUpgradeRollback {
+				return err
+			}
+			return notLost(ctx, tx, i)
 		})
 		if err != nil {
 			return err
@@ -39,6 +41,21 @@ func (s *server) begin(ctx context.Context, c *call, kind string, input any,
 		return fmt.Errorf("begin %s: %w", kind, err)
 	}
 	s.began(ctx, c, op)
+	return nil
+}
+
+// notLost is Unprocessable while the data of before a failed upgrade is all that an instance has, whatever its task says: a database that is started on
+// what lies in its place would be one of half an upgrade.
+func notLost(ctx context.Context, r store.Reader, i *trove.Instance) error {
+	k, err := r.KeptData(ctx, i.ID)
+	switch {
+	case trove.IsNotFound(err):
+		return nil
+	case err != nil:
+		return err
+	case k.Only(i):
+		return trove.Errorf(trove.KindUnprocessable, "The upgrade of instance %s failed and its data of before is not in its place yet. The action upgrade_rollback puts it there.", i.ID)
+	}
 	return nil
 }
 

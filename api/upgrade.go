@@ -99,11 +99,12 @@ func (s *server) rollbackUpgrade(ctx context.Context, c *call) (any, error) {
 	if err := s.enforce(c, "instance:update", c.instance.ProjectID); err != nil {
 		return nil, err
 	}
-	return nil, s.begin(ctx, c, trove.OpUpgradeRollback, nil, func(ctx context.Context, tx store.Tx, i *trove.Instance) error {
+	var input trove.RollbackInput
+	return nil, s.begin(ctx, c, trove.OpUpgradeRollback, &input, func(ctx context.Context, tx store.Tx, i *trove.Instance) error {
 		if _, err := isKept(ctx, tx, i.ID); err != nil {
 			return err
 		}
-		if i.Task != trove.TaskUpgradingError {
+		if input.Failed = i.Task == trove.TaskUpgradingError; !input.Failed {
 			if err := i.CheckRebootable(i.BackingUp); err != nil {
 				return err
 			}

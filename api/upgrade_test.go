@@ -195,7 +195,7 @@ func TestTheWayBackIsOpenAfterAFailedUpgrade(t *testing.T) {
 			t.Errorf("%s: %d %s", body, rec.Code, rec.Body)
 		}
 	}
-	// An administrator may have taken the mark away: the data is all that there is, all the same.
+	// The mark may be gone: the data is all that there is, all the same.
 	w.change(t, id, func(i *trove.Instance) { i.Task = trove.TaskNone })
 	rec := w.ask(t, "member", http.MethodPost, "/instances/"+id+"/action", `{"upgrade_confirm":{}}`)
 	if rec.Code != http.StatusUnprocessableEntity || !strings.Contains(message(t, rec), "upgrade_rollback") {
@@ -203,4 +203,48 @@ func TestTheWayBackIsOpenAfterAFailedUpgrade(t *testing.T) {
 	}
 	w.change(t, id, func(i *trove.Instance) { i.Task = trove.TaskUpgradingError })
 	w.must(t, http.StatusAccepted, "member", http.MethodPost, "/instances/"+id+"/action", `{"upgrade_rollback":{}}`, nil)
+}
+
+// TestAnInstanceIsRebootedOntoHalfAnUpgradeAfterItsStatusWasReset: what keeps all but the way back from an upgrade that failed is the kept data, and no reset takes that away.
+func TestAnInstanceIsRebootedOntoHalfAnUpgradeAfterItsStatusWasReset(t *testing.T) {
+	w := newWorld(t, nil, nil)
+	id := w.old(t)
+	w.keep(t, id)
+	image := `{"rebuild":{"image_id":"` + imageID + `"}}`
+	refused := func(when, want string) {
+		t.Helper()
+		for path, bodies := range map[string][]string{
+			"/instances/" + id + "/action":      {`{"restart":{}}`, `{"stop":{}}`, `{"upgrade_confirm":{}}`, `{"resize":{"volume":{"size":9}}}`},
+			"/mgmt/instances/" + id + "/action": {`{"reboot":{}}`, `{"stop":{}}`, image},
+		} {
+			for _, body := range bodies {
+				rec := w.ask(t, "admin", http.MethodPost, path, body)
+				if rec.Code != http.StatusUnprocessableEntity || !strings.Contains(message(t, rec), want) {
+					t.Errorf("%s, %s: %d %s", when, body, rec.Code, rec.Body)
+				}
+			}
+		}
+	}
+	for path, body := range map[string]string{"/instances/" + id + "/action": `{"reset_status":{}}`, "/mgmt/instances/" + id + "/action": `{"reset-task-status":{}}`} {
+		w.change(t, id, func(i *trove.Instance) { i.Task = trove.TaskUpgradingError })
+		w.must(t, http.StatusAccepted, "admin", http.MethodPost, path, body, nil)
+		if task := w.instance(t, id).Task; task != trove.TaskUpgradingError {
+			t.Errorf("after %s the task is %s", body, task.Action())
+		}
+		refused(body, "")
+	}
+	w.change(t, id, func(i *trove.Instance) { i.Task = trove.TaskNone; i.Guest.Service = trove.ServiceHealthy })
+	inTx(t, w.store, func(ctx context.Context, tx store.Tx) error {
+		return tx.SetServiceStatus(ctx, id, trove.ServiceHealthy, w.clock.Now())
+	})
+	refused("without the mark", "upgrade_rollback")
+	if _, open := w.openOperation(t, id); open {
+		t.Error("an operation was begun")
+	}
+	w.change(t, id, func(i *trove.Instance) { i.Task = trove.TaskUpgradingError })
+	inTx(t, w.store, func(ctx context.Context, tx store.Tx) error { return tx.DeleteKeptData(ctx, id) })
+	w.must(t, http.StatusAccepted, "admin", http.MethodPost, "/instances/"+id+"/action", `{"reset_status":{}}`, nil)
+	if task := w.instance(t, id).Task; task != trove.TaskNone {
+		t.Errorf("after a reset of an instance of which nothing is kept the task is %s", task.Action())
+	}
 }

@@ -74,7 +74,8 @@ func (w *world) accept(ctx context.Context, tx store.Tx, kind string) (any, erro
 	case trove.OpUpgrade:
 		return trove.UpgradeInput{Old: versionID, New: newVersion}, change(trove.TaskUpgrading, nil)
 	case trove.OpUpgradeRollback:
-		return nil, change(trove.TaskUpgrading, nil)
+		i, err := tx.Instance(ctx, instanceID)
+		return trove.RollbackInput{Failed: i.Task == trove.TaskUpgradingError}, errors.Join(err, change(trove.TaskUpgrading, nil))
 	case trove.OpUpgradeConfirm:
 		return nil, nil
 	case trove.OpMigrate:

@@ -217,8 +217,12 @@ func (m *Manager) rollbackClosed(ctx context.Context, tx store.Tx, op *workflow.
 	if err != nil {
 		return err
 	}
+	var in trove.RollbackInput
+	if err := op.Input(&in); err != nil {
+		return err //nolint:wrapcheck // says which operation
+	}
 	c := closing{what: "The way back failed", failed: trove.TaskNone, restarts: true}
-	if lost || aside && !restored {
+	if lost || (aside || in.Failed) && !restored {
 		c.what, c.failed = "The way back failed and the kept data is not in its place yet", trove.TaskUpgradingError
 	}
 	c.change = func(_ context.Context, _ store.Tx, op *workflow.Op, i *trove.Instance, ok bool) error {

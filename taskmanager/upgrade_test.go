@@ -290,6 +290,8 @@ func TestAMachineThatKeepsTheOldImageIsNotStartedOnTheNewData(t *testing.T) {
 		check("first", w.look(w.carryOut(w.request(trove.OpUpgradeRollback))))
 		w.failing("RemoveMachine", 1, restore)
 		check("again", w.look(w.carryOut(w.request(trove.OpUpgradeRollback))))
+		w.failing("FindMachine", 1, "")
+		check("at its beginning", w.look(w.carryOut(w.request(trove.OpUpgradeRollback))))
 		w.failing("", 0, "")
 		s := w.look(w.carryOut(w.request(trove.OpUpgradeRollback)))
 		if i := s.Instance; i.Task != trove.TaskNone || i.DatastoreVersionID != versionID || s.Image != "image-1" || s.Guest.Data != guesttest.FirstData || !s.Guest.Running {

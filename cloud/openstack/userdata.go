@@ -20,8 +20,8 @@ type wiring struct {
 	volume     string       // "" for an instance without one
 	ports      []port
 	interfaces []machinedata.Interface
-	management netip.Prefix // of the first address there
-	gateway    string       // out of the management network, for controllers that are not in it
+	management []netip.Prefix // of its addresses in the management network
+	gateways   []string       // out of the management network, for controllers that are not in it
 }
 
 // wiring finds the volume and the ports of a machine that is about to be made.
@@ -92,7 +92,10 @@ func (w *wiring) address(f *machinedata.Interface, address string, sub subnet, r
 	f.Addresses = append(f.Addresses, fmt.Sprintf("%s/%d", address, prefix.Bits()))
 	f.Routes = append(f.Routes, routes(sub, prefix)...)
 	if f.Role == machinedata.RoleManagement {
-		w.management, w.gateway = prefix, gateway
+		w.management = append(w.management, prefix)
+		if gateway != "" {
+			w.gateways = append(w.gateways, gateway)
+		}
 		return nil
 	}
 	f.Nameservers = append(f.Nameservers, sub.DNS...)
@@ -143,6 +146,7 @@ func (p *Provider) userData(w wiring, boot []byte, previous string) ([]byte, err
 	return data, nil
 }
 
+// controllerRoutes are the routes to controllers outside the management network. No other family is reached by a gateway than its own.
 func controllerRoutes(b bus.BootData, w wiring) []machinedata.Route {
 	var all []machinedata.Route
 	for _, text := range b.EnrolURLs {
@@ -151,10 +155,17 @@ func controllerRoutes(b bus.BootData, w wiring) []machinedata.Route {
 			continue
 		}
 		ip, err := netip.ParseAddr(u.Hostname())
-		if err != nil || w.management.Contains(ip) || w.gateway == "" {
+		if err != nil || slices.ContainsFunc(w.management, func(p netip.Prefix) bool { return p.Contains(ip) }) {
 			continue
 		}
-		r := machinedata.Route{To: netip.PrefixFrom(ip, ip.BitLen()).String(), Via: w.gateway}
+		n := slices.IndexFunc(w.gateways, func(text string) bool {
+			via, err := netip.ParseAddr(text)
+			return err == nil && via.Is4() == ip.Is4()
+		})
+		if n < 0 {
+			continue
+		}
+		r := machinedata.Route{To: netip.PrefixFrom(ip, ip.BitLen()).String(), Via: w.gateways[n]}
 		if !slices.Contains(all, r) {
 			all = append(all, r)
 		}

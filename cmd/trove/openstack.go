@@ -23,7 +23,7 @@ import (
 
 const openstackHelp = `Prepare an OpenStack for this service, and look whether all that it needs is there. An administrator's login is taken from --admin-rc (a file with the OS_
 variables), from a cloud of clouds.yaml (--os-cloud or OS_CLOUD), or from the variables OS_AUTH_URL, OS_USERNAME, OS_PASSWORD, OS_PROJECT_NAME, OS_USER_DOMAIN_NAME,
-OS_PROJECT_DOMAIN_NAME, OS_REGION_NAME, OS_INTERFACE and OS_CACERT; the service keeps none of it.
+OS_PROJECT_DOMAIN_NAME (or the same with ID in place of the last NAME), OS_REGION_NAME, OS_INTERFACE and OS_CACERT; the service keeps none of it.
 
 docs/operators/openstack.md leads from an OpenStack to the first instance.`
 

@@ -70,7 +70,7 @@ func restoreCommand(state *stateOptions) *cobra.Command {
 	f.StringVar(&o.restore.Identity, "identity", "", "file with the recovery key")
 	f.BoolVar(&o.restore.Force, "force", false, "move the store and the keys of a deployment aside that is there")
 	f.BoolVar(&o.restore.Elsewhere, "elsewhere", false, "into another directory than the exported one: databases that run are not found from there")
-	f.BoolVar(&o.status, "status", false, "show what the restored store does not know, and what it knows and is not there")
+	f.BoolVar(&o.status, "status", false, "show what the restored store does not know, what it knows and is not there, and creates that were cut off")
 	f.BoolVar(&o.finish, "finish", false, "say that all is well: what nobody owns may be removed again")
 	f.BoolVar(&o.rescue, "rescue-volumes", false, "save volumes whose files are gone while their databases run from them; these databases are stopped for it until the next start of the service")
 	restore.MarkFlagsMutuallyExclusive("status", "finish", "rescue-volumes")
@@ -230,6 +230,14 @@ func restoreStatus(ctx context.Context, c config.Config) error {
 	}
 	for _, i := range absent {
 		fmt.Fprintf(os.Stdout, "gone     %s  %s  project %s: its volume is not on this machine\n", i.ID, i.Name, i.ProjectID)
+	}
+	cut, err := app.CutOff(ctx, c)
+	if err != nil {
+		return err
+	}
+	for _, i := range cut {
+		fmt.Fprintf(os.Stdout, "cut off  %s  %s  project %s: its create was under way at the export. If its database is in use, `trove instance reset-status %s` ends the ERROR; otherwise delete it\n",
+			i.ID, i.Name, i.ProjectID, i.ID)
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	trove "github.com/trove-dbaas/trove"
+	"github.com/trove-dbaas/trove/cloud/openstack/bootstrap"
 	"github.com/trove-dbaas/trove/internal/app"
 	"github.com/trove-dbaas/trove/internal/config"
 	"github.com/trove-dbaas/trove/internal/systemd"
@@ -19,6 +20,10 @@ const installHelp = `Write the systemd unit that runs the service, enable it and
 databases go on in any case.
 
 Where systemd does not run, and with --root, the files are written and nothing else is done.`
+
+const uninstallHelp = `Stop and remove the units that install has written. Databases go on, and the state directory stays.
+
+What "trove openstack bootstrap --interface" made on this host stays as well, for the next install. It is named with the commands that take it away.`
 
 // serviceOptions are the flags of trove service.
 type serviceOptions struct {
@@ -53,12 +58,19 @@ func serviceCommand() *cobra.Command {
 	f.BoolVar(&o.components, "components", false, "a unit for each of api, taskmanager and conductor instead of one for all")
 	f.BoolVar(&o.dryRun, "dry-run", false, "print the units and do nothing")
 	f.BoolVar(&o.noStart, "no-start", false, "enable the units for the next start of the machine and do not start them now")
+	var state stateOptions // of uninstall
+	uninstall := &cobra.Command{
+		Use: "uninstall", Short: "Stop and remove the units; databases go on and the state directory stays", Long: uninstallHelp, Args: cobra.NoArgs,
+		Example: "  trove service uninstall --state /var/lib/trove",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			dir, _ := state.dir()
+			return serviceUninstall(cmd.Context(), o.root, dir)
+		},
+	}
+	state.stateFlag(uninstall.Flags(), config.Default().State)
 	c.AddCommand(
 		install,
-		&cobra.Command{
-			Use: "uninstall", Short: "Stop and remove the units; databases go on and the state directory stays", Args: cobra.NoArgs,
-			RunE: func(cmd *cobra.Command, _ []string) error { return serviceUninstall(cmd.Context(), o.root) },
-		},
+		uninstall,
 		&cobra.Command{
 			Use: "status", Short: "Say whether the units are there, enabled and running", Args: cobra.NoArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error { return serviceStatus(cmd.Context(), o.root) },
@@ -229,7 +241,7 @@ func removeUnits(ctx context.Context, root string, names []string, live bool) er
 	return nil
 }
 
-func serviceUninstall(ctx context.Context, root string) error {
+func serviceUninstall(ctx context.Context, root, state string) error {
 	if err := needRootFor(root); err != nil {
 		return err
 	}
@@ -239,9 +251,31 @@ func serviceUninstall(ctx context.Context, root string) error {
 	}
 	if len(names) == 0 {
 		fmt.Fprintln(os.Stderr, "it is not installed")
+	}
+	if err := removeUnits(ctx, root, names, root == "" && systemd.Running()); err != nil {
+		return err
+	}
+	return tellInterface(filepath.Join(root, state), slices.Contains(names, systemd.InterfaceUnit))
+}
+
+// tellInterface says what stays of the interface of the management network. It is not taken away: an install that follows needs it, and without it this host
+// reaches no guest. Sure says that there is one, whether the state directory knows it or not.
+func tellInterface(state string, sure bool) error {
+	commands, err := bootstrap.Machine{File: app.StateDir(state).Interface()}.Undo()
+	if err != nil {
+		return err
+	}
+	if len(commands) == 0 && sure {
+		fmt.Fprintf(os.Stderr, "this host's interface of the management network stays; %s does not say which it is: `trove service uninstall --state DIR` with the service's directory does\n", state)
+	}
+	if len(commands) == 0 {
 		return nil
 	}
-	return removeUnits(ctx, root, names, root == "" && systemd.Running())
+	fmt.Fprintln(os.Stderr, "what was made on this host for the management network stays for the next install; to take it away, delete this host's port in Neutron, and then:")
+	for _, c := range commands {
+		fmt.Fprintln(os.Stderr, "  "+c)
+	}
+	return nil
 }
 
 func serviceStatus(ctx context.Context, root string) error {

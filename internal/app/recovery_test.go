@@ -1,9 +1,12 @@
 package app
 
 import (
+	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,7 +19,9 @@ import (
 	"github.com/trove-dbaas/trove/internal/clock"
 	"github.com/trove-dbaas/trove/internal/config"
 	"github.com/trove-dbaas/trove/internal/recovery"
+	"github.com/trove-dbaas/trove/internal/workflow"
 	secretsfile "github.com/trove-dbaas/trove/secrets/file"
+	"github.com/trove-dbaas/trove/store"
 	"github.com/trove-dbaas/trove/store/sqlstore"
 )
 
@@ -165,6 +170,70 @@ func TestARestoreCanBeRunAgain(t *testing.T) {
 	}
 	if r, err = Restore(t.Context(), cfg, req); err != nil || !r.Already {
 		t.Errorf("once more: %+v %v", r, err)
+	}
+}
+
+// TestNobodyIsToldOfACreateThatARestoreCutOff: its instance keeps what was made for it, and may be a database in use.
+func TestNobodyIsToldOfACreateThatARestoreCutOff(t *testing.T) {
+	cfg, key := newState(t)
+	now := time.Now().UTC()
+	change := func(fn func(ctx context.Context, tx store.Tx) error) {
+		t.Helper()
+		st, err := sqlstore.Open(t.Context(), sqlstore.Config{Path: StateDir(cfg.State).Path("store.db"), NoSync: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(st.InTx(t.Context(), fn), st.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	change(func(ctx context.Context, tx store.Tx) (err error) {
+		for id, kind := range map[string]string{"built": trove.OpCreate, "failed": "", "reset": trove.OpCreate, "rebooted": trove.OpReboot} {
+			task := trove.TaskBuilding
+			if kind == "" {
+				task = trove.TaskBuildErrorServer
+			}
+			err = errors.Join(err, tx.InsertInstance(ctx, trove.Instance{ID: id, ProjectID: "p", Name: id, Created: now, Updated: now, Task: task, FlavorID: "1"}))
+			if kind != "" {
+				_, bad := workflow.Enqueue(ctx, tx, now, workflow.Request{Kind: kind, Target: id, ProjectID: "p"})
+				err = errors.Join(err, bad)
+			}
+		}
+		return err
+	})
+	file, _, err := Export(t.Context(), cfg, ExportRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Restore(t.Context(), cfg, RestoreRequest{File: file, Identity: key, Force: true}); err != nil {
+		t.Fatal(err)
+	}
+	told := func() (ids []string) {
+		t.Helper()
+		all, err := CutOff(t.Context(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, i := range all {
+			ids = append(ids, i.ID)
+		}
+		slices.Sort(ids)
+		return ids
+	}
+	if diff := cmp.Diff([]string{"built", "reset"}, told()); diff != "" {
+		t.Error(diff)
+	}
+	change(func(ctx context.Context, tx store.Tx) error {
+		return tx.UpdateInstance(ctx, "reset", now, func(i *trove.Instance) error { i.Task = trove.TaskNone; return nil })
+	})
+	if diff := cmp.Diff([]string{"built"}, told()); diff != "" {
+		t.Errorf("after a reset of one: %s", diff)
+	}
+	if err := recovery.Finish(cfg.State); err != nil {
+		t.Fatal(err)
+	}
+	if got := told(); len(got) > 0 {
+		t.Errorf("after the end of the restore: %v", got)
 	}
 }
 

@@ -79,7 +79,12 @@ func Restore(ctx context.Context, cfg config.Config, req RestoreRequest) (r Rest
 	if r.Nameless, err = local.Nameless(cfg.State, r.Cloud); err != nil {
 		return r, err
 	}
-	r.Marker.Whole = true
+	r.Marker.Whole, r.Marker.CutOff = true, nil
+	for _, op := range r.Dropped {
+		if op.Kind == trove.OpCreate {
+			r.Marker.CutOff = append(r.Marker.CutOff, op.Target)
+		}
+	}
 	return r, recovery.WriteMarker(string(s), r.Marker)
 }
 
@@ -257,6 +262,18 @@ func Absent(ctx context.Context, cfg config.Config) ([]trove.Instance, error) {
 	known, err := Instances(ctx, cfg)
 	return slices.DeleteFunc(known, func(i trove.Instance) bool {
 		return slices.ContainsFunc(traces, func(t local.Trace) bool { return i.ID == t.Instance && t.Volume })
+	}), err
+}
+
+// CutOff returns the instances whose creates were under way at the export that the deployment was restored from, and about which nobody has decided since.
+func CutOff(ctx context.Context, cfg config.Config) ([]trove.Instance, error) {
+	m, _, err := recovery.ReadMarker(cfg.State)
+	if err != nil || len(m.CutOff) == 0 {
+		return nil, err
+	}
+	known, err := Instances(ctx, cfg)
+	return slices.DeleteFunc(known, func(i trove.Instance) bool {
+		return i.Task != trove.TaskBuildErrorServer || !slices.Contains(m.CutOff, i.ID)
 	}), err
 }
 

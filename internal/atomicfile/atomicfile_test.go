@@ -1,8 +1,10 @@
 package atomicfile_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"github.com/trove-dbaas/trove/internal/atomicfile"
@@ -37,5 +39,33 @@ func TestWriteThatFailsLeavesNothing(t *testing.T) {
 	entries, err := os.ReadDir(dir)
 	if err != nil || len(entries) != 1 {
 		t.Fatalf("left over: %v, %v", entries, err)
+	}
+}
+
+func TestRewriteKeepsOwnerGroupAndMode(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f")
+	if err := atomicfile.Rewrite(path, []byte("first"), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o640 {
+		t.Fatalf("mode of a new file %v, %v", info.Mode(), err)
+	}
+	uid, gid := os.Getuid(), os.Getgid()
+	if uid == 0 { // others cannot give files away
+		uid, gid = 12345, 23456
+	}
+	if err := errors.Join(os.Chown(path, uid, gid), os.Chmod(path, 0o604)); err != nil {
+		t.Fatal(err)
+	}
+	if err := atomicfile.Rewrite(path, []byte("second"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	of := info.Sys().(*syscall.Stat_t)
+	if text, _ := os.ReadFile(path); string(text) != "second" || info.Mode().Perm() != 0o604 || int(of.Uid) != uid || int(of.Gid) != gid {
+		t.Errorf("%q of %d:%d with mode %v, want %d:%d", text, of.Uid, of.Gid, info.Mode(), uid, gid)
 	}
 }

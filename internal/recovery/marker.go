@@ -24,6 +24,9 @@ type Marker struct {
 	KeptCloud  bool      `json:"kept_cloud"`      // the local cloud's own files were there, and newer than the export
 	Aside      string    `json:"aside,omitempty"` // where what was there before is
 	Moved      bool      `json:"moved,omitempty"` // and it is there
+
+	// CutOff are the instances whose creates were under way at the export: they are in ERROR, and what they have made may be a database in use.
+	CutOff []string `json:"cut_off,omitempty"`
 }
 
 // ReadMarker returns the marker of a state directory; false if there is none.

@@ -40,9 +40,10 @@ type Unit struct {
 }
 
 // Names are the units of all kinds that Units may make, those that systemd starts by themselves first.
-var Names = []string{"trove.service", "trove.target", "trove-taskmanager.service", "trove-api.service", "trove-conductor.service", interfaceUnit}
+var Names = []string{"trove.service", "trove.target", "trove-taskmanager.service", "trove-api.service", "trove-conductor.service", InterfaceUnit}
 
-const interfaceUnit = "trove-interface.service"
+// InterfaceUnit makes the interface of the management network.
+const InterfaceUnit = "trove-interface.service"
 
 // Units returns the unit files, the one to enable first.
 func Units(s Spec) []Unit {
@@ -52,7 +53,7 @@ func Units(s Spec) []Unit {
 	}
 	var first []Unit
 	if s.Interface {
-		first = []Unit{{interfaceUnit, s.makesInterface()}}
+		first = []Unit{{InterfaceUnit, s.makesInterface()}}
 	}
 	if !s.Components {
 		return append([]Unit{{"trove.service", s.service("Trove, databases as a service", "api taskmanager conductor", "multi-user.target", "", confinement)}}, first...)
@@ -143,7 +144,7 @@ func (s Spec) after() []string {
 		all[0] = "network-online.target" // the broker listens on an address of the management network
 	}
 	if s.Interface {
-		all = append(all, interfaceUnit)
+		all = append(all, InterfaceUnit)
 	}
 	return all
 }
@@ -161,7 +162,7 @@ func (s Spec) service(description, components, wantedBy, partOf, confinement str
 		line("Wants=network-online.target")
 	}
 	if s.Interface {
-		line("Wants=%s", interfaceUnit)
+		line("Wants=%s", InterfaceUnit)
 	}
 	line("RequiresMountsFor=%s", strings.Join(words(append([]string{s.State}, s.Mounts...)), " "))
 	if partOf != "" {

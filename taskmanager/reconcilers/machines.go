@@ -153,7 +153,19 @@ func (m *Machines) ReconcileOne(ctx context.Context, id string) error {
 	case !m.mayRevive(id):
 		return nil
 	}
+	if only, err := onlyKept(ctx, m.cfg.Store, &w.Instance); err != nil || only {
+		return err
+	}
 	return m.revive(ctx, w, gone)
+}
+
+// onlyKept reports whether all whole data of the instance is what an upgrade has kept: its database must not be started.
+func onlyKept(ctx context.Context, r store.Reader, i *trove.Instance) (bool, error) {
+	k, err := r.KeptData(ctx, i.ID)
+	if trove.IsNotFound(err) {
+		return false, nil
+	}
+	return err == nil && k.Only(i), err //nolint:wrapcheck // says whose
 }
 
 // saw remembers the state of a machine until the next list.

@@ -64,6 +64,24 @@ func TestMachineGoneIsMadeAgainWithAToken(t *testing.T) {
 	})
 }
 
+// TestAMachineIsBroughtBackOntoHalfAnUpgrade: its database would be started on data that is not whole, whatever the task says.
+func TestAMachineIsBroughtBackOntoHalfAnUpgrade(t *testing.T) {
+	for of, want := range map[string]cloud.MachineState{versionID: "gone", "before": cloud.MachineRunning} {
+		w := newWorld(t)
+		w.make(id)
+		w.tx(func(ctx context.Context, tx store.Tx) error {
+			return tx.PutKeptData(ctx, trove.KeptData{InstanceID: id, DatastoreVersionID: of, ImageID: "image-1", Since: w.clock.Now()})
+		})
+		if err := w.cloud.RemoveMachine(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+		w.once()
+		if got := w.state(); got != want {
+			t.Errorf("with data of %s kept the machine is %s and not %s", of, got, want)
+		}
+	}
+}
+
 func TestMachineLeftAlone(t *testing.T) {
 	for name, change := range map[string]func(*world){
 		"while an operation is open": func(w *world) { w.enqueue(trove.OpRestart) },

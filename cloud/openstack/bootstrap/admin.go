@@ -43,22 +43,11 @@ func Admin(s Source) (osclient.Config, error) {
 func fromVariables(getenv func(string) string) (osclient.Config, error) {
 	secret := trove.Secret(getenv("OS_PASSWORD"))
 	c := osclient.Config{
-		AuthURL: getenv("OS_AUTH_URL"), Username: getenv("OS_USERNAME"),
-		UserDomain: domainName(getenv("OS_USER_DOMAIN_NAME"), getenv("OS_USER_DOMAIN_ID")),
-		Project:    getenv("OS_PROJECT_NAME"), ProjectDomain: domainName(getenv("OS_PROJECT_DOMAIN_NAME"), getenv("OS_PROJECT_DOMAIN_ID")),
+		AuthURL: getenv("OS_AUTH_URL"), Username: getenv("OS_USERNAME"), UserDomain: getenv("OS_USER_DOMAIN_NAME"), UserDomainID: getenv("OS_USER_DOMAIN_ID"),
+		Project: getenv("OS_PROJECT_NAME"), ProjectDomain: getenv("OS_PROJECT_DOMAIN_NAME"), ProjectDomainID: getenv("OS_PROJECT_DOMAIN_ID"),
 		Region: getenv("OS_REGION_NAME"), Interface: cmp.Or(getenv("OS_INTERFACE"), "public"), CAFile: getenv("OS_CACERT"),
 	}
 	return complete(c, secret, "the variables OS_AUTH_URL, OS_USERNAME, OS_PASSWORD and OS_PROJECT_NAME")
-}
-
-// defaultDomain is the id of the domain that Keystone makes, which is called Default.
-const defaultDomain = "default"
-
-func domainName(name, id string) string {
-	if name == "" && id == defaultDomain {
-		return "Default"
-	}
-	return name
 }
 
 func complete(c osclient.Config, secret trove.Secret, from string) (osclient.Config, error) {
@@ -180,8 +169,9 @@ func fromCloud(getenv func(string) string, name string) (osclient.Config, error)
 			}
 		}
 		return complete(osclient.Config{
-			AuthURL: c.Auth.AuthURL, Username: c.Auth.Username, UserDomain: domainName(c.Auth.UserDomainName, c.Auth.UserDomainID), Project: c.Auth.ProjectName,
-			ProjectDomain: domainName(c.Auth.ProjectDomainName, c.Auth.ProjectDomainID), Region: c.Region, Interface: cmp.Or(c.Interface, "public"), CAFile: c.CACert,
+			AuthURL: c.Auth.AuthURL, Username: c.Auth.Username, UserDomain: c.Auth.UserDomainName, UserDomainID: c.Auth.UserDomainID,
+			Project: c.Auth.ProjectName, ProjectDomain: c.Auth.ProjectDomainName, ProjectDomainID: c.Auth.ProjectDomainID,
+			Region: c.Region, Interface: cmp.Or(c.Interface, "public"), CAFile: c.CACert,
 		}, c.Auth.Password, fmt.Sprintf("the cloud %s of %s", name, path))
 	}
 	return osclient.Config{}, trove.Errorf(trove.KindNotFound, "No clouds.yaml was found that could have the cloud %q.", name)

@@ -1,12 +1,17 @@
 package bootstrap_test
 
 import (
+	"encoding/json"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/trove-dbaas/trove/cloud/openstack/bootstrap"
+	"github.com/trove-dbaas/trove/cloud/openstack/osclient"
 	"github.com/trove-dbaas/trove/internal/config"
 )
 
@@ -44,9 +49,63 @@ func TestAdministratorsLoginFromEachSource(t *testing.T) {
 			continue
 		}
 		password, err := c.Password()
-		if c.AuthURL != "http://k:5000/v3" || c.Username != "the admin" || password != "p w'd" || c.Project != "admin" || c.UserDomain != "Default" || c.Region != "R 1" ||
+		if c.AuthURL != "http://k:5000/v3" || c.Username != "the admin" || password != "p w'd" || c.Project != "admin" || c.UserDomain != "Default" && c.UserDomainID != "default" || c.Region != "R 1" ||
 			c.Interface != "public" || err != nil {
 			t.Errorf("%s: %+v %v", name, c, err)
+		}
+	}
+}
+
+// TestAnAdministratorOfADomainThatIsToldByItsIDLogsInToAnotherDomain: Keystone is asked for the domains that the login names, by id or by name.
+func TestAnAdministratorOfADomainThatIsToldByItsIDLogsInToAnotherDomain(t *testing.T) {
+	type domain struct{ ID, Name string }
+	var asked struct {
+		Auth struct {
+			Identity struct {
+				Password struct{ User struct{ Domain domain } }
+			}
+			Scope struct{ Project struct{ Domain domain } }
+		}
+	}
+	keystone := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := json.NewDecoder(r.Body).Decode(&asked); err != nil {
+			t.Error(err)
+		}
+		w.Header().Set("X-Subject-Token", "t")
+		w.WriteHeader(http.StatusCreated)
+		_, _ = w.Write([]byte(`{"token": {"user": {"id": "u"}, "project": {"id": "p"}, "catalog": []}}`))
+	}))
+	defer keystone.Close()
+	login := "OS_AUTH_URL=" + keystone.URL + " OS_USERNAME=a OS_PASSWORD=p OS_PROJECT_NAME=admin "
+	clouds := write(t, "clouds.yaml", "clouds:\n  mine:\n    auth: {auth_url: '"+keystone.URL+"', username: a, password: p, project_name: admin, user_domain_id: d-1, project_domain_id: d-2}\n")
+	for name, c := range map[string]struct {
+		source        bootstrap.Source
+		user, project domain
+	}{
+		"ids":        {bootstrap.Source{Getenv: none, RC: write(t, "rc", login+"OS_USER_DOMAIN_ID=d-1 OS_PROJECT_DOMAIN_ID=d-2\n")}, domain{ID: "d-1"}, domain{ID: "d-2"}},
+		"of a cloud": {bootstrap.Source{Getenv: func(n string) string { return map[string]string{"OS_CLIENT_CONFIG_FILE": clouds}[n] }, Cloud: "mine"}, domain{ID: "d-1"}, domain{ID: "d-2"}},
+		"an id and a name": {
+			bootstrap.Source{Getenv: none, RC: write(t, "rc", login+"OS_USER_DOMAIN_ID=d-1 OS_PROJECT_DOMAIN_NAME=two\n")}, domain{ID: "d-1"}, domain{Name: "two"},
+		},
+		"both of one": {
+			bootstrap.Source{Getenv: none, RC: write(t, "rc", login+"OS_USER_DOMAIN_ID=d-1 OS_USER_DOMAIN_NAME=one\n")}, domain{ID: "d-1"}, domain{Name: "Default"},
+		},
+		"nothing": {bootstrap.Source{Getenv: none, RC: write(t, "rc", login+"\n")}, domain{Name: "Default"}, domain{Name: "Default"}},
+	} {
+		admin, err := bootstrap.Admin(c.source)
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		admin.Log = slog.New(slog.DiscardHandler)
+		asked.Auth.Identity.Password.User.Domain, asked.Auth.Scope.Project.Domain = domain{}, domain{}
+		s, err := osclient.New(t.Context(), admin)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		_ = s.Close()
+		if user, project := asked.Auth.Identity.Password.User.Domain, asked.Auth.Scope.Project.Domain; user != c.user || project != c.project {
+			t.Errorf("%s: the user is looked for in %+v and the project in %+v", name, user, project)
 		}
 	}
 }

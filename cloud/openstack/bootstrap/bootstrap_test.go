@@ -3,12 +3,14 @@ package bootstrap_test
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -320,6 +322,46 @@ func TestOlderImagesAreHiddenAndKept(t *testing.T) {
 	i := f.One(t, "image/v2/images", "trove_image", f.w.Images[0].Manifest.ID)
 	if f.registry.images["mariadb 10.11"] != i["id"] || f.Data[i["id"].(string)] != "two" || i["owner"] != "p-service" || i["visibility"] != "private" {
 		t.Errorf("the new image: %v, the version has %v", i, f.registry.images)
+	}
+}
+
+// TestTheServiceCannotReadItsConfigurationAfterABootstrap: root adds to a file that belongs to the service's account.
+func TestTheServiceCannotReadItsConfigurationAfterABootstrap(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("it gives a file away: needs root")
+	}
+	f := newFixture(t)
+	if err := errors.Join(os.WriteFile(f.w.ConfigFile, []byte("log: {level: warn}\n"), 0o600), os.Chown(f.w.ConfigFile, 12345, 23456)); err != nil {
+		t.Fatal(err)
+	}
+	f.run(t)
+	info, err := os.Stat(f.w.ConfigFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	of := info.Sys().(*syscall.Stat_t)
+	if of.Uid != 12345 || of.Gid != 23456 || info.Mode().Perm() != 0o600 {
+		t.Errorf("it belongs to %d:%d, mode %v", of.Uid, of.Gid, info.Mode())
+	}
+	if text, err := os.ReadFile(f.w.ConfigFile); err != nil || !strings.Contains(string(text), "cloud: openstack") {
+		t.Errorf("it says %q, %v", text, err)
+	}
+}
+
+// TestAnImageOfWhichGlanceTellsOnALaterPageIsUploadedAgain: a version has as many hidden images as it had builds, and Glance lists 25 at once.
+func TestAnImageOfWhichGlanceTellsOnALaterPageIsUploadedAgain(t *testing.T) {
+	f := newFixture(t)
+	f.Page = 2
+	m := f.w.Images[0].Manifest
+	for _, id := range []string{"i1", "i2", "i3", "i4", "i5"} {
+		f.Put("image/v2/images", object{
+			"id": id, "name": id, "status": "active", "os_hidden": true, "owner": "p-service", "trove_image": "build " + id, "trove_datastore": m.Datastore, "trove_version": m.Version,
+		})
+	}
+	f.All["image/v2/images"][4]["trove_image"] = m.ID
+	f.run(t)
+	if n := len(f.All["image/v2/images"]); n != 5 || f.registry.images["mariadb 10.11"] != "i5" {
+		t.Errorf("%d images, the version has %v", n, f.registry.images)
 	}
 }
 

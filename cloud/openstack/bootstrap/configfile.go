@@ -125,7 +125,7 @@ func readConfig(file string) (map[string]string, error) {
 	return found, nil
 }
 
-// WriteConfig adds settings to a configuration file, which keeps what it has, its comments too.
+// WriteConfig adds settings to a configuration file, which keeps what it has, its comments too, and whose it is.
 type WriteConfig struct {
 	File     string
 	Settings []Setting
@@ -143,11 +143,7 @@ func (a WriteConfig) apply(context.Context, *Bootstrap, *ids) error {
 	if err := os.MkdirAll(filepath.Dir(a.File), 0o755); err != nil { //nolint:gosec // as directories below /etc are
 		return fmt.Errorf("make the directory of the configuration: %w", err)
 	}
-	mode := os.FileMode(0o640)
-	if info, err := os.Stat(a.File); err == nil {
-		mode = info.Mode().Perm()
-	}
-	return atomicfile.Write(a.File, text, mode)
+	return atomicfile.Rewrite(a.File, text, 0o640)
 }
 
 // WithSettings returns the text of a configuration file with settings added.

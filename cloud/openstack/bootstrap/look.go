@@ -366,17 +366,36 @@ func (b *Bootstrap) lookImages(ctx context.Context, w Wanted, f *Found) error {
 		}
 		seen[m.Datastore+" "+m.Version] = true
 		for _, hidden := range []string{"false", "true"} {
-			var found struct {
-				Images []Image `json:"images"`
+			found, err := imagesOf(ctx, c, m, hidden, f.Projects[0].ID)
+			if err != nil {
+				return err
 			}
-			q := query("trove_datastore", m.Datastore, "trove_version", m.Version, "os_hidden", hidden, "sort", "created_at:asc", "owner", f.Projects[0].ID)
-			if err := c.get(ctx, &found, q, "images"); err != nil {
-				return fmt.Errorf("look for images of %s %s: %w", m.Datastore, m.Version, err)
-			}
-			f.Images = append(f.Images, found.Images...)
+			f.Images = append(f.Images, found...)
 		}
 	}
 	return nil
+}
+
+// imagesOf returns the images of a version that are hidden or not, all pages: how many are in one is Glance's to say.
+func imagesOf(ctx context.Context, c rest, m imagelayout.Manifest, hidden, owner string) (all []Image, err error) {
+	for marker := ""; ; {
+		q := query("trove_datastore", m.Datastore, "trove_version", m.Version, "os_hidden", hidden, "sort", "created_at:asc", "owner", owner)
+		if marker != "" {
+			q.Set("marker", marker)
+		}
+		var found struct {
+			Images []Image `json:"images"`
+			Next   string  `json:"next"`
+		}
+		if err := c.get(ctx, &found, q, "images"); err != nil {
+			return nil, fmt.Errorf("look for images of %s %s: %w", m.Datastore, m.Version, err)
+		}
+		all = append(all, found.Images...)
+		if len(found.Images) == 0 || found.Next == "" {
+			return all, nil
+		}
+		marker = found.Images[len(found.Images)-1].ID
+	}
 }
 
 // Host is this machine's network.

@@ -78,3 +78,23 @@ func (m Machine) Restore(ctx context.Context) (made []string, err error) {
 	}
 	return made, nil
 }
+
+// Undo returns the commands that take away what was made on this host, the memory of it last; none if nothing was. The port of an interface goes before it.
+func (m Machine) Undo() (commands []string, err error) {
+	h, err := m.read()
+	if err != nil || len(h.Guards)+len(h.Interfaces) == 0 {
+		return nil, err
+	}
+	for _, i := range h.Interfaces {
+		switch i.Agent {
+		case AgentLinuxBridge:
+			commands = append(commands, "ip link delete "+i.Name)
+		default:
+			commands = append(commands, "ovs-vsctl --if-exists del-port br-int "+i.Name)
+		}
+	}
+	if len(h.Guards) > 0 { // when there is no address any more that could be reached
+		commands = append(commands, "nft delete table inet "+guardTable, "nft delete table arp "+guardTable)
+	}
+	return append(commands, "rm "+m.File), nil
+}

@@ -5,6 +5,7 @@
 package osclient
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -39,13 +40,16 @@ type Config struct {
 	AuthURL       string
 	Username      string
 	Password      func() (trove.Secret, error) // called at each login
-	UserDomain    string                       // "": Default
+	UserDomain    string                       // its name; "": Default
 	Project       string
-	ProjectDomain string // "": Default
+	ProjectDomain string // its name; "": Default
 	Region        string // "": any
 	Interface     string // of the catalogue's endpoints; "": internal
 	CAFile        string // "": the certificate authorities of this machine
 	Timeout       time.Duration
+
+	// The ids of the domains, "" where they are told by name. A domain is told by one of the two: of both the id counts.
+	UserDomainID, ProjectDomainID string
 
 	Log     *slog.Logger
 	Metrics prometheus.Registerer // nil: nothing is counted
@@ -114,6 +118,12 @@ func (c *Config) setDefaults() {
 			*d.text = d.value
 		}
 	}
+	if c.UserDomainID != "" {
+		c.UserDomain = ""
+	}
+	if c.ProjectDomainID != "" {
+		c.ProjectDomain = ""
+	}
 	if c.Timeout <= 0 {
 		c.Timeout = DefaultTimeout
 	}
@@ -168,12 +178,12 @@ func (s *Session) logIn(ctx context.Context) (*gophercloud.ProviderClient, error
 		ProviderClient: provider, Type: Identity, Endpoint: versioned(s.cfg.AuthURL, "v3"), MoreHeaders: map[string]string{serviceHeader: Identity},
 	}
 	result := tokens.Create(ctx, client, &tokens.AuthOptions{
-		Username: s.cfg.Username, DomainName: s.cfg.UserDomain, Password: password.Reveal(),
-		Scope: tokens.Scope{ProjectName: s.cfg.Project, DomainName: s.cfg.ProjectDomain},
+		Username: s.cfg.Username, DomainName: s.cfg.UserDomain, DomainID: s.cfg.UserDomainID, Password: password.Reveal(),
+		Scope: tokens.Scope{ProjectName: s.cfg.Project, DomainName: s.cfg.ProjectDomain, DomainID: s.cfg.ProjectDomainID},
 	})
 	if Is(result.Err, http.StatusUnauthorized) {
 		return nil, trove.Wrap(trove.KindUnavailable, result.Err, "The user %s of the domain %s cannot log in to the project %s of OpenStack: check name, password and role.",
-			s.cfg.Username, s.cfg.UserDomain, s.cfg.Project)
+			s.cfg.Username, cmp.Or(s.cfg.UserDomain, s.cfg.UserDomainID), s.cfg.Project)
 	}
 	if result.Err != nil {
 		return nil, Told(result.Err)

@@ -33,7 +33,7 @@ type Fake struct {
 	changes []string            // calls that change something
 	Console string              // what servers say
 	next    int
-	Page    int                           // how many flavors are listed at once, whatever was asked for; 0: all
+	Page    int                           // how many flavors or images are listed at once, whatever was asked for; 0: all
 	Before  func(call string) (fail bool) // asked before each call that changes something; nil: none fails
 }
 
@@ -54,7 +54,7 @@ var collections = map[string]struct{ one, many, by string }{
 	"compute/v2.1/flavors":              {"flavor", "flavors", ""},
 	"compute/v2.1/servers":              {"server", "servers", "name"},
 	"volume/v3/p-admin/volumes":         {"volume", "volumes", "name"},
-	"image/v2/images":                   {"", "images", "trove_datastore trove_version os_hidden owner"},
+	"image/v2/images":                   {"", "images", "trove_datastore trove_version os_hidden owner"}, // and by pages
 }
 
 // New starts one, with a project service, a role admin, and an agent of Neutron on the host lab1.
@@ -234,6 +234,16 @@ func (f *Fake) flavors(w http.ResponseWriter, marker string) {
 	answer(w, http.StatusOK, body)
 }
 
+// images are those after the marker, with the way to further ones, as Glance lists them.
+func (f *Fake) images(all []Object, marker string) Object {
+	all = all[slices.IndexFunc(all, func(o Object) bool { return o["id"] == marker })+1:]
+	if f.Page == 0 || len(all) <= f.Page {
+		return Object{"images": all}
+	}
+	all = all[:f.Page]
+	return Object{"images": all, "next": fmt.Sprintf("/v2/images?marker=%v", all[f.Page-1]["id"])}
+}
+
 func read(r *http.Request) Object {
 	var o Object
 	_ = json.NewDecoder(r.Body).Decode(&o)
@@ -275,11 +285,15 @@ func (f *Fake) collection(w http.ResponseWriter, r *http.Request, path string) b
 			}
 		}
 		for key := range r.URL.Query() {
-			if key != "sort" && !slices.Contains(strings.Fields(c.by), key) {
+			if key != "sort" && !slices.Contains(strings.Fields(c.by), key) && (key != "marker" || c.many != "images") {
 				return false
 			}
 		}
-		answer(w, http.StatusOK, Object{c.many: found})
+		body := Object{c.many: found}
+		if c.many == "images" {
+			body = f.images(found, r.URL.Query().Get("marker"))
+		}
+		answer(w, http.StatusOK, body)
 		return true
 	}
 	n := strings.LastIndex(path, "/")
