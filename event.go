@@ -9,6 +9,7 @@ const (
 	EventEngineFailed         = "engine.failed"         // the database's process ended by itself; Details are its log's last lines
 	EventEngineDown           = "engine.down"           // the database does not get up: it fails again and again
 	EventEngineBack           = "engine.back"           // and is up again after that
+	EventEngineLeft           = "engine.left_stopped"   // an operation that failed has left the database stopped, and it is started
 	EventGuestSilent          = "guest.silent"          // nothing was heard of the guest for a while
 	EventGuestBack            = "guest.back"            // it is heard of again
 	EventAgentRestarted       = "agent.restarted"       // the guest agent started again, the machine did not

@@ -4,7 +4,7 @@ package trove
 const (
 	OpCreate       = "instance.create"        // CreateInput
 	OpDelete       = "instance.delete"        // no input
-	OpRestart      = "instance.restart"       // no input
+	OpRestart      = "instance.restart"       // RestartInput, or none
 	OpStop         = "instance.stop"          // no input
 	OpStart        = "instance.start"         // no input
 	OpResizeFlavor = "instance.resize_flavor" // ResizeFlavorInput
@@ -49,6 +49,12 @@ type CreateUser struct {
 
 // SecretPurpose is what the secrets of an instance's operations are sealed for.
 func SecretPurpose(instance string) string { return "operation:" + instance }
+
+// RestartInput says why an instance is restarted.
+type RestartInput struct {
+	// LeftStopped says that nobody asked for it: an operation that failed has left the database stopped.
+	LeftStopped bool `json:"left_stopped,omitempty"`
+}
 
 // ResizeFlavorInput is the change of flavor; both are kept whole, because the catalogue may lose one meanwhile.
 type ResizeFlavorInput struct {

@@ -88,6 +88,8 @@ type Reader interface {
 
 	// Guest returns the enrolment state of an instance's guest.
 	Guest(ctx context.Context, instance string) (Guest, error)
+	// TokenOwner returns the living instance whose enrolment token has the hash, used or not, or NotFound.
+	TokenOwner(ctx context.Context, tokenHash string) (instance string, err error)
 	// Report returns what the guest last said of an operation: progress or the end.
 	Report(ctx context.Context, operation string) (Report, error)
 }

@@ -113,6 +113,7 @@ type closing struct {
 	failed trove.Task // the task after a failure
 	// restarts says that the engine was restarted, or is down, when it went well: no part of its configuration waits for that any more.
 	restarts bool
+	keeps    func(*trove.Fault) bool // which fault of before stays when it went well; nil: none
 	change   func(ctx context.Context, tx store.Tx, op *workflow.Op, i *trove.Instance, ok bool) error
 }
 
@@ -149,7 +150,9 @@ func (m *Manager) closed(c closing) func(context.Context, store.Tx, *workflow.Op
 			deleting = i.Task == trove.TaskDeleting
 			if ok {
 				setTask(i, free)
-				i.Fault = nil
+				if c.keeps == nil || !c.keeps(i.Fault) {
+					i.Fault = nil
+				}
 				return nil
 			}
 			if c.failed != trove.TaskNone {

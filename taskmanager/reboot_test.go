@@ -35,6 +35,42 @@ func TestEngineThatDoesNotComeUp(t *testing.T) {
 	}
 }
 
+// TestStartThatNobodyAskedForHidesWhyItWasNeeded is about the fault of an operation that has left the database stopped.
+func TestStartThatNobodyAskedForHidesWhyItWasNeeded(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		fault := func() string {
+			t.Helper()
+			i, err := w.store.Instance(t.Context(), instanceID)
+			if err != nil || i.Task != trove.TaskNone {
+				t.Fatalf("%+v, %v", i, err)
+			}
+			if i.Fault == nil {
+				return ""
+			}
+			return i.Fault.Message
+		}
+		w.fleet.Fail(guestapi.CmdConfigure, "disk on fire")
+		w.carryOut(w.request(trove.OpReboot))
+		why := fault()
+		if op := w.carryOut(w.request(leftStopped)); op.State != trove.OperationDone || why == "" || fault() != why {
+			t.Errorf("the start ended %s, the fault was %q and is %q", op.State, why, fault())
+		}
+		if v, _ := w.fleet.Volume(instanceID); !v.Running {
+			t.Error("the engine is down")
+		}
+		w.fleet.Fail(guestapi.CmdRestart, "still on fire")
+		w.carryOut(w.request(leftStopped))
+		if f := fault(); !strings.HasPrefix(f, "The database was left stopped") || !strings.Contains(f, "restart the instance") || !strings.HasSuffix(f, "still on fire") {
+			t.Errorf("the fault is %q", f)
+		}
+		w.fleet.Fail(guestapi.CmdRestart, "")
+		w.carryOut(w.request(leftStopped))
+		if f := fault(); f != "" {
+			t.Errorf("after a start that went well the fault is %q", f)
+		}
+	})
+}
+
 // TestRebootOfAGuestThatIsAway: it is what a reboot is for. It waits a minute for the guest and not longer.
 func TestRebootOfAGuestThatIsAway(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {

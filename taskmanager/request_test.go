@@ -65,6 +65,8 @@ func (w *world) accept(ctx context.Context, tx store.Tx, kind string) (any, erro
 		return nil, change(trove.TaskDeleting, nil)
 	case trove.OpRestart, trove.OpStop, trove.OpStart:
 		return nil, change(trove.TaskRebooting, nil)
+	case leftStopped:
+		return trove.RestartInput{LeftStopped: true}, change(trove.TaskRebooting, nil)
 	case trove.OpReboot:
 		return nil, errors.Join(change(trove.TaskRebooting, nil), tx.SetServiceStatus(ctx, instanceID, trove.ServiceRestarting, time.Now()))
 	case trove.OpRebuild:
@@ -104,6 +106,9 @@ const (
 	stoppedFlavor = trove.OpResizeFlavor + "/stopped"
 	stoppedDelete = trove.OpDelete + "/stopped"
 )
+
+// leftStopped stands for the restart of a database that a failed operation has left stopped.
+const leftStopped = trove.OpRestart + "/left"
 
 // operationOf returns the kind of operation without what a test says of its circumstances.
 func operationOf(kind string) string {

@@ -2,6 +2,7 @@ package taskmanager
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	trove "github.com/trove-dbaas/trove"
@@ -36,9 +37,21 @@ func restart(context.Context, *workflow.Op) (command, error) {
 	return command{cmd: guestapi.CmdRestart, doing: "restarting the database"}, nil
 }
 
-// restartClosed frees the instance. A status that nobody has overwritten since is settled: serving after a success, unknown after a failure.
+// leftStopped is the fault of an instance whose database was left stopped and could not be started, before the reason.
+const leftStopped = "The database was left stopped by an operation that failed, and could not be started; mend the cause and restart the instance"
+
+// restartClosed frees the instance. After a start that nobody asked for the fault stays that says why it was needed. A status that nobody has overwritten since is
+// settled: serving after a success, unknown after a failure.
 func (m *Manager) restartClosed(ctx context.Context, tx store.Tx, op *workflow.Op, state trove.OperationState, cause string) error {
-	if err := m.closed(closing{what: "The restart failed", failed: trove.TaskNone, restarts: true})(ctx, tx, op, state, cause); err != nil {
+	var in trove.RestartInput
+	if err := op.Input(&in); err != nil {
+		return err //nolint:wrapcheck // says which operation
+	}
+	c := closing{what: "The restart failed", failed: trove.TaskNone, restarts: true}
+	if in.LeftStopped {
+		c.what, c.keeps = leftStopped, func(f *trove.Fault) bool { return f != nil && !strings.HasPrefix(f.Message, leftStopped) }
+	}
+	if err := m.closed(c)(ctx, tx, op, state, cause); err != nil {
 		return err
 	}
 	if state == trove.OperationDone {

@@ -62,6 +62,13 @@ func (g *guests) UseEnrolmentToken(_ context.Context, hash, key string) (string,
 	return g.id, nil
 }
 
+func (g *guests) TokenOwner(_ context.Context, hash string) (string, error) {
+	if hash != g.hash {
+		return "", trove.Errorf(trove.KindNotFound, "unknown")
+	}
+	return g.id, nil
+}
+
 func (g *guests) GuestKey(context.Context, string) (string, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -102,7 +102,11 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	r.readState(ctx)
+	up := r.engine().PID != 0
 	r.startAgent(ctx)
+	if r.state.Trial != nil && !up {
+		r.trial.booted = monotonic()
+	}
 	rest := time.NewTimer(untilRest)
 	defer rest.Stop()
 	for {

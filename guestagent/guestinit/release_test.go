@@ -305,6 +305,7 @@ func TestAReleaseThatIsNotWellIsTakenBack(t *testing.T) {
 	}{
 		"it says nothing":           {behaviour{Version: "1.1.0"}, nil, "it said nothing of itself"},
 		"the engine is not healthy": {behaviour{Version: "1.1.0", Speaks: true, Bus: true, Service: "crashed"}, nil, "did not find the database healthy"},
+		"the engine is never ready": {behaviour{Version: "1.1.0", Speaks: true, Bus: true, Service: "running"}, nil, "did not find the database healthy"},
 		"it takes another engine":   {behaviour{Version: "1.1.0", Speaks: true, Bus: true, Service: "healthy", Engine: 1}, nil, "did not take over the database's process"},
 		"it does not join the bus":  {behaviour{Version: "1.1.0", Speaks: true, Service: "healthy"}, []string{open.Addr().String()}, "did not join the bus, which can be reached"},
 		"it is another version":     {lies, nil, `it said that it is "0.9.0"`},
@@ -409,6 +410,48 @@ func TestATrialWaitsForTheBus(t *testing.T) {
 		return slots.WriteLife(w.dir, slots.Life{PID: kids[0], Version: "1.1.0", Service: "healthy", Bus: true}) == nil
 	})
 	w.until("it stays", func() bool { return w.state().Current == "1.1.0" })
+}
+
+// TestAReleaseIsTakenBackBecauseTheDatabaseRecovers is about a machine that was cut off in the middle of a trial, and a database that needs longer to recover than an
+// agent has to be well. One that ends instead is no excuse.
+func TestAReleaseIsTakenBackBecauseTheDatabaseRecovers(t *testing.T) {
+	for name, c := range map[string]struct {
+		service string
+		stays   bool
+	}{"it recovers": {"running", true}, "it ends again and again": {"crashed", false}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, "1.0.0")
+			w.boot()
+			w.release(behaviour{Version: "1.1.0"}, w.key)
+			w.want("1.1.0", "op-1", func(x *slots.Wanted) { x.Healthy = unwellFor })
+			w.until("1.1.0 runs", func() bool { return w.runsLast("1.1.0") })
+			w.must(unix.Kill(-w.cmd.Process.Pid, unix.SIGKILL)) // the machine is cut off
+			<-w.out
+			w.boot()
+			w.until("1.1.0 runs again", func() bool { return w.runsLast("1.1.0") })
+			engine := exec.Command("sleep", "1000")
+			w.must(engine.Start())
+			defer func() { _ = engine.Process.Kill(); _ = engine.Wait() }()
+			ref, err := process.Find(engine.Process.Pid)
+			w.must(err)
+			w.must(ref.WriteFile(filepath.Join(w.dir, "engine.pid")))
+			says := func(service string) bool {
+				agent, err := strconv.Atoi(w.begun())
+				return err == nil && slots.WriteLife(w.dir, slots.Life{PID: agent, Version: "1.1.0", Service: service, Engine: ref.PID, Bus: true}) == nil
+			}
+			w.until("the agent says how the database is", func() bool { return says(c.service) })
+			began := time.Now()
+			w.until("the time is over", func() bool { return time.Since(began) > unwellFor+time.Second || w.state().Trial == nil })
+			if s := w.state(); (s.Trial != nil && s.Failed == nil) != c.stays {
+				t.Fatalf("the trial is %+v, failed %+v", s.Trial, s.Failed)
+			}
+			if c.stays {
+				w.until("the database is ready", func() bool { return says("healthy") })
+				w.until("the release stays", func() bool { return w.state().Current == "1.1.0" })
+			}
+		})
+	}
 }
 
 func (w *world) must(err error) {

@@ -20,6 +20,8 @@ import (
 // trial is what this process knows of the release on trial beyond its record.
 type trial struct {
 	look    *time.Ticker
+	since   time.Time   // when the time began that the agent has to be well
+	booted  time.Time   // when the machine was started in the middle of this trial; zero: it was not
 	engine  process.Ref // that ran when the agent was started; without a process id there was none
 	ended   string      // how the last agent ended
 	asking  bool        // the bus is being tried
@@ -34,15 +36,32 @@ const (
 	reachTimeout = 2 * time.Second
 )
 
+// recoveryPatience is how long a database that was cut off with its machine may recover on the time of nobody. It is shorter than the command's own.
+const recoveryPatience = 50 * time.Minute
+
+// engine returns the database's process, or one without an id.
+func (r *reaper) engine() process.Ref {
+	if ref, err := process.ReadFile(filepath.Join(r.cfg.Runtime, pidFile)); err == nil && ref.Alive() {
+		return ref
+	}
+	return process.Ref{}
+}
+
+// recovers reports whether what is missing is only that the database gets ready after the machine was cut off: the agent has started it, and it runs. How long
+// that takes says nothing of the agent. One that ends meanwhile is not waited for.
+func (r *reaper) recovers(t *slots.Trial, life slots.Life, now time.Time) bool {
+	if r.trial.booted.IsZero() || now.Sub(r.trial.booted) >= recoveryPatience {
+		return false
+	}
+	return life.PID == r.agent && life.Version == t.Version && life.Service == string(trove.ServiceRunning) && life.Engine != 0 && life.Engine == r.engine().PID
+}
+
 // beginTrial watches the agent that was started just now if it is on trial.
 func (r *reaper) beginTrial() {
 	if r.state.Trial == nil {
 		return
 	}
-	r.trial.open, r.trial.engine = time.Time{}, process.Ref{}
-	if ref, err := process.ReadFile(filepath.Join(r.cfg.Runtime, pidFile)); err == nil && ref.Alive() {
-		r.trial.engine = ref
-	}
+	r.trial.open, r.trial.engine, r.trial.since = time.Time{}, r.engine(), r.started
 	r.trial.look.Reset(r.cfg.Look)
 }
 
@@ -66,7 +85,10 @@ func (r *reaper) look(ctx context.Context) {
 	case missing == "" && (life.Bus || len(t.Bus) == 0):
 		r.confirm(ctx)
 	case missing != "":
-		if now.Sub(r.started) >= t.Healthy {
+		if r.recovers(t, life, now) {
+			r.trial.since = now
+		}
+		if now.Sub(r.trial.since) >= t.Healthy {
 			r.takeBack(ctx, fmt.Sprintf("within %s %s", t.Healthy, missing))
 		}
 	case !r.trial.open.IsZero() && now.Sub(r.trial.open) >= t.Healthy:
@@ -119,6 +141,7 @@ func (r *reaper) reached(ok bool) {
 // confirm makes the release on trial the one that runs from now on. The one before is kept.
 func (r *reaper) confirm(ctx context.Context) {
 	r.trial.look.Stop()
+	r.trial.booted = time.Time{}
 	s, t := r.state, r.state.Trial
 	r.state = slots.State{Current: t.Version, Previous: s.Current, Highest: t.Version}
 	if agentrelease.VersionOf(t.Version).Less(agentrelease.VersionOf(s.Highest)) {
@@ -135,6 +158,7 @@ func (r *reaper) confirm(ctx context.Context) {
 // takeBack ends the trial; the release before is started in its place.
 func (r *reaper) takeBack(ctx context.Context, why string) {
 	r.trial.look.Stop()
+	r.trial.booted = time.Time{}
 	t := r.state.Trial
 	r.log.ErrorContext(ctx, "release of the agent was taken back", "version", t.Version, "why", why)
 	r.state.Failed = &slots.Failed{

@@ -26,6 +26,11 @@ func (e enrolments) UseEnrolmentToken(ctx context.Context, tokenHash, publicKey 
 	return instance, err
 }
 
+// TokenOwner returns whose token it is.
+func (e enrolments) TokenOwner(ctx context.Context, tokenHash string) (string, error) {
+	return e.store.TokenOwner(ctx, tokenHash)
+}
+
 // GuestKey returns the key that the guest of a living instance made. While two machines report with it, it is nobody's: what they have is not renewed.
 func (e enrolments) GuestKey(ctx context.Context, instance string) (string, error) {
 	g, err := e.store.Guest(ctx, instance)

@@ -30,6 +30,17 @@ FROM guest g LEFT JOIN guest_state s ON s.instance_id=g.instance_id WHERE g.inst
 	return g, nil
 }
 
+func (r reader) TokenOwner(ctx context.Context, tokenHash string) (instance string, err error) {
+	err = r.run.row(ctx, []any{&instance}, `SELECT instance_id FROM guest WHERE token_hash=?`, tokenHash)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", trove.Errorf(trove.KindNotFound, "The enrolment token is not valid.")
+	}
+	if err != nil {
+		return "", fmt.Errorf("read whose an enrolment token is: %w", err)
+	}
+	return instance, nil
+}
+
 func (t *tx) PutEnrolmentToken(ctx context.Context, instance, tokenHash string, expires time.Time) error {
 	n, err := t.run.exec(ctx, `UPDATE guest SET token_hash=?, token_expires=?, token_used=0 WHERE instance_id=?`, tokenHash, micros(expires), instance)
 	if err != nil {

@@ -55,6 +55,12 @@ func testEnrolment(t *testing.T, s store.Store) {
 	same(t, got, i.ID)
 	same(t, guest(), store.Guest{InstanceID: i.ID, PublicKey: "key", TokenUsed: Start})
 
+	if owner, err := s.TokenOwner(t.Context(), "third"); err != nil || owner != i.ID {
+		t.Errorf("the owner of a token that was used: %s, %v", owner, err)
+	}
+	_, err = s.TokenOwner(t.Context(), "second")
+	wantKind(t, err, trove.KindNotFound)
+
 	got, err = useToken(t, s, "third", "key", Start.Add(time.Minute))
 	if err != nil || got != i.ID {
 		t.Errorf("the same key asked again within a minute: %s, %v", got, err)

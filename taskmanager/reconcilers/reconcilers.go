@@ -1,5 +1,5 @@
 // Package reconcilers repairs what no operation looks at: machines that are gone or do not run though they should, wishes to delete that have no
-// operation, tasks that nothing works on, volumes that are lost, databases that do not get up, volumes that fill up, guests that are silent, whose credential gets old, whose database needs a certificate or that
+// operation, tasks that nothing works on, volumes that are lost, databases that do not get up or were left stopped, volumes that fill up, guests that are silent, whose credential gets old, whose database needs a certificate or that
 // have not heard of a change of their configuration, and things in the cloud that nobody owns.
 //
 // Each is level-triggered: it compares what is with what should be, one instance at a time (ReconcileOne), and may be called any number of
@@ -85,6 +85,7 @@ type Loop struct {
 	Stuck       *Stuck
 	Silence     *Silence
 	Engines     *Engines
+	LeftStopped *LeftStopped
 	Credentials *Credentials // nil without an issuer
 	Leftovers   *Leftovers
 
@@ -113,13 +114,13 @@ func New(c Config) (*Loop, error) {
 		c.Wake = func() {}
 	}
 	l := &Loop{
-		cfg: c, Machines: newMachines(c), Deletes: &Deletes{c}, Stuck: &Stuck{c}, Silence: newSilence(c), Engines: newEngines(c), Leftovers: newLeftovers(c),
+		cfg: c, Machines: newMachines(c), Deletes: &Deletes{c}, Stuck: &Stuck{c}, Silence: newSilence(c), Engines: newEngines(c), LeftStopped: newLeftStopped(c), Leftovers: newLeftovers(c),
 		Configurations: &Configurations{c}, Kept: &Kept{c}, Storage: newStorage(c),
 		runs: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "trove_reconcile_total", Help: "Instances that a reconciler had to look at, by reconciler and outcome.",
 		}, []string{"reconciler", "outcome"}),
 	}
-	l.byInstance = []named{{"machines", l.Machines}, {"deletes", l.Deletes}, {"stuck", l.Stuck}, {"silence", l.Silence}, {"engines", l.Engines}, {"storage", l.Storage}}
+	l.byInstance = []named{{"machines", l.Machines}, {"deletes", l.Deletes}, {"stuck", l.Stuck}, {"silence", l.Silence}, {"engines", l.Engines}, {"left_stopped", l.LeftStopped}, {"storage", l.Storage}}
 	if c.Issuer != nil {
 		l.Credentials = newCredentials(c, l.one)
 	}

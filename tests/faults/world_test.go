@@ -210,6 +210,10 @@ func (e enrolments) UseEnrolmentToken(ctx context.Context, hash, key string) (in
 	return instance, err
 }
 
+func (e enrolments) TokenOwner(ctx context.Context, hash string) (string, error) {
+	return e.store.TokenOwner(ctx, hash)
+}
+
 func (e enrolments) GuestKey(ctx context.Context, instance string) (string, error) {
 	g, err := e.store.Guest(ctx, instance)
 	return g.PublicKey, err

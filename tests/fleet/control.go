@@ -49,6 +49,10 @@ func (g fleetGuests) UseEnrolmentToken(context.Context, string, string) (string,
 	return "", trove.Errorf(trove.KindUnauthorized, "There are no tokens here.")
 }
 
+func (g fleetGuests) TokenOwner(ctx context.Context, hash string) (string, error) {
+	return g.store.TokenOwner(ctx, hash)
+}
+
 func (g fleetGuests) GuestKey(ctx context.Context, instance string) (string, error) {
 	guest, err := g.store.Guest(ctx, instance)
 	return guest.PublicKey, err

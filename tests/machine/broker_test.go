@@ -40,6 +40,15 @@ func (g *tokens) UseEnrolmentToken(_ context.Context, hash, key string) (string,
 	return g.id, nil
 }
 
+func (g *tokens) TokenOwner(_ context.Context, hash string) (string, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !g.left[hash] {
+		return "", trove.Errorf(trove.KindNotFound, "unknown")
+	}
+	return g.id, nil
+}
+
 func (g *tokens) GuestKey(context.Context, string) (string, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -27,7 +27,7 @@ import (
 const (
 	maxBody    = 16 << 10
 	nonceLife  = time.Minute
-	maxSources = 4096
+	maxBudgets = 4096
 )
 
 // enrolment is the HTTPS endpoint where guests get their first credential, and a new one when theirs has expired.
@@ -37,12 +37,32 @@ type enrolment struct {
 
 	flooded rate.Sometimes // a line a second is enough to see a flood
 
-	mu      sync.Mutex
-	sources map[string]*rate.Limiter
+	sources   budgets // of addresses
+	instances budgets // of those who show that they are one, where their address has none left
+}
+
+// budgets give each of many a burst of 20 and one request a second after it.
+type budgets struct {
+	mu   sync.Mutex
+	each map[string]*rate.Limiter
+}
+
+func (b *budgets) allow(name string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	limiter, ok := b.each[name]
+	if !ok {
+		if b.each == nil || len(b.each) >= maxBudgets {
+			b.each = map[string]*rate.Limiter{}
+		}
+		limiter = rate.NewLimiter(1, 20)
+		b.each[name] = limiter
+	}
+	return limiter.Allow()
 }
 
 func (s *Server) startEnrolment(ctx context.Context) error {
-	e := &enrolment{server: s, nonceKey: make([]byte, 32), sources: map[string]*rate.Limiter{}, flooded: rate.Sometimes{Interval: time.Second}}
+	e := &enrolment{server: s, nonceKey: make([]byte, 32), flooded: rate.Sometimes{Interval: time.Second}}
 	if _, err := rand.Read(e.nonceKey); err != nil {
 		return err
 	}
@@ -89,22 +109,32 @@ func closeAll(listeners []net.Listener) {
 	}
 }
 
-// limited refuses sources that ask too often, and answers what the handler returns.
-func (e *enrolment) limited(handle func(*http.Request) (any, string, error)) http.HandlerFunc {
+// errTooOften is the answer to those whose address has asked too often, and who did not show that they are a guest that has asked seldom.
+var errTooOften = errors.New("too many requests")
+
+// limited answers what the handler returns, and tells it whether the source address has used up its requests: one address may be that of a router with many
+// guests behind it, and what one of them does must not keep the others out. What such a request costs is bounded by the connection that it takes, which it ends.
+func (e *enrolment) limited(handle func(r *http.Request, crowded bool) (any, string, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Cache-Control", "no-store")
-		if !e.allow(r.RemoteAddr) {
-			e.server.metrics.enrolment.WithLabelValues("rate_limited").Inc()
-			e.flooded.Do(func() { e.server.log.Warn("enrolment endpoint was asked too often", "source", r.RemoteAddr) })
-			writeJSON(w, http.StatusTooManyRequests, refused.Body{Message: "Too many requests from this address; try again in a few seconds."})
-			return
+		crowded := !e.sources.allow(host(r.RemoteAddr))
+		if crowded {
+			w.Header().Set("Connection", "close")
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-		answer, outcome, err := handle(r)
+		answer, outcome, err := handle(r, crowded)
+		if errors.Is(err, errTooOften) {
+			outcome = "rate_limited"
+		}
 		e.server.metrics.enrolment.WithLabelValues(outcome).Inc()
 		if err == nil {
 			writeJSON(w, http.StatusOK, answer)
+			return
+		}
+		if errors.Is(err, errTooOften) {
+			e.flooded.Do(func() { e.server.log.Warn("enrolment endpoint was asked too often", "source", r.RemoteAddr) })
+			writeJSON(w, http.StatusTooManyRequests, refused.Body{Message: "Too many requests from this address; try again in a few seconds."})
 			return
 		}
 		status, body := http.StatusServiceUnavailable, refused.Body{Message: "The enrolment endpoint cannot answer at the moment."}
@@ -131,26 +161,14 @@ func writeJSON(w http.ResponseWriter, status int, body any) {
 	_, _ = w.Write(data) // a caller who went away
 }
 
-// allow gives each source address a burst of 20 and one request a second after it.
-func (e *enrolment) allow(remote string) bool {
-	host, _, err := net.SplitHostPort(remote)
-	if err != nil {
-		host = remote
+func host(remote string) string {
+	if host, _, err := net.SplitHostPort(remote); err == nil {
+		return host
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	limiter, ok := e.sources[host]
-	if !ok {
-		if len(e.sources) >= maxSources {
-			clear(e.sources)
-		}
-		limiter = rate.NewLimiter(1, 20)
-		e.sources[host] = limiter
-	}
-	return limiter.Allow()
+	return remote
 }
 
-func (e *enrolment) enrol(r *http.Request) (any, string, error) {
+func (e *enrolment) enrol(r *http.Request, crowded bool) (any, string, error) {
 	var body natsbus.EnrolRequest
 	if err := readBody(r, &body); err != nil {
 		return nil, "bad_request", err
@@ -158,8 +176,17 @@ func (e *enrolment) enrol(r *http.Request) (any, string, error) {
 	if !nkeys.IsValidPublicUserKey(body.PublicKey) || body.Token == "" {
 		return nil, "bad_request", trove.Errorf(trove.KindBadRequest, "Token and public key are needed.")
 	}
-	ctx := r.Context()
-	instance, err := e.server.cfg.Guests.UseEnrolmentToken(ctx, bus.HashToken(trove.Secret(body.Token)), body.PublicKey)
+	ctx, hash := r.Context(), bus.HashToken(trove.Secret(body.Token))
+	if crowded {
+		owner, err := e.server.cfg.Guests.TokenOwner(ctx, hash)
+		switch {
+		case err != nil && !trove.IsNotFound(err):
+			return nil, "error", err
+		case err != nil || !e.instances.allow(owner):
+			return nil, "", errTooOften
+		}
+	}
+	instance, err := e.server.cfg.Guests.UseEnrolmentToken(ctx, hash, body.PublicKey)
 	switch kind := trove.KindOf(err); {
 	case err == nil:
 	case kind == trove.KindConflict && e.owns(ctx, instance, body.PublicKey):
@@ -210,8 +237,8 @@ func (e *enrolment) issue(ctx context.Context, instance, key string, first bool)
 }
 
 // nonce is a time and a mark that only this process can make; it is good for a minute. Replaying a renewal within it gives the
-// guest's credential once more, which is worth nothing without its key.
-func (e *enrolment) nonce(*http.Request) (any, string, error) {
+// guest's credential once more, which is worth nothing without its key. Everybody gets one: a guest cannot show who it is before, and to refuse would cost as much.
+func (e *enrolment) nonce(*http.Request, bool) (any, string, error) {
 	stamp := binary.BigEndian.AppendUint64(nil, uint64(e.server.cfg.Clock.Now().UnixMilli()))
 	return natsbus.Nonce{Nonce: base64.RawURLEncoding.EncodeToString(append(stamp, e.mark(stamp)...))}, "nonce", nil
 }
@@ -231,7 +258,7 @@ func (e *enrolment) fresh(nonce string) bool {
 	return e.server.cfg.Clock.Now().Sub(at) <= nonceLife
 }
 
-func (e *enrolment) renew(r *http.Request) (any, string, error) {
+func (e *enrolment) renew(r *http.Request, crowded bool) (any, string, error) {
 	var body natsbus.RenewRequest
 	if err := readBody(r, &body); err != nil {
 		return nil, "bad_request", err
@@ -240,7 +267,10 @@ func (e *enrolment) renew(r *http.Request) (any, string, error) {
 	if err != nil || !trove.ValidID(body.Instance) || !e.fresh(body.Nonce) {
 		return nil, "bad_request", trove.Errorf(trove.KindBadRequest, "The request has a field that is not valid.")
 	}
-	refused := trove.Errorf(trove.KindForbidden, "The key is not accepted.")
+	refused := error(trove.Errorf(trove.KindForbidden, "The key is not accepted."))
+	if crowded {
+		refused = errTooOften
+	}
 	key, err := nkeys.FromPublicKey(body.PublicKey)
 	if err != nil || key.Verify(natsbus.RenewText(body.Instance, body.Nonce), signature) != nil {
 		return nil, "renewal_refused", refused
@@ -251,8 +281,13 @@ func (e *enrolment) renew(r *http.Request) (any, string, error) {
 		return nil, "error", err
 	}
 	if err != nil || current != body.PublicKey {
-		e.server.log.WarnContext(ctx, "renewal refused", "instance", body.Instance, "source", r.RemoteAddr, "err", err)
+		if !crowded {
+			e.server.log.WarnContext(ctx, "renewal refused", "instance", body.Instance, "source", r.RemoteAddr, "err", err)
+		}
 		return nil, "renewal_refused", refused
+	}
+	if crowded && !e.instances.allow(body.Instance) {
+		return nil, "", errTooOften
 	}
 	c, err := e.issue(ctx, body.Instance, body.PublicKey, false)
 	if trove.KindOf(err) == trove.KindForbidden {

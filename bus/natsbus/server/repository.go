@@ -39,6 +39,8 @@ type Guests interface {
 	// UseEnrolmentToken takes a token and notes the guest's key, in one step. Unknown or expired is KindUnauthorized; used is KindConflict, with
 	// the instance, unless the same key asks again shortly after.
 	UseEnrolmentToken(ctx context.Context, tokenHash, publicKey string) (instance string, err error)
+	// TokenOwner returns the living instance whose enrolment token this is, used or not; KindNotFound if it is nobody's. It must be cheap.
+	TokenOwner(ctx context.Context, tokenHash string) (instance string, err error)
 	// GuestKey returns the key that the instance's guest has now; KindNotFound if the instance does not live or its guest has not enrolled,
 	// KindForbidden if its credential must not be renewed.
 	GuestKey(ctx context.Context, instance string) (publicKey string, err error)

@@ -51,6 +51,16 @@ func (r *registry) UseEnrolmentToken(_ context.Context, hash, key string) (strin
 	return instance, nil
 }
 
+func (r *registry) TokenOwner(_ context.Context, hash string) (string, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	instance, ok := r.tokens[hash]
+	if !ok {
+		return "", trove.Errorf(trove.KindNotFound, "unknown")
+	}
+	return instance, nil
+}
+
 func (r *registry) GuestKey(_ context.Context, instance string) (string, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/nats-io/nkeys"
 
+	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/bus"
 	"github.com/trove-dbaas/trove/bus/natsbus"
 	"github.com/trove-dbaas/trove/internal/imagelayout"
@@ -211,16 +213,26 @@ func enrolFlood(a *attacker) error {
 	if err != nil {
 		return err
 	}
-	answered, refused := 0, 0
+	_, public, err := newKey()
+	if err != nil {
+		return err
+	}
+	looked, refused := 0, 0
 	for began := time.Now(); time.Since(began) < 2*time.Second; {
-		if _, err := e.do(http.MethodGet, "/v1/nonce", nil); err == nil {
-			answered++
-		} else {
+		_, err := e.do(http.MethodPost, "/v1/enrol", natsbus.EnrolRequest{Token: trove.NewID(), PublicKey: public})
+		switch {
+		case err == nil:
+			return errors.New("a token that was made up was taken")
+		case strings.HasPrefix(err.Error(), "403"):
+			looked++
+		default:
 			refused++
 		}
 	}
-	a.note("get a nonce", true, answered > 0, fmt.Sprint(answered, " answered"))
-	a.note("get more than 30 answers in 2 s", false, answered > 30, fmt.Sprint(answered, " answered, ", refused, " refused"))
+	a.note("try a token", true, looked > 0, fmt.Sprint(looked, " tried"))
+	a.note("try more than 30 tokens in 2 s", false, looked > 30, fmt.Sprint(looked, " tried, ", refused, " refused"))
+	_, err = e.do(http.MethodGet, "/v1/nonce", nil)
+	a.own("get a nonce after that, as others of the same address do", err)
 	return nil
 }
 
