@@ -213,6 +213,10 @@ func restoreStatus(ctx context.Context, c config.Config) error {
 		return err
 	}
 	fmt.Fprintf(os.Stdout, "restored %s from an export of %s\n", m.RestoredAt.Format(time.RFC3339), m.ExportedAt.Format(time.RFC3339))
+	if c.Cloud == config.CloudOpenStack {
+		fmt.Fprintln(os.Stdout, "servers and volumes of instances that are younger than the export are kept as they are; the taskmanager's log names them (things without an owner).")
+		fmt.Fprintln(os.Stdout, "instances that were deleted since the export are in ERROR soon after the service has started, because their volume is gone: delete them.")
+	}
 	unknown, err := app.Unknown(ctx, c)
 	if err != nil {
 		return err

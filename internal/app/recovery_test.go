@@ -173,20 +173,37 @@ func TestARestoreCanBeRunAgain(t *testing.T) {
 	}
 }
 
+// change writes to the store of a state directory.
+func change(t *testing.T, cfg config.Config, fn func(ctx context.Context, tx store.Tx) error) {
+	t.Helper()
+	st, err := sqlstore.Open(t.Context(), sqlstore.Config{Path: StateDir(cfg.State).Path("store.db"), NoSync: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(st.InTx(t.Context(), fn), st.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestInstancesOnOpenStackAreSaidToBeGone: their volumes are on no machine of the service, before a restore and after it.
+func TestInstancesOnOpenStackAreSaidToBeGone(t *testing.T) {
+	cfg, _ := newState(t)
+	change(t, cfg, func(ctx context.Context, tx store.Tx) error {
+		return tx.InsertInstance(ctx, trove.Instance{ID: "i", ProjectID: "p", Name: "n", FlavorID: "1"})
+	})
+	for kind, want := range map[string]int{config.CloudLocal: 1, config.CloudOpenStack: 0} {
+		cfg.Cloud = kind
+		if gone, err := Absent(t.Context(), cfg); err != nil || len(gone) != want {
+			t.Errorf("%s: %d are gone, %v; want %d", kind, len(gone), err, want)
+		}
+	}
+}
+
 // TestNobodyIsToldOfACreateThatARestoreCutOff: its instance keeps what was made for it, and may be a database in use.
 func TestNobodyIsToldOfACreateThatARestoreCutOff(t *testing.T) {
 	cfg, key := newState(t)
 	now := time.Now().UTC()
-	change := func(fn func(ctx context.Context, tx store.Tx) error) {
-		t.Helper()
-		st, err := sqlstore.Open(t.Context(), sqlstore.Config{Path: StateDir(cfg.State).Path("store.db"), NoSync: true})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := errors.Join(st.InTx(t.Context(), fn), st.Close()); err != nil {
-			t.Fatal(err)
-		}
-	}
+	change := func(fn func(ctx context.Context, tx store.Tx) error) { t.Helper(); change(t, cfg, fn) }
 	change(func(ctx context.Context, tx store.Tx) (err error) {
 		for id, kind := range map[string]string{"built": trove.OpCreate, "failed": "", "reset": trove.OpCreate, "rebooted": trove.OpReboot} {
 			task := trove.TaskBuilding

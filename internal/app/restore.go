@@ -238,8 +238,12 @@ func Rescue(ctx context.Context, cfg config.Config, tell func(instance string)) 
 	return nil
 }
 
-// Unknown returns what this machine has of instances that the store does not know: after a restore they may be younger than the export.
+// Unknown returns what this machine has of instances that the store does not know: after a restore they may be younger than the export. Of an OpenStack it says
+// nothing: the taskmanager's log does.
 func Unknown(ctx context.Context, cfg config.Config) ([]local.Trace, error) {
+	if cfg.Cloud == config.CloudOpenStack {
+		return nil, nil
+	}
 	traces, err := local.Traces(cfg.State, cfg.Local.Dir)
 	if err != nil {
 		return nil, err
@@ -253,8 +257,12 @@ func Unknown(ctx context.Context, cfg config.Config) ([]local.Trace, error) {
 	}), nil
 }
 
-// Absent returns the living instances that this machine has nothing of: after a restore they may have been deleted since the export.
+// Absent returns the living instances that this machine has nothing of: after a restore they may have been deleted since the export. On OpenStack no machine has
+// anything of them; there the taskmanager marks those whose volume is gone.
 func Absent(ctx context.Context, cfg config.Config) ([]trove.Instance, error) {
+	if cfg.Cloud == config.CloudOpenStack {
+		return nil, nil
+	}
 	traces, err := local.Traces(cfg.State, cfg.Local.Dir)
 	if err != nil {
 		return nil, err
