@@ -60,7 +60,7 @@ type Config struct {
 	// leases end.
 	Alone bool
 	// Hold reports whether nothing may be removed that the store does not know, after a restore; nil: never.
-	Hold func() bool
+	Hold func(ctx context.Context) bool
 	// Pause says that no operation may be taken now, because the clock is wrong; nil: never.
 	Pause func() bool
 	// Workers is how many operations one Manager carries on at the same time; 0: the engine's default.

@@ -160,7 +160,7 @@ func manageRestore(ctx context.Context, o recoveryOptions, args []string) error 
 	case o.rescue:
 		return app.Rescue(ctx, c, func(id string) { fmt.Fprintf(os.Stderr, "saving the volume of instance %s\n", id) })
 	case o.finish:
-		return recovery.Finish(c.State)
+		return app.FinishRestore(ctx, c)
 	case len(args) == 0:
 		return &cli.UsageError{Message: "manage restore needs FILE: the export to restore."}
 	}

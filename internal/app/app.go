@@ -309,7 +309,7 @@ func (c *controllers) openTaskmanager(ctx context.Context) (err error) {
 		Store: c.store, Cloud: c.cloud, Guests: guestapi.NewClient(c.requests), Issuer: c.bus, Enrolment: c.bus, Sealer: c.sealer, Objects: c.objects,
 		Certifier: databaseCA(c.store, c.sealer, c.clock, c.log),
 		Agents:    agents{Releases(c.cfg), c.grants}, Clock: c.clock, Log: c.log, Metrics: c.metrics, Workers: c.cfg.Workers.Operations,
-		Hold:           func() bool { return recovery.Held(c.cfg.State) },
+		Hold:           c.held,
 		CredentialLife: c.cfg.Bus.CredentialLife, KeepUpgraded: c.cfg.Upgrade.Keep, Pause: c.clocks.Stopped,
 		Reconcile: c.lookAgain(), Alone: c.cfg.Store.URL == "", // the lock on the state directory says so; a server's database may have other taskmanagers elsewhere
 	}); err != nil {

@@ -185,6 +185,42 @@ func change(t *testing.T, cfg config.Config, fn func(ctx context.Context, tx sto
 	}
 }
 
+// TestAnotherHostRemovesWhatARestoreDoesNotKnow: the marker is on the host of the restore alone, and all hosts have one store.
+func TestAnotherHostRemovesWhatARestoreDoesNotKnow(t *testing.T) {
+	cfg, key := newState(t)
+	file, _, err := Export(t.Context(), cfg, ExportRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	held := func() bool {
+		t.Helper()
+		st, err := openStore(t.Context(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = st.Close() }()
+		other := &controllers{cfg: config.Config{State: t.TempDir()}, store: st, clock: clock.System{}}
+		return other.held(t.Context())
+	}
+	if held() {
+		t.Error("held before the restore")
+	}
+	if _, err := Restore(t.Context(), cfg, RestoreRequest{File: file, Identity: key, Force: true}); err != nil {
+		t.Fatal(err)
+	}
+	if !held() {
+		t.Error("not held after the restore")
+	}
+	for range 2 {
+		if err := FinishRestore(t.Context(), cfg); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if held() || recovery.Held(cfg.State) {
+		t.Error("held after its end")
+	}
+}
+
 // TestInstancesOnOpenStackAreSaidToBeGone: their volumes are on no machine of the service, before a restore and after it.
 func TestInstancesOnOpenStackAreSaidToBeGone(t *testing.T) {
 	cfg, _ := newState(t)
@@ -246,7 +282,7 @@ func TestNobodyIsToldOfACreateThatARestoreCutOff(t *testing.T) {
 	if diff := cmp.Diff([]string{"built"}, told()); diff != "" {
 		t.Errorf("after a reset of one: %s", diff)
 	}
-	if err := recovery.Finish(cfg.State); err != nil {
+	if err := FinishRestore(t.Context(), cfg); err != nil {
 		t.Fatal(err)
 	}
 	if got := told(); len(got) > 0 {

@@ -213,8 +213,37 @@ func (r *Restored) finishStore(ctx context.Context, s StateDir) error {
 	}
 	sentence := fmt.Sprintf("The control plane was restored from an export of %s, when this was under way. Nothing was undone; look at the instance and repeat what is missing.",
 		r.Manifest.CreatedAt.Format("2006-01-02 15:04 MST"))
-	r.Dropped, err = st.AfterRestore(ctx, sentence, clock.System{}.Now())
+	now := clock.System{}.Now()
+	if r.Dropped, err = st.AfterRestore(ctx, sentence, now); err == nil {
+		_, err = st.Claim(ctx, heldClaim, heldClaim, now, now.AddDate(100, 0, 0))
+	}
 	return errors.Join(err, st.Close())
+}
+
+// heldClaim is the claim in the store that says what the marker says in a state directory: other hosts of the deployment do not see that one.
+const heldClaim = "restored"
+
+// FinishRestore says that a restore is finished: what nobody knows may be removed from now on. It may be repeated, and while the service runs.
+func FinishRestore(ctx context.Context, cfg config.Config) error {
+	if cfg.Store.URL != "" || exists(StateDir(cfg.State).storeFile()) {
+		st, err := openStore(ctx, cfg)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(st.Unclaim(ctx, heldClaim, heldClaim), st.Close()); err != nil {
+			return err
+		}
+	}
+	return recovery.Finish(cfg.State)
+}
+
+// held reports whether a restore, on whichever host of the deployment, is not finished. What cannot be read holds, too.
+func (c *controllers) held(ctx context.Context) bool {
+	if recovery.Held(c.cfg.State) {
+		return true
+	}
+	claimed, err := c.store.Claimed(ctx, heldClaim, c.clock.Now())
+	return err != nil || claimed
 }
 
 // Rescue gives the volumes a name again that are attached without one, and stops their databases for it: the next start of the service brings them back. The

@@ -32,6 +32,16 @@ func (s *Store) Unclaim(ctx context.Context, name, owner string) error {
 	})
 }
 
+// Claimed reports whether somebody has the name at the moment.
+func (s *Store) Claimed(ctx context.Context, name string, now time.Time) (bool, error) {
+	var there int
+	err := s.run.row(ctx, []any{&there}, `SELECT COUNT(*) FROM name_claim WHERE name=? AND ends > ?`, name, micros(now))
+	if err != nil {
+		return false, fmt.Errorf("look who has the name %s: %w", name, err)
+	}
+	return there > 0, nil
+}
+
 // PruneClaims forgets the names of processes that ended while they had them.
 func (s *Store) PruneClaims(ctx context.Context, now time.Time) error {
 	err := s.inTx(ctx, "prune claims", func(ctx context.Context, run runner) error {

@@ -29,6 +29,11 @@ func TestClaims(t *testing.T) {
 				t.Errorf("%+v: %v, %v", step, has, err)
 			}
 		}
+		for at, want := range map[time.Time]bool{later: true, later.Add(time.Minute): false} {
+			if claimed, err := s.Claimed(ctx, "name", at); claimed != want || err != nil {
+				t.Errorf("at %s it is claimed: %v, %v", at, claimed, err)
+			}
+		}
 		if err := s.Unclaim(ctx, "name", "a"); err != nil { // who has it no more
 			t.Error(err)
 		}

@@ -113,7 +113,7 @@ func (l *Leftovers) ReconcileOne(ctx context.Context, id string) error {
 		l.clear(id)
 		return nil
 	}
-	if l.cfg.Hold != nil && l.cfg.Hold() {
+	if l.cfg.Hold != nil && l.cfg.Hold(ctx) {
 		l.keep(ctx, id, known)
 		return nil
 	}

@@ -54,7 +54,7 @@ type Config struct {
 	Deletes *Queue // instances that wait for their delete operation
 	Wake    func() // says that an operation was enqueued
 
-	Hold func() bool // reports that leftovers are only told of, after a restore; nil: never
+	Hold func(ctx context.Context) bool // reports that leftovers are only told of, after a restore; nil: never
 
 	Interval     time.Duration // between two looks at everything, 15 s if 0
 	Sweep        time.Duration // between two lists of all that the cloud has, 0: at each look

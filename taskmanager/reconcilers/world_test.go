@@ -206,7 +206,7 @@ func newSweepingWorld(t *testing.T, sweep time.Duration) *world {
 	w.issuer, w.signer = &issuer{now: w.clock.Now}, &certifier{now: w.clock.Now, authority: "a"}
 	w.Loop, err = reconcilers.New(reconcilers.Config{
 		Store: s, Cloud: w.lists, Sweep: sweep, Guests: w.guests, Issuer: w.issuer, Enrolment: enrolment{}, Certifier: w.signer, Clock: w.clock,
-		Log: slog.New(slog.NewTextHandler(w.log, nil)), Deletes: w.queue, Wake: func() { w.woken.Add(1) }, Grace: grace, Hold: w.held.Load, KeepUpgraded: 7 * 24 * time.Hour,
+		Log: slog.New(slog.NewTextHandler(w.log, nil)), Deletes: w.queue, Wake: func() { w.woken.Add(1) }, Grace: grace, Hold: func(context.Context) bool { return w.held.Load() }, KeepUpgraded: 7 * 24 * time.Hour,
 	})
 	if err != nil {
 		t.Fatal(err)
