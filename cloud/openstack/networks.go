@@ -166,13 +166,19 @@ func (p *Provider) checkNIC(ctx context.Context, nic trove.NIC) error {
 
 // portRefused says what is wrong with a port that was not made.
 func (p *Provider) portRefused(err error, nic trove.NIC) error {
-	if a, ok := osclient.AnswerOf(err); ok && a.Type == "IpAddressInUse" {
+	if addressTaken(err) {
 		return trove.Permanent(trove.Wrap(trove.KindBadRequest, err, "The address %s is in use.", nic.IPAddress))
 	}
 	if clash(err) {
 		return err
 	}
 	return asBad(err)
+}
+
+// addressTaken reports whether Neutron refuses an address because another port has it. What hands out addresses there says it in another way than what did so before.
+func addressTaken(err error) bool {
+	a, ok := osclient.AnswerOf(err)
+	return ok && (a.Type == "IpAddressAlreadyAllocated" || a.Type == "IpAddressInUse")
 }
 
 // FindNetwork is cloud.Networks.FindNetwork.

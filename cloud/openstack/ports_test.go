@@ -91,3 +91,14 @@ func TestAPortWithoutSecurityStopsEachChangeOfAccess(t *testing.T) {
 	_, err = b.p.EnsureNetwork(t.Context(), b.network())
 	b.must(err)
 }
+
+func TestACreateWithAnAddressThatIsTakenWaitsInVain(t *testing.T) {
+	b := newBed(t)
+	_, err := b.p.EnsureNetwork(t.Context(), b.network())
+	b.must(err)
+	s := b.network()
+	s.Instance, s.NICs[0].IPAddress = trove.NewID(), "10.1.0.2" // of the other
+	if _, err := b.p.EnsureNetwork(t.Context(), s); !trove.IsPermanent(err) || trove.MessageOf(err) != "The address 10.1.0.2 is in use." {
+		t.Errorf("got %v", err)
+	}
+}

@@ -82,7 +82,7 @@ func (k *call) makePort() {
 		address, _ = fixed[0].(Object)["ip_address"].(string)
 	}
 	if taken[address] {
-		k.refuseNet(http.StatusConflict, "IpAddressInUse", "Unable to complete operation for network %s. The IP address %s is in use.", network, address)
+		k.refuseNet(http.StatusConflict, "IpAddressAlreadyAllocated", "IP address %s already allocated in subnet %s", address, subnetOf(network))
 		return
 	}
 	subnet := k.all["subnets"][subnetOf(network)]
