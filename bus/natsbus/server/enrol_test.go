@@ -15,8 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nkeys"
-
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/bus"
 	"github.com/trove-dbaas/trove/bus/natsbus"
@@ -113,6 +111,17 @@ func TestATokenWorksOnceAndTheSecondUseIsAnAlarm(t *testing.T) {
 	}
 }
 
+// lose takes a guest's credential away, at a time when its token is of no use any more.
+func (s *site) lose(t *testing.T, boot bus.BootData, dir string) {
+	t.Helper()
+	if err := os.Remove(filepath.Join(dir, "credential.json")); err != nil {
+		t.Fatal(err)
+	}
+	s.guests.mu.Lock()
+	s.guests.used[bus.HashToken(trove.Secret(boot.Token))] = "the time to ask again is over"
+	s.guests.mu.Unlock()
+}
+
 func TestAGuestThatLostItsCredentialGetsAnother(t *testing.T) {
 	s := start(t)
 	instance := trove.NewID()
@@ -121,12 +130,7 @@ func TestAGuestThatLostItsCredentialGetsAnother(t *testing.T) {
 	if err := natsbus.Enrol(t.Context(), boot, dir); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Remove(filepath.Join(dir, "credential.json")); err != nil {
-		t.Fatal(err)
-	}
-	s.guests.mu.Lock()
-	s.guests.used[bus.HashToken(trove.Secret(boot.Token))] = "the time to ask again is over"
-	s.guests.mu.Unlock()
+	s.lose(t, boot, dir)
 	if err := natsbus.Enrol(t.Context(), boot, dir); err != nil {
 		t.Fatal(err)
 	}
@@ -211,19 +215,7 @@ func TestAGuestInAMachineThatWasMadeAnewFindsControllersThatMoved(t *testing.T) 
 					t.Fatal(err)
 				}
 			}
-			connected := make(chan struct{}, 100)
-			g, err := natsbus.DialGuest(t.Context(), dir, natsbus.Options{
-				Log: slog.New(slog.DiscardHandler), LostAfter: time.Millisecond, OnConnect: func(context.Context) { connected <- struct{}{} },
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { _ = g.Close() })
-			select {
-			case <-connected:
-			case <-time.After(patience):
-				t.Fatal("the guest did not connect")
-			}
+			connect(t, dir, time.Millisecond)
 			if after.metric(t, "trove_bus_enrolment_requests_total", "renewed") == 0 {
 				t.Error("it has no new credential")
 			}
@@ -242,103 +234,6 @@ func TestACopiedVolumeGetsAKeyOfItsOwn(t *testing.T) {
 	if after := s.steal(t, dir, second).public(t); after == before || s.guests.keys[second] != after || s.guests.keys[first] != before {
 		t.Errorf("keys %v, before %s, after %s", s.guests.keys, before, after)
 	}
-}
-
-func TestTheEndpointLimitsWhatStrangersCanDo(t *testing.T) {
-	s := start(t)
-	key, err := nkeys.CreateUser()
-	if err != nil {
-		t.Fatal(err)
-	}
-	public, err := key.PublicKey()
-	if err != nil {
-		t.Fatal(err)
-	}
-	token := s.boot(t, trove.NewID()).Token
-	for name, tt := range map[string]struct {
-		path string
-		body any
-		want int
-	}{
-		"large body":     {"/v1/enrol", natsbus.EnrolRequest{Token: token + strings.Repeat("x", 20<<10), PublicKey: public}, 400},
-		"no JSON":        {"/v1/enrol", []byte("{"), 400},
-		"no key":         {"/v1/enrol", natsbus.EnrolRequest{Token: token, PublicKey: "x"}, 400},
-		"no token":       {"/v1/enrol", natsbus.EnrolRequest{PublicKey: public}, 400},
-		"unknown token":  {"/v1/enrol", natsbus.EnrolRequest{Token: "x", PublicKey: public}, 403},
-		"wrong method":   {"/v1/enrol", nil, 405},
-		"unknown path":   {"/v1/other", nil, 404},
-		"renew no nonce": {"/v1/renew", natsbus.RenewRequest{Instance: trove.NewID(), PublicKey: public, Nonce: "x"}, 400},
-	} {
-		if status, answer := s.call(t, tt.path, tt.body); status != tt.want {
-			t.Errorf("%s: %d %s, want %d", name, status, answer, tt.want)
-		}
-	}
-	eventually(t, "the limit of requests", func() bool {
-		status, _ := s.call(t, "/v1/enrol", natsbus.EnrolRequest{Token: "x", PublicKey: public})
-		return status == http.StatusTooManyRequests
-	})
-}
-
-// TestAFloodKeepsTheGuestsBehindTheSameAddressOut is about a router that gives all guests of a cloud one address: one of them asks without end.
-func TestAFloodKeepsTheGuestsBehindTheSameAddressOut(t *testing.T) {
-	s := start(t)
-	old := trove.NewID()
-	v := s.steal(t, s.enrolled(t, old), old)
-	thief, err := nkeys.CreateUser()
-	if err != nil {
-		t.Fatal(err)
-	}
-	public, err := thief.PublicKey()
-	if err != nil {
-		t.Fatal(err)
-	}
-	flood := func() {
-		t.Helper()
-		refused := 0
-		eventually(t, "that strangers are refused", func() bool {
-			if status, _ := s.call(t, "/v1/enrol", natsbus.EnrolRequest{Token: "x", PublicKey: public}); status == http.StatusTooManyRequests {
-				refused++
-			}
-			return refused == 5
-		})
-	}
-	renewal := func(key nkeys.KeyPair, public string) natsbus.RenewRequest {
-		t.Helper()
-		var n natsbus.Nonce
-		if status, answer := s.call(t, "/v1/nonce", nil); json.Unmarshal(answer, &n) != nil || n.Nonce == "" {
-			t.Fatalf("a nonce: %d %s", status, answer)
-		}
-		signature, err := key.Sign(natsbus.RenewText(old, n.Nonce))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return natsbus.RenewRequest{Instance: old, PublicKey: public, Nonce: n.Nonce, Signature: base64.StdEncoding.EncodeToString(signature)}
-	}
-	flood()
-	key, err := nkeys.CreateUser()
-	if err != nil {
-		t.Fatal(err)
-	}
-	mine, err := key.PublicKey()
-	if err != nil {
-		t.Fatal(err)
-	}
-	token := s.boot(t, trove.NewID()).Token
-	if status, answer := s.call(t, "/v1/enrol", natsbus.EnrolRequest{Token: token, PublicKey: mine}); status != http.StatusOK {
-		t.Errorf("a guest that is new: %d %s", status, answer)
-	}
-	flood()
-	if status, answer := s.call(t, "/v1/renew", renewal(v.key, v.public(t))); status != http.StatusOK {
-		t.Errorf("a guest that renews: %d %s", status, answer)
-	}
-	eventually(t, "that a renewal with another key is refused for the flood", func() bool {
-		status, _ := s.call(t, "/v1/renew", renewal(thief, public))
-		return status == http.StatusTooManyRequests
-	})
-	eventually(t, "that who is known has a limit too", func() bool {
-		status, _ := s.call(t, "/v1/enrol", natsbus.EnrolRequest{Token: token, PublicKey: public})
-		return status == http.StatusTooManyRequests
-	})
 }
 
 func TestRenewalNeedsTheCurrentKeyAndAFreshNonce(t *testing.T) {

@@ -168,11 +168,18 @@ func (s *site) enrolled(t testing.TB, instance string) (dir string) {
 	return dir
 }
 
+// join connects the guest of a directory.
 func (s *site) join(t testing.TB, dir string) *natsbus.GuestConn {
+	t.Helper()
+	return connect(t, dir, 0)
+}
+
+// connect connects a guest, which looks for its controllers elsewhere once it has found none for a time; 0 is the usual one.
+func connect(t testing.TB, dir string, lostAfter time.Duration) *natsbus.GuestConn {
 	t.Helper()
 	connected := make(chan struct{}, 100)
 	g, err := natsbus.DialGuest(t.Context(), dir, natsbus.Options{
-		Log: slog.New(slog.DiscardHandler), OnConnect: func(context.Context) { connected <- struct{}{} },
+		Log: slog.New(slog.DiscardHandler), LostAfter: lostAfter, OnConnect: func(context.Context) { connected <- struct{}{} },
 	})
 	if err != nil {
 		t.Fatal(err)

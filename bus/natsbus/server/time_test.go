@@ -8,8 +8,6 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"math/big"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -106,12 +104,7 @@ func TestAGuestWhoseClockIsDaysBehindComesBack(t *testing.T) {
 	if err := enrol(boot, dir, patience); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Remove(filepath.Join(dir, "credential.json")); err != nil {
-		t.Fatal(err)
-	}
-	s.guests.mu.Lock()
-	s.guests.used[bus.HashToken(trove.Secret(boot.Token))] = "the time to ask again is over"
-	s.guests.mu.Unlock()
+	s.lose(t, boot, dir)
 	if err := enrol(boot, dir, patience); err != nil {
 		t.Errorf("the renewal: %v", err)
 	}
