@@ -421,7 +421,7 @@ func TestDeploymentsAreApart(t *testing.T) {
 
 func TestOvercommit(t *testing.T) {
 	d := deploy(t)
-	d.config.PoolGiB, d.config.Overcommit = 1, 3
+	d.config.PoolGiB, d.config.Overcommit, d.config.StopMark = 1, 3, local.Mark{Bytes: 1 << 30}
 	d.Provider = d.open(t)
 	ctx := t.Context()
 	id := trove.NewID()

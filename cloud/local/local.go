@@ -50,7 +50,7 @@ type Config struct {
 	// space is taken as it is written and given back as it is freed; a full file system gives input/output errors to every instance.
 	Overcommit float64
 	// StopMark is the free space of the file system that volumes are never given: below it none is made or grown. The default is Headroom where space is
-	// reserved, a tenth of the file system with overcommit.
+	// reserved; with overcommit it is a tenth of the file system, at most MaxStop.
 	StopMark Mark
 	// WarnMark is what is left for volumes when a warning is due; the default, and what a percentage is of, is a tenth of what may be promised.
 	WarnMark Mark

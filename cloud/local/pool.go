@@ -130,12 +130,16 @@ func (p *Provider) left(pool Pool, own int64) int64 {
 	return max(0, left)
 }
 
-// defaultStop is a tenth of the file system with overcommit: what the volumes there are still may write. Without, it is what the controller's own database needs.
+// MaxStop is the most that the default of StopMark keeps free with overcommit: a tenth of a large disk would refuse volumes for which there is ample space.
+const MaxStop = 20 * gib
+
+// defaultStop is, with overcommit, for what the volumes there are still may write: a tenth of the file system, at most MaxStop. Without, it is what the
+// controller's own database needs.
 func (p *Provider) defaultStop(total int64) int64 {
 	if p.reserve() {
 		return Headroom
 	}
-	return total / 10
+	return min(total/10, MaxStop)
 }
 
 // promised returns the size in a volume's record, 0 if there is none.

@@ -354,6 +354,27 @@ func TestStopMark(t *testing.T) {
 	}
 }
 
+// TestDefaultStopMark: a tenth of a disk, of a large one no more than is of use, and without overcommit what the controller needs.
+func TestDefaultStopMark(t *testing.T) {
+	for name, c := range map[string]struct {
+		gibs       int
+		overcommit float64
+		least      int64
+		most       int64
+	}{
+		"small disk": {8, 2, 7 << 30 / 10, 8 << 30 / 10}, // ext4 has some of it for itself
+		"large disk": {400, 2, local.MaxStop, local.MaxStop},
+		"reserved":   {400, 1, local.Headroom, local.Headroom},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := deployOn(t, smallDisk(t, c.gibs), func(config *local.Config) { config.Overcommit = c.overcommit })
+			if pool, err := d.Pool(); err != nil || pool.StopMark < c.least || pool.StopMark > c.most {
+				t.Errorf("%+v, %v; want a stop mark from %d to %d", pool, err, c.least, c.most)
+			}
+		})
+	}
+}
+
 // TestFreedSpace: with overcommit what is deleted in a volume goes back to the disk; a volume whose space is reserved keeps it, whoever trims.
 func TestFreedSpace(t *testing.T) {
 	for _, overcommit := range []float64{1, 4} {

@@ -84,7 +84,7 @@ type Local struct {
 	PublicInterface string   `yaml:"public_interface" doc:"Interface that gets the addresses of public_cidrs; empty: the one of the default route."`
 	PoolGiB         int      `yaml:"pool_gib" doc:"Space for data volumes in GiB; 0: what the file system of the state directory has."`
 	Overcommit      float64  `yaml:"overcommit" doc:"How many times the pool may be promised; 1: space is reserved."`
-	StopMark        string   `yaml:"stop_mark" doc:"Free space of the file system that volumes are never given, such as 10% or 20GiB: below it no volume is made or grown. Empty: 1GiB, with overcommit 10%."`
+	StopMark        string   `yaml:"stop_mark" doc:"Free space of the file system that volumes are never given, such as 10% or 20GiB: below it no volume is made or grown. Empty: 1GiB, with overcommit 10%, at most 20GiB."`
 	WarnMark        string   `yaml:"warn_mark" doc:"What is left for volumes when a warning is due, such as 20GiB or 10% of what may be promised; empty: 10%."`
 	Flavors         []Flavor `yaml:"flavors" doc:"Sizes of machines: id, name, ram (MiB), vcpus; iops and bandwidth_mib limit the traffic with the data volume, each for reads and for writes, 0: no limit."`
 }
