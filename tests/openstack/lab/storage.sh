@@ -33,6 +33,9 @@ ceph() {
 		pid file =
 		[mon]
 		mon data = $d/mon
+		# A monitor would end itself where less than 5 % of this machine's disk is free, however many GiB those are.
+		mon data avail crit = 0
+		mon data avail warn = 0
 		mgr initial modules = none
 		[mgr]
 		mgr data = $d/mgr
@@ -197,6 +200,8 @@ swift() {
 			devices = $LAB/swift
 			mount_check = false
 			disable_fallocate = true
+			# Nor shall it refuse what it is given because 99 % of this machine's disk are in use.
+			fallocate_reserve = 0
 			log_address =
 			[pipeline:main]
 			pipeline = $t-server
