@@ -1,7 +1,8 @@
 // Package hostcheck takes an inventory of what the local cloud makes on a machine, so that a test can say that nothing was left over: mounts,
 // loop devices, links, named network namespaces, packet filter tables, cgroups and processes.
 //
-// It only reads. Names that belong to the machine itself (kernel threads, the test's own processes) are left out by comparing two inventories.
+// It only reads. Names that belong to the machine itself (kernel threads, the test's own processes) are left out by comparing two inventories; what its init starts
+// in between, such as a job of the night or somebody's login, by its place.
 package hostcheck
 
 import (
@@ -45,6 +46,18 @@ func Left(before, after Inventory) []string {
 	return left
 }
 
+// ofInit reports whether a control group or a mount is of systemd, which makes and removes them at any time.
+func ofInit(path string) bool {
+	for _, below := range []string{"/run/user/", "/run/credentials/", "/run/systemd/", "/proc/sys/fs/binfmt_misc"} {
+		if strings.HasPrefix(path, below) {
+			return true
+		}
+	}
+	return strings.HasPrefix(path, "/sys/fs/cgroup/") && slices.ContainsFunc(strings.Split(path, "/"), func(name string) bool {
+		return strings.HasSuffix(name, ".slice") || strings.HasSuffix(name, ".scope")
+	})
+}
+
 func lines(t testing.TB, path string) []string {
 	t.Helper()
 	data, err := os.ReadFile(path)
@@ -61,7 +74,7 @@ func lines(t testing.TB, path string) []string {
 func mounts(t testing.TB) []string {
 	var all []string
 	for _, l := range lines(t, "/proc/self/mountinfo") {
-		if f := strings.Fields(l); len(f) > 4 {
+		if f := strings.Fields(l); len(f) > 4 && !ofInit(f[4]) {
 			all = append(all, "mount "+f[4])
 		}
 	}
@@ -117,7 +130,7 @@ func cgroups(t testing.TB) []string {
 			t.Fatal(err)
 		}
 		for _, d := range dirs {
-			if info, err := os.Stat(d); err == nil && info.IsDir() {
+			if info, err := os.Stat(d); err == nil && info.IsDir() && !ofInit(d) {
 				all = append(all, "cgroup "+d)
 			}
 		}
