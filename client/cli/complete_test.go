@@ -75,7 +75,9 @@ complete -p trove
 COMP_LINE='trove instance show sho' COMP_POINT=23 COMP_TYPE=9 COMP_WORDS=(trove instance show sho) COMP_CWORD=3
 __start_trove
 printf '%s\n' "${COMPREPLY[@]}"`
-	out, err := exec.CommandContext(t.Context(), "bash", "-c", use, "bash", file).CombinedOutput()
+	cmd := exec.CommandContext(t.Context(), "bash", "-c", use, "bash", file)
+	cmd.Env = append(os.Environ(), "LC_ALL=C") // of a locale that this machine does not have it would speak
+	out, err := cmd.CombinedOutput()
 	if want := "complete -o default -F __start_trove trove\nshop\nshow-room\n"; err != nil || string(out) != want {
 		t.Errorf("%v\n%s", err, out)
 	}
