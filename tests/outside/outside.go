@@ -1,5 +1,5 @@
 // Package outside gives tests a client machine that is not this one: a network namespace with one interface, connected to this machine by a veth pair.
-// Everything is removed when the test ends.
+// Everything is removed when the test ends. LeaveNetwork gives a whole test program a network in which it is alone.
 package outside
 
 import (

@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
-	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -21,43 +20,12 @@ import (
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/cloud/local/hostnet"
 	"github.com/trove-dbaas/trove/internal/clock"
+	"github.com/trove-dbaas/trove/tests/outside"
 )
 
 func TestMain(m *testing.M) {
-	if err := leaveNetworkOfMachine(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
+	outside.LeaveNetwork()
 	goleak.VerifyTestMain(m)
-}
-
-// leaveNetworkOfMachine starts this program again in a network of its own that forwards nothing, with an empty /run: what the machine's own does (routes between others, as
-// where containers are run, a firewall, interfaces that come and go) is no part of a test, nor what a run left that was killed. Who is not root has no test here.
-func leaveNetworkOfMachine() error {
-	const sign = "TROVE_TEST_NETWORK"
-	if os.Geteuid() != 0 || os.Getenv(sign) != "" {
-		return nil
-	}
-	program, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	runtime.LockOSThread() // the new network is this thread's, and what it becomes has it
-	if err := unix.Unshare(unix.CLONE_NEWNET | unix.CLONE_NEWNS); err != nil {
-		return fmt.Errorf("make a network for the tests: %w", err)
-	}
-	lo, err := netlink.LinkByName("lo")
-	if err == nil {
-		err = netlink.LinkSetUp(lo)
-	}
-	err = errors.Join(err, unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""), unix.Mount("run", "/run", "tmpfs", 0, "mode=755"))
-	for _, path := range []string{"ipv4/ip_forward", "ipv6/conf/all/forwarding"} { // IPv4 would have the settings of the machine
-		err = errors.Join(err, os.WriteFile("/proc/sys/net/"+path, []byte("0"), 0))
-	}
-	if err != nil {
-		return fmt.Errorf("set up the network of the tests: %w", err)
-	}
-	return unix.Exec(program, os.Args, append(os.Environ(), sign+"=1"))
 }
 
 const (

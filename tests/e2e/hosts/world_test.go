@@ -38,6 +38,7 @@ import (
 	"github.com/trove-dbaas/trove/store"
 	"github.com/trove-dbaas/trove/store/sqlstore"
 	"github.com/trove-dbaas/trove/tests/dbserver"
+	"github.com/trove-dbaas/trove/tests/outside"
 )
 
 // What a process is told: the components that it runs with the cloud's URL, or the directory of the guest that it is.
@@ -73,6 +74,7 @@ func be(m *testing.M) error {
 			Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 		})
 	}
+	outside.LeaveNetwork()
 	m.Run()
 	dbserver.StopShared()
 	return nil
