@@ -57,7 +57,7 @@ func Open(ctx context.Context, from string, password trove.Secret) (*Source, err
 
 func openFile(paths ...string) (*Source, error) {
 	for _, path := range paths {
-		if _, err := os.Stat(path); err == nil {
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
 			db, err := sql.Open("sqlite", "file:"+path+"?mode=ro")
 			if err != nil {
 				return nil, fmt.Errorf("open the source: %w", err)

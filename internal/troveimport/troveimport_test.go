@@ -256,6 +256,7 @@ func TestSourcesThatAreNone(t *testing.T) {
 		"postgresql://x/y":                "not \"postgresql\"",
 		"mysql://trove:secret@h/trove":    "has a password",
 		"sqlite:///" + empty + ".missing": "There is no file",
+		"sqlite:///" + t.TempDir():        "There is no file",
 		"://":                             "is no URL",
 		"file://" + empty + ".missing":    "There is no file",
 	} {
