@@ -316,7 +316,7 @@ func (s *Server) tail() string {
 
 func (s *Server) openAdmin() (err error) {
 	if s.Kind == PostgreSQL {
-		s.admin, err = sql.Open("pgx", fmt.Sprintf("host=%s port=%d user=postgres dbname=postgres sslmode=disable", s.dir, s.Port))
+		s.admin, err = s.openPostgreSQL("postgres")
 		return err
 	}
 	c := mysql.NewConfig()
@@ -326,6 +326,12 @@ func (s *Server) openAdmin() (err error) {
 		s.admin = sql.OpenDB(connector)
 	}
 	return err
+}
+
+// openPostgreSQL names all that the driver would otherwise take from PG... variables of the environment, or from files of the user.
+func (s *Server) openPostgreSQL(database string) (*sql.DB, error) {
+	return sql.Open("pgx", fmt.Sprintf("host=%s port=%d user=postgres dbname=%s sslmode=disable passfile='' target_session_attrs=any options='' connect_timeout=0",
+		s.dir, s.Port, database))
 }
 
 func (s *Server) makeAccount() error {
@@ -365,7 +371,7 @@ func (s *Server) Open(tb testing.TB, database string) *sql.DB {
 	var db *sql.DB
 	var err error
 	if s.Kind == PostgreSQL {
-		db, err = sql.Open("pgx", fmt.Sprintf("host=%s port=%d user=postgres dbname=%s sslmode=disable", s.dir, s.Port, database))
+		db, err = s.openPostgreSQL(database)
 	} else {
 		db, err = sql.Open("mysql", "root@unix("+s.socket()+")/"+database)
 	}
