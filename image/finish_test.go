@@ -25,6 +25,7 @@ func rootTree(t *testing.T) string {
 		write(t, filepath.Join(dir, path), text)
 	}
 	must(t, os.Chmod(dir+"/usr/bin/su", 0o755|fs.ModeSetuid))
+	must(t, os.Chmod(dir+"/var/cache", 0o755)) // whatever our umask is
 	must(t, os.Symlink(outside, dir+"/etc/hosts")) // a link that leads out of the tree
 	t.Cleanup(func() {
 		if data, err := os.ReadFile(outside); err != nil || string(data) != "untouched" {
