@@ -19,6 +19,7 @@ var (
 type (
 	TestRecipe  = recipe
 	TestAccount = account
+	TestScript  = script
 )
 
 // DiffLock compares packages, given as name, version and hash, with a lock.

@@ -109,11 +109,25 @@ func appendTexts(tree *os.Root, r recipe) error {
 	return nil
 }
 
+// makeDirs makes a directory, and what is missing of the way to it, for all to pass through, whatever our umask is.
+func makeDirs(tree *os.Root, dir string) error {
+	if _, err := tree.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := makeDirs(tree, path.Dir(dir)); err != nil {
+		return err
+	}
+	if err := tree.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	return tree.Chmod(dir, 0o755)
+}
+
 // writePrograms writes the recipe's scripts.
 func writePrograms(tree *os.Root, r recipe) error {
 	for _, s := range r.Programs {
 		for _, name := range s.Paths {
-			if err := tree.MkdirAll(path.Dir(name), 0o755); err != nil {
+			if err := makeDirs(tree, path.Dir(name)); err != nil {
 				return err
 			}
 			if err := tree.WriteFile(name, []byte(strings.Join(s.Lines, "\n")+"\n"), 0o755); err != nil {

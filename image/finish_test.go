@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -25,7 +26,7 @@ func rootTree(t *testing.T) string {
 		write(t, filepath.Join(dir, path), text)
 	}
 	must(t, os.Chmod(dir+"/usr/bin/su", 0o755|fs.ModeSetuid))
-	must(t, os.Chmod(dir+"/var/cache", 0o755)) // whatever our umask is
+	must(t, os.Chmod(dir+"/var/cache", 0o755))     // whatever our umask is
 	must(t, os.Symlink(outside, dir+"/etc/hosts")) // a link that leads out of the tree
 	t.Cleanup(func() {
 		if data, err := os.ReadFile(outside); err != nil || string(data) != "untouched" {
@@ -61,6 +62,23 @@ func TestFinishLeavesNothingOfTheBuilder(t *testing.T) {
 	must(t, err)
 	if info.Mode() != 0o755 {
 		t.Errorf("su has mode %v", info.Mode())
+	}
+}
+
+// TestProgramsOfARecipeCanBeRunByTheEngine: a guest has user ids of its own, and so none of the rights of who builds.
+func TestProgramsOfARecipeCanBeRunByTheEngine(t *testing.T) {
+	dir := rootTree(t)
+	old := syscall.Umask(0o077)
+	err := image.Finish(dir, image.TestRecipe{
+		Account:  image.TestAccount{Name: "mysql", UID: 990, GID: 991, Home: "/data/mysql"},
+		Programs: []image.TestScript{{Paths: []string{"usr/lib/trove/previous/run"}, Lines: []string{"#!/bin/sh"}}},
+	})
+	syscall.Umask(old)
+	must(t, err)
+	for _, path := range []string{"usr/lib", "usr/lib/trove", "usr/lib/trove/previous", "usr/lib/trove/previous/run"} {
+		if info, err := os.Stat(filepath.Join(dir, path)); err != nil || info.Mode().Perm() != 0o755 {
+			t.Errorf("%s: %v, %v, want the mode 0755", path, info, err)
+		}
 	}
 }
 

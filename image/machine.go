@@ -174,7 +174,7 @@ func (d *disk) writeTree(tree *os.Root) error {
 
 // writeNew writes a file in place of another, without touching what other links of it lead to.
 func writeNew(tree *os.Root, name string, data []byte, mode os.FileMode) error {
-	if err := tree.MkdirAll(path.Dir(name), 0o755); err != nil {
+	if err := makeDirs(tree, path.Dir(name)); err != nil {
 		return err
 	}
 	if err := tree.RemoveAll(name); err != nil {
@@ -254,7 +254,7 @@ func (d *disk) writeSSH(tree *os.Root) error {
 			return err
 		}
 	}
-	if err := tree.MkdirAll("etc/systemd/system/trove.target.wants", 0o755); err != nil {
+	if err := makeDirs(tree, "etc/systemd/system/trove.target.wants"); err != nil {
 		return err
 	}
 	return tree.Symlink("../trove-ssh.service", "etc/systemd/system/trove.target.wants/trove-ssh.service")
