@@ -242,7 +242,8 @@ func TestFilesOfAnEarlierReleaseAreTakenOver(t *testing.T) {
 			t.Errorf("%+v: the file is still there: %v", step, err)
 		}
 	}
-	if err := os.WriteFile(filepath.Join(dir, "b"), []byte("x"), 0o644); err != nil {
+	file := filepath.Join(dir, "b")
+	if err := errors.Join(os.WriteFile(file, []byte("x"), 0o644), os.Chmod(file, 0o644)); err != nil { // whatever our umask is
 		t.Fatal(err)
 	}
 	if _, err := h.open(t).TakeOver(t.Context(), dir, "b", false); err == nil {
