@@ -4,8 +4,15 @@ part() {
 	local name=$1 start=$SECONDS
 	shift
 	say "$name"
-	"$@" || die "$name failed"
+	"$@" || part_failed "$name"
 	part_names+=("$name") part_times+=($((SECONDS - start)))
+}
+# part_failed NAME: ends the run, and says what the machine had left: it is seldom seen again.
+part_failed() {
+	say "what this machine has"
+	df -h --output=target,size,avail,pcent,fstype . "${TMPDIR:-/tmp}" /run >&2 || true
+	grep -E '^(MemTotal|MemAvailable|SwapFree):' /proc/meminfo >&2 || true
+	die "$1 failed"
 }
 # beside NAME COMMAND...: starts a part; what it prints is shown by join_beside, which waits for it.
 beside() {
@@ -23,7 +30,7 @@ join_beside() {
 	trap - EXIT
 	say "$beside_name"
 	cat "$beside_log"
-	[ "$status" = 0 ] || die "$beside_name failed"
+	[ "$status" = 0 ] || part_failed "$beside_name"
 	part_names+=("$beside_name, beside the one above") part_times+=($((SECONDS - beside_start)))
 }
 parts_summary() {
