@@ -85,7 +85,7 @@ func (g *guest) status(id string) guestapi.OperationStatus {
 	return s
 }
 
-// start begins a long command, unless the journal has it.
+// start takes a long command, unless the journal has it. Like the agent it carries them out one after another.
 func (g *guest) start(ctx context.Context, r guestapi.Request) (any, error) {
 	apply, err := g.apply(r)
 	if err != nil {
@@ -101,15 +101,22 @@ func (g *guest) start(ctx context.Context, r guestapi.Request) (any, error) {
 	f.journal[g.instance][r.ID] = s
 	f.volumes[g.instance].Runs[r.ID]++
 	ctx = context.WithoutCancel(ctx) // the command outlives the call that gave it
-	g.work.Go(func() { g.carryOut(ctx, r, apply) })
+	before, done := g.last, make(chan struct{})
+	g.last = done
+	g.work.Go(func() {
+		if before != nil {
+			<-before
+		}
+		s := g.carryOut(ctx, r, apply)
+		close(done)
+		g.tellEnd(ctx, s)
+	})
 	return s, nil
 }
 
-// carryOut does the work and reports its end until somebody knows it. It ends with the guest: what was not done by then is
-// begun again by whoever asks, as the journal of an agent that was cut off says "unknown" after its restart.
-func (g *guest) carryOut(ctx context.Context, r guestapi.Request, apply func(*Volume)) {
+// carryOut does the work and writes down its end.
+func (g *guest) carryOut(ctx context.Context, r guestapi.Request, apply func(*Volume)) guestapi.OperationStatus {
 	f := g.fleet
-	halted := func() bool { f.mu.Lock(); defer f.mu.Unlock(); return f.guests[g.instance] != g }
 	f.mu.Lock()
 	work := f.opt.Work + f.slow[r.Command]
 	f.mu.Unlock()
@@ -125,12 +132,20 @@ func (g *guest) carryOut(ctx context.Context, r guestapi.Request, apply func(*Vo
 	}
 	f.journal[g.instance][r.ID] = s
 	f.mu.Unlock()
+	return s
+}
+
+// tellEnd reports the end of a command until somebody knows it. It ends with the guest: what was not done by then is
+// begun again by whoever asks, as the journal of an agent that was cut off says "unknown" after its restart.
+func (g *guest) tellEnd(ctx context.Context, s guestapi.OperationStatus) {
+	f := g.fleet
+	halted := func() bool { f.mu.Lock(); defer f.mu.Unlock(); return f.guests[g.instance] != g }
 	g.beat(ctx)
 	for {
 		g.report(ctx, guestapi.ReportEnd, s)
 		_ = clock.Sleep(ctx, f.opt.Resend)
 		f.mu.Lock()
-		known := f.acked[r.ID]
+		known := f.acked[s.ID]
 		f.mu.Unlock()
 		if known || halted() {
 			return

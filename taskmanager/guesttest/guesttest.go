@@ -195,6 +195,7 @@ type guest struct {
 	cancel      context.CancelFunc
 	still       chan struct{}
 	work        sync.WaitGroup
+	last        chan struct{} // closed when the long command that was taken last has been carried out; nil: none was
 	seq         int64
 }
 
