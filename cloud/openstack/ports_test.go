@@ -102,3 +102,109 @@ func TestACreateWithAnAddressThatIsTakenWaitsInVain(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// lost is an instance whose port on the tenant's network was deleted by the tenant; the address before its own is free.
+func (b *bed) lost() (was openstacktest.Object) {
+	b.Helper()
+	other := b.network()
+	other.Instance = trove.NewID()
+	_, err := b.p.EnsureNetwork(b.Context(), other)
+	b.must(err)
+	b.made()
+	b.must(b.p.RemoveNetwork(b.Context(), other.Instance))
+	was = b.databasePort()
+	b.c.Drop("ports", was["id"].(string))
+	return was
+}
+
+// addressOf returns that of a port.
+func addressOf(port openstacktest.Object) string {
+	return port["fixed_ips"].([]any)[0].(map[string]any)["ip_address"].(string)
+}
+
+// startedAgain stops and starts the machine, with its network before.
+func (b *bed) startedAgain() {
+	b.Helper()
+	b.must(b.p.StopMachine(b.Context(), b.id))
+	_, err := b.p.EnsureNetwork(b.Context(), b.network())
+	b.must(err)
+	for range 5 {
+		m, err := b.p.EnsureMachine(b.Context(), b.machine())
+		b.must(err)
+		if m.State == cloud.MachineRunning {
+			return
+		}
+	}
+	b.Fatal("the machine does not run")
+}
+
+func TestAPortThatItsTenantDeletedNeverComesBack(t *testing.T) {
+	b := newBed(t)
+	was := b.lost()
+	b.startedAgain()
+	is := b.databasePort()
+	if is["device_id"] != b.c.Objects("servers")[0]["id"] {
+		t.Errorf("the port belongs to %v", is["device_id"])
+	}
+	if is["mac_address"] != was["mac_address"] || addressOf(is) != addressOf(was) {
+		t.Errorf("the guest was told of %v with %s, and the port is %v with %s", was["mac_address"], addressOf(was), is["mac_address"], addressOf(is))
+	}
+	if want := b.c.Objects("security-groups")[1]["id"]; len(is["security_groups"].([]any)) != 1 || is["security_groups"].([]any)[0] != want {
+		t.Errorf("it has the groups %v, want %v", is["security_groups"], want)
+	}
+	b.removed()
+}
+
+func TestAMachineThatIsRebootedLacksThePortThatItsTenantDeleted(t *testing.T) {
+	for name, refused := range map[string]bool{"": false, "and Nova does not attach it": true} {
+		t.Run(name, func(t *testing.T) {
+			b := newBed(t)
+			b.lost()
+			_, err := b.p.EnsureNetwork(t.Context(), b.network())
+			b.must(err)
+			server := b.c.Objects("servers")[0]["id"].(string)
+			if refused {
+				b.c.Break(openstacktest.Fault{Method: http.MethodPost, Path: "/compute/v2.1/servers/" + server + "/os-interface", Status: http.StatusInternalServerError})
+			}
+			before, err := b.p.FindMachine(t.Context(), b.id)
+			b.must(err)
+			b.must(b.p.RebootMachine(t.Context(), b.id))
+			after, err := b.p.FindMachine(t.Context(), b.id)
+			b.must(err)
+			if after.BootID == before.BootID {
+				t.Error("it was not rebooted")
+			}
+			if has := b.databasePort()["device_id"] == server; has == refused {
+				t.Errorf("the server has the port: %t", has)
+			}
+		})
+	}
+}
+
+// The tenant may have used the address for something else meanwhile.
+func TestAPortWhoseAddressIsTakenIsNotMadeAgain(t *testing.T) {
+	b := newBed(t)
+	was := b.lost()
+	other := b.network()
+	other.Instance, other.NICs[0].IPAddress = trove.NewID(), addressOf(was)
+	_, err := b.p.EnsureNetwork(t.Context(), other)
+	b.must(err)
+	b.startedAgain()
+	if is := b.databasePort(); addressOf(is) == addressOf(was) || is["device_id"] != b.c.Objects("servers")[0]["id"] {
+		t.Errorf("the port is %v", is)
+	}
+}
+
+// A port that was taken over from another Trove has the hardware address that Neutron has chosen.
+func TestAPortThatWasTakenOverComesBackWithAnotherHardwareAddress(t *testing.T) {
+	b := newBed(t)
+	_, err := b.p.EnsureNetwork(t.Context(), b.network())
+	b.must(err)
+	b.c.Change("ports", "trove-"+b.id+"-0", func(o openstacktest.Object) { o["mac_address"] = "fa:16:3e:12:34:56" })
+	b.made()
+	b.c.Drop("ports", b.databasePort()["id"].(string))
+	b.startedAgain()
+	if is := b.databasePort(); is["mac_address"] != "fa:16:3e:12:34:56" {
+		t.Errorf("the port has %v", is["mac_address"])
+	}
+}
