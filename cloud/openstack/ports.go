@@ -164,6 +164,7 @@ type floatingIP struct {
 	ID          string   `json:"id"`
 	Address     string   `json:"floating_ip_address"`
 	Description string   `json:"description"`
+	Port        string   `json:"port_id"` // "": it leads nowhere, as after its port was deleted
 	Tags        []string `json:"tags"`
 }
 
@@ -193,6 +194,9 @@ func (p *Provider) ensureFloating(ctx context.Context, s cloud.NetworkSpec, port
 		return nil
 	}
 	if len(there) > 0 {
+		if err := p.lead(ctx, &there[0], ports[at].ID); err != nil {
+			return err
+		}
 		return p.tagged(ctx, s, "floatingips", there[0].ID, there[0].Tags)
 	}
 	n, err := p.network(ctx, p.cfg.PublicNetwork, "", url.Values{"router:external": {"true"}})
@@ -206,14 +210,32 @@ func (p *Provider) ensureFloating(ctx context.Context, s cloud.NetworkSpec, port
 	r.into = &body
 	r.body = object{"floatingip": object{"floating_network_id": n.ID, "port_id": ports[at].ID, "description": described(s.Instance)}}
 	if err := r.post(ctx); err != nil {
-		if trove.IsNotFound(err) {
-			return trove.Permanent(trove.Wrap(trove.KindBadRequest, err,
-				"The network of the instance has no router to the public network %s: connect them, or make the instance without is_public.", p.cfg.PublicNetwork))
-		}
-		if clash(err) {
-			return err
-		}
-		return asBad(err)
+		return p.publicRefused(err)
 	}
 	return p.tagged(ctx, s, "floatingips", body.F.ID, nil)
+}
+
+// lead has a floating address lead to the port.
+func (p *Provider) lead(ctx context.Context, f *floatingIP, port string) error {
+	if f.Port == port {
+		return nil
+	}
+	r := p.neutron("floatingips", f.ID)
+	r.body = object{"floatingip": object{"port_id": port}}
+	if err := r.put(ctx); err != nil {
+		return p.publicRefused(err)
+	}
+	return nil
+}
+
+// publicRefused says what is wrong with a floating address that cannot lead to the port.
+func (p *Provider) publicRefused(err error) error {
+	if trove.IsNotFound(err) {
+		return trove.Permanent(trove.Wrap(trove.KindBadRequest, err,
+			"The network of the instance has no router to the public network %s: connect them, or make the instance without is_public.", p.cfg.PublicNetwork))
+	}
+	if clash(err) {
+		return err
+	}
+	return asBad(err)
 }

@@ -208,3 +208,21 @@ func TestAPortThatWasTakenOverComesBackWithAnotherHardwareAddress(t *testing.T) 
 		t.Errorf("the port has %v", is["mac_address"])
 	}
 }
+
+func TestAPublicAddressLeadsNowhereAfterThePortWasDeleted(t *testing.T) {
+	b := newBed(t)
+	s := b.network()
+	s.Access.IsPublic = true
+	before, err := b.p.EnsureNetwork(t.Context(), s)
+	b.must(err)
+	b.c.Drop("ports", b.databasePort()["id"].(string))
+	after, err := b.p.EnsureNetwork(t.Context(), s)
+	b.must(err)
+	if len(after.Addresses) != 2 || after.Addresses[1] != before.Addresses[1] {
+		t.Errorf("the addresses were %v and are %v", before.Addresses, after.Addresses)
+	}
+	if to := b.c.Objects("floatingips")[0]["port_id"]; to != b.databasePort()["id"] {
+		t.Errorf("the public address leads to %v", to)
+	}
+	b.removed()
+}
