@@ -22,12 +22,13 @@ func (m *Manager) rebootInstance() *workflow.Definition {
 			{Name: "start", Says: "starting the database", Do: m.guestStep(m.startEngine), Undo: blame(nil), Deadline: 20 * time.Minute, Weight: 4},
 			{Name: "ready", Says: "finishing", Do: m.ready, Undo: blame(nil)},
 		},
-		Closed: m.broughtUpAgain("The reboot failed", nil),
+		Closed: m.broughtUpAgain("The reboot failed", rebooted),
 	}
 }
 
 // rebootMachine restarts the machine. Which boot it was in is stored first, so that a run after a crash sees a restart that was done. A machine that is
-// gone is made anew.
+// gone is made anew. Before that the ports are made be there: who owns a network may delete those in it, and the machine has them again from this boot on. A network that
+// has something wrong with it for good does not keep the machine from its reboot.
 func (m *Manager) rebootMachine(ctx context.Context, op *workflow.Op) (workflow.Outcome, error) {
 	mc, err := m.cloud.FindMachine(ctx, op.Target())
 	if trove.IsNotFound(err) {
@@ -42,6 +43,13 @@ func (m *Manager) rebootMachine(ctx context.Context, op *workflow.Op) (workflow.
 		return workflow.Outcome{}, trove.Permanent(fmt.Errorf("read note %s: %w", noteBoot, err))
 	}
 	if !known {
+		out, err := m.startNetwork(ctx, op)
+		switch {
+		case trove.IsPermanent(err):
+			m.log.WarnContext(ctx, "network was not looked after in a reboot", "instance", op.Target(), "op", op.ID(), "err", err)
+		case err != nil || !out.IsDone():
+			return out, err
+		}
 		return workflow.Again(0, "restarting the machine"), op.SetNote(noteBoot, mc.BootID)
 	}
 	if mc.BootID != before {
@@ -55,6 +63,9 @@ func (m *Manager) rebootMachine(ctx context.Context, op *workflow.Op) (workflow.
 	}
 	return m.machineRunning(op, mc)
 }
+
+// rebooted writes which addresses the instance has, if that was looked at.
+func rebooted(op *workflow.Op, i *trove.Instance) error { return note(op, noteAddresses, &i.Addresses) }
 
 // broughtUpAgain ends an operation that has taken the machine down and brought it up. A service status that nobody has overwritten since is settled.
 func (m *Manager) broughtUpAgain(failed string, change func(op *workflow.Op, i *trove.Instance) error,
