@@ -464,3 +464,23 @@ func TestARebootWaitsForANetworkThatIsGone(t *testing.T) {
 		t.Errorf("the server is %v", s)
 	}
 }
+
+// TestARebuildTakesTheMachineOfAnInstanceWhosePortIsGone: another machine could not be attached to anything.
+func TestARebuildTakesTheMachineOfAnInstanceWhosePortIsGone(t *testing.T) {
+	o := newOpenStack(t, time.Minute)
+	o.well(trove.OpCreate)
+	for _, p := range o.c.Objects("ports") {
+		if p["network_id"] == openstacktest.Network {
+			o.c.Drop("ports", p["id"].(string))
+		}
+	}
+	o.well(trove.OpRebuild)
+	for _, p := range o.c.Objects("ports") {
+		if p["device_id"] != o.server()["id"] {
+			t.Errorf("the server lacks the port %v", p)
+		}
+	}
+	if n := len(o.c.Objects("ports")); n != 2 {
+		t.Errorf("there are %d ports", n)
+	}
+}
