@@ -218,7 +218,7 @@ func AgentPrefix(version string) string { return AgentContainer + "/" + version 
 // AgentObject is the name of the object that is the program of a release of the agent.
 func AgentObject(version string) string { return AgentPrefix(version) + "trove-guestagent" }
 
-// GrowArgs says how large the file system must be at least.
+// GrowArgs says how large the file system must be at least. 0 asks for nothing: the command only takes its id (Client.Withdraw).
 type GrowArgs struct {
 	SizeGiB int `json:"size_gib"`
 }
