@@ -158,8 +158,8 @@ func run(t *testing.T, dir, kind string, disturb func(n int, name string) distur
 				if op := w.carryOut(w.request(trove.OpUpgrade)); op.State != trove.OperationDone {
 					t.Fatalf("upgrade before %s: %+v", kind, op)
 				}
-				time.Sleep(15 * time.Second) //nolint:forbidigo // of the bubble's time: reports that are under way arrive
 			}
+			time.Sleep(15 * time.Second) //nolint:forbidigo // of the bubble's time: reports that are under way arrive
 			out.before = w.look(trove.Operation{})
 		}
 		var messages atomic.Int64

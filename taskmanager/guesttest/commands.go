@@ -95,19 +95,32 @@ func (g *guest) start(ctx context.Context, r guestapi.Request) (any, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if s, ok := f.journal[g.instance][r.ID]; ok {
+		if f.given[r.ID] != r.Command {
+			return nil, trove.Errorf(trove.KindConflict, "Operation %s is another command, %s.", r.ID, f.given[r.ID])
+		}
+		f.acked[r.ID] = f.acked[r.ID] || s.State != guestapi.StateRunning
 		return s, nil
 	}
 	s := guestapi.OperationStatus{ID: r.ID, State: guestapi.StateRunning, Sentence: "working"}
-	f.journal[g.instance][r.ID] = s
-	f.volumes[g.instance].Runs[r.ID]++
+	f.journal[g.instance][r.ID], f.given[r.ID] = s, r.Command
+	if !withdraws(r) {
+		f.volumes[g.instance].Runs[r.ID]++
+	}
 	ctx = context.WithoutCancel(ctx) // the command outlives the call that gave it
-	g.work.Go(func() { g.carryOut(ctx, r, apply) })
+	before, done := g.last, make(chan struct{})
+	g.last = done
+	g.work.Go(func() {
+		if before != nil {
+			<-before
+		}
+		g.carryOut(ctx, r, apply, done)
+	})
 	return s, nil
 }
 
-// carryOut does the work and reports its end until somebody knows it. It ends with the guest: what was not done by then is
+// carryOut does the work, when that of the command before is done, and reports its end until somebody knows it. It ends with the guest: what was not done by then is
 // begun again by whoever asks, as the journal of an agent that was cut off says "unknown" after its restart.
-func (g *guest) carryOut(ctx context.Context, r guestapi.Request, apply func(*Volume)) {
+func (g *guest) carryOut(ctx context.Context, r guestapi.Request, apply func(*Volume), done chan<- struct{}) {
 	f := g.fleet
 	halted := func() bool { f.mu.Lock(); defer f.mu.Unlock(); return f.guests[g.instance] != g }
 	f.mu.Lock()
@@ -125,7 +138,11 @@ func (g *guest) carryOut(ctx context.Context, r guestapi.Request, apply func(*Vo
 	}
 	f.journal[g.instance][r.ID] = s
 	f.mu.Unlock()
+	close(done)
 	g.beat(ctx)
+	if withdraws(r) {
+		return // nobody asks after the end
+	}
 	for {
 		g.report(ctx, guestapi.ReportEnd, s)
 		_ = clock.Sleep(ctx, f.opt.Resend)
@@ -136,6 +153,12 @@ func (g *guest) carryOut(ctx context.Context, r guestapi.Request, apply func(*Vo
 			return
 		}
 	}
+}
+
+// withdraws reports whether a command only takes the id of another.
+func withdraws(r guestapi.Request) bool {
+	var args guestapi.GrowArgs
+	return r.Command == guestapi.CmdGrow && r.DecodeArgs(&args) == nil && args.SizeGiB == 0
 }
 
 // apply reads the arguments and returns what the command does to the guest.
@@ -167,7 +190,7 @@ func (g *guest) apply(r guestapi.Request) (func(*Volume), error) {
 		}, err //nolint:wrapcheck // the caller's own mistake
 	case guestapi.CmdGrow:
 		err = r.DecodeArgs(&grow)
-		return func(v *Volume) { v.SizeGiB = grow.SizeGiB }, err //nolint:wrapcheck // the caller's own mistake
+		return func(v *Volume) { v.SizeGiB = max(v.SizeGiB, grow.SizeGiB) }, err //nolint:wrapcheck // the caller's own mistake
 	case guestapi.CmdUpgradeAgent:
 		err = r.DecodeArgs(&upgrade)
 		return func(v *Volume) { v.Agent = upgrade.Version }, err //nolint:wrapcheck // the caller's own mistake
