@@ -398,8 +398,8 @@ func TestAResizeThatComesToNothingAtOnceIsNotDone(t *testing.T) {
 	}
 }
 
-// TestThePortThatATenantDeletedOrChangedIsNeverRightAgain: the owner of a network may do both with the ports in it.
-func TestThePortThatATenantDeletedOrChangedIsNeverRightAgain(t *testing.T) {
+// TestAPortThatItsTenantDeletedOrChangedIsMadeRight: the owner of a network may do both with the ports in it.
+func TestAPortThatItsTenantDeletedOrChangedIsMadeRight(t *testing.T) {
 	for name, kinds := range map[string][]string{"by stop and start": {trove.OpStop, trove.OpStart}, "by a reboot": {trove.OpReboot}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -448,8 +448,8 @@ func TestThePortThatATenantDeletedOrChangedIsNeverRightAgain(t *testing.T) {
 	}
 }
 
-// TestARebootWaitsForANetworkThatIsGone: the tenant may have deleted the network with the port.
-func TestARebootWaitsForANetworkThatIsGone(t *testing.T) {
+// TestARebootDoesNotWaitForANetworkThatIsGone: the tenant may have deleted the network with the port.
+func TestARebootDoesNotWaitForANetworkThatIsGone(t *testing.T) {
 	o := newOpenStack(t, time.Minute)
 	o.well(trove.OpCreate)
 	for _, p := range o.c.Objects("ports") {
@@ -465,8 +465,8 @@ func TestARebootWaitsForANetworkThatIsGone(t *testing.T) {
 	}
 }
 
-// TestARebuildTakesTheMachineOfAnInstanceWhosePortIsGone: another machine could not be attached to anything.
-func TestARebuildTakesTheMachineOfAnInstanceWhosePortIsGone(t *testing.T) {
+// TestARebuildMakesAPortThatIsGoneBeforeItTakesTheMachine: another machine could not be attached to anything.
+func TestARebuildMakesAPortThatIsGoneBeforeItTakesTheMachine(t *testing.T) {
 	o := newOpenStack(t, time.Minute)
 	o.well(trove.OpCreate)
 	for _, p := range o.c.Objects("ports") {

@@ -138,7 +138,7 @@ func (b *bed) startedAgain() {
 	b.Fatal("the machine does not run")
 }
 
-func TestAPortThatItsTenantDeletedNeverComesBack(t *testing.T) {
+func TestAPortThatItsTenantDeletedComesBackAsItWas(t *testing.T) {
 	b := newBed(t)
 	was := b.lost()
 	b.startedAgain()
@@ -155,7 +155,7 @@ func TestAPortThatItsTenantDeletedNeverComesBack(t *testing.T) {
 	b.removed()
 }
 
-func TestAMachineThatIsRebootedLacksThePortThatItsTenantDeleted(t *testing.T) {
+func TestARebootAttachesAPortThatWasMadeAgain(t *testing.T) {
 	for name, refused := range map[string]bool{"": false, "and Nova does not attach it": true} {
 		t.Run(name, func(t *testing.T) {
 			b := newBed(t)
@@ -182,7 +182,7 @@ func TestAMachineThatIsRebootedLacksThePortThatItsTenantDeleted(t *testing.T) {
 }
 
 // The tenant may have used the address for something else meanwhile.
-func TestAPortWhoseAddressIsTakenIsNotMadeAgain(t *testing.T) {
+func TestAPortWhoseAddressIsTakenGetsAnother(t *testing.T) {
 	b := newBed(t)
 	was := b.lost()
 	other := b.network()
@@ -196,7 +196,7 @@ func TestAPortWhoseAddressIsTakenIsNotMadeAgain(t *testing.T) {
 }
 
 // A port that was taken over from another Trove has the hardware address that Neutron has chosen.
-func TestAPortThatWasTakenOverComesBackWithAnotherHardwareAddress(t *testing.T) {
+func TestAPortThatWasTakenOverComesBackWithItsHardwareAddress(t *testing.T) {
 	b := newBed(t)
 	_, err := b.p.EnsureNetwork(t.Context(), b.network())
 	b.must(err)
@@ -209,7 +209,7 @@ func TestAPortThatWasTakenOverComesBackWithAnotherHardwareAddress(t *testing.T) 
 	}
 }
 
-func TestAPublicAddressLeadsNowhereAfterThePortWasDeleted(t *testing.T) {
+func TestAPublicAddressLeadsToThePortThatWasMadeAgain(t *testing.T) {
 	b := newBed(t)
 	s := b.network()
 	s.Access.IsPublic = true
