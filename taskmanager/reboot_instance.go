@@ -27,8 +27,7 @@ func (m *Manager) rebootInstance() *workflow.Definition {
 }
 
 // rebootMachine restarts the machine. Which boot it was in is stored first, so that a run after a crash sees a restart that was done. A machine that is
-// gone is made anew. Before that the ports are made be there: who owns a network may delete those in it, and the machine has them again from this boot on. A network that
-// has something wrong with it for good does not keep the machine from its reboot.
+// gone is made anew. Before that the ports are made be there: who owns a network may delete those in it, and the machine has them again from this boot on.
 func (m *Manager) rebootMachine(ctx context.Context, op *workflow.Op) (workflow.Outcome, error) {
 	mc, err := m.cloud.FindMachine(ctx, op.Target())
 	if trove.IsNotFound(err) {
@@ -43,11 +42,7 @@ func (m *Manager) rebootMachine(ctx context.Context, op *workflow.Op) (workflow.
 		return workflow.Outcome{}, trove.Permanent(fmt.Errorf("read note %s: %w", noteBoot, err))
 	}
 	if !known {
-		out, err := m.startNetwork(ctx, op)
-		switch {
-		case trove.IsPermanent(err):
-			m.log.WarnContext(ctx, "network was not looked after in a reboot", "instance", op.Target(), "op", op.ID(), "err", err)
-		case err != nil || !out.IsDone():
+		if out, err := m.networkOrNot(ctx, op); err != nil || !out.IsDone() {
 			return out, err
 		}
 		return workflow.Again(0, "restarting the machine"), op.SetNote(noteBoot, mc.BootID)
@@ -62,6 +57,26 @@ func (m *Manager) rebootMachine(ctx context.Context, op *workflow.Op) (workflow.
 		return workflow.Outcome{}, fmt.Errorf("find the machine: %w", err)
 	}
 	return m.machineRunning(op, mc)
+}
+
+// networkPatience is how long a reboot waits for the network.
+const networkPatience = time.Minute
+
+// networkOrNot is startNetwork, but a network that has something wrong with it for good, or cannot be had now, does not keep the machine from its reboot.
+func (m *Manager) networkOrNot(ctx context.Context, op *workflow.Op) (workflow.Outcome, error) {
+	waited, err := m.waited(op)
+	if err != nil {
+		return workflow.Outcome{}, err
+	}
+	out, err := m.startNetwork(ctx, op)
+	if err == nil && out.IsDone() || ctx.Err() != nil {
+		return out, err
+	}
+	if trove.IsPermanent(err) || waited >= networkPatience {
+		m.log.WarnContext(ctx, "network was not looked after in a reboot", "instance", op.Target(), "op", op.ID(), "err", err)
+		return workflow.Done(), nil
+	}
+	return out, err
 }
 
 // rebooted writes which addresses the instance has, if that was looked at.

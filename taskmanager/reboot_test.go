@@ -133,3 +133,25 @@ func TestRebuildNeedsItsVolume(t *testing.T) {
 		}
 	})
 }
+
+// TestARebootDoesNotWaitForANetworkThatCannotBeAskedFor: the machine may be in trouble for the same reason.
+func TestARebootDoesNotWaitForANetworkThatCannotBeAskedFor(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		before, err := w.cloud.FindMachine(t.Context(), instanceID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.disturb = func(_ int, call string) disturbance {
+			if call == "EnsureNetwork" {
+				return failTemporarily
+			}
+			return none
+		}
+		began := time.Now()
+		op := w.carryOut(w.request(trove.OpReboot))
+		after, err := w.cloud.FindMachine(t.Context(), instanceID)
+		if err != nil || op.State != trove.OperationDone || after.BootID == before.BootID || time.Since(began) > 2*time.Minute {
+			t.Errorf("after %s: %+v, %v", time.Since(began), op, err)
+		}
+	})
+}
