@@ -484,3 +484,26 @@ func TestARebuildMakesAPortThatIsGoneBeforeItTakesTheMachine(t *testing.T) {
 		t.Errorf("there are %d ports", n)
 	}
 }
+
+// TestARebootOfAMachineThatIsGoneMakesItsPortToo: whoever has removed the server may have removed the port.
+func TestARebootOfAMachineThatIsGoneMakesItsPortToo(t *testing.T) {
+	o := newOpenStack(t, time.Minute)
+	o.well(trove.OpCreate)
+	if err := o.p.RemoveMachine(t.Context(), instanceID); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range o.c.Objects("ports") {
+		if p["network_id"] == openstacktest.Network {
+			o.c.Drop("ports", p["id"].(string))
+		}
+	}
+	o.well(trove.OpReboot)
+	if n := len(o.c.Objects("ports")); n != 2 {
+		t.Errorf("there are %d ports", n)
+	}
+	for _, p := range o.c.Objects("ports") {
+		if p["device_id"] != o.server()["id"] {
+			t.Errorf("the server lacks the port %v", p)
+		}
+	}
+}

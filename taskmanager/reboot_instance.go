@@ -31,6 +31,9 @@ func (m *Manager) rebootInstance() *workflow.Definition {
 func (m *Manager) rebootMachine(ctx context.Context, op *workflow.Op) (workflow.Outcome, error) {
 	mc, err := m.cloud.FindMachine(ctx, op.Target())
 	if trove.IsNotFound(err) {
+		if out, err := m.startNetwork(ctx, op); err != nil || !out.IsDone() {
+			return out, err
+		}
 		return m.startMachine(ctx, op)
 	}
 	if err != nil {
