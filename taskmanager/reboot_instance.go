@@ -3,6 +3,7 @@ package taskmanager
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	trove "github.com/trove-dbaas/trove"
@@ -22,7 +23,7 @@ func (m *Manager) rebootInstance() *workflow.Definition {
 			{Name: "start", Says: "starting the database", Do: m.guestStep(m.startEngine), Undo: blame(nil), Deadline: 20 * time.Minute, Weight: 4},
 			{Name: "ready", Says: "finishing", Do: m.ready, Undo: blame(nil)},
 		},
-		Closed: m.broughtUpAgain("The reboot failed", rebooted),
+		Closed: m.broughtUpAgain("The reboot failed", addressed),
 	}
 }
 
@@ -82,20 +83,31 @@ func (m *Manager) networkOrNot(ctx context.Context, op *workflow.Op) (workflow.O
 	return out, err
 }
 
-// rebooted writes which addresses the instance has, if that was looked at.
-func rebooted(op *workflow.Op, i *trove.Instance) error { return note(op, noteAddresses, &i.Addresses) }
+// addressed writes which addresses the instance has, if that was looked at. A port that was made again may have others, and the certificate names them.
+func addressed(ctx context.Context, tx store.Tx, op *workflow.Op, i *trove.Instance) error {
+	now := []trove.Address(nil) // what is decoded into addresses that are there keeps of them what the new ones do not say
+	known, err := op.Note(noteAddresses, &now)
+	if err != nil {
+		return trove.Permanent(fmt.Errorf("read note %s: %w", noteAddresses, err))
+	}
+	if !known || slices.Equal(now, i.Addresses) {
+		return nil
+	}
+	i.Addresses = now
+	return tx.ForgetCertificate(ctx, i.ID) //nolint:wrapcheck // says whose
+}
 
 // broughtUpAgain ends an operation that has taken the machine down and brought it up. A service status that nobody has overwritten since is settled.
-func (m *Manager) broughtUpAgain(failed string, change func(op *workflow.Op, i *trove.Instance) error,
+func (m *Manager) broughtUpAgain(failed string, change func(ctx context.Context, tx store.Tx, op *workflow.Op, i *trove.Instance) error,
 ) func(context.Context, store.Tx, *workflow.Op, trove.OperationState, string) error {
-	c := closing{what: failed, failed: trove.TaskNone, restarts: true, change: func(_ context.Context, _ store.Tx, op *workflow.Op, i *trove.Instance, ok bool) error {
+	c := closing{what: failed, failed: trove.TaskNone, restarts: true, change: func(ctx context.Context, tx store.Tx, op *workflow.Op, i *trove.Instance, ok bool) error {
 		if ok {
 			i.ServerStatus = trove.ServerActive
 		}
 		if change == nil {
 			return nil
 		}
-		return change(op, i)
+		return change(ctx, tx, op, i)
 	}}
 	return func(ctx context.Context, tx store.Tx, op *workflow.Op, state trove.OperationState, cause string) error {
 		if err := m.closed(c)(ctx, tx, op, state, cause); err != nil {

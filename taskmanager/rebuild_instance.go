@@ -9,6 +9,7 @@ import (
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/cloud"
 	"github.com/trove-dbaas/trove/internal/workflow"
+	"github.com/trove-dbaas/trove/store"
 	"github.com/trove-dbaas/trove/taskmanager/specs"
 )
 
@@ -122,6 +123,6 @@ func (m *Manager) putMachine(ctx context.Context, w specs.Wish, spec cloud.Machi
 }
 
 // rebuilt writes which machine the instance has, if it was made, and which addresses.
-func rebuilt(op *workflow.Op, i *trove.Instance) error {
-	return errors.Join(note(op, noteMachine, &i.ComputeID), rebooted(op, i))
+func rebuilt(ctx context.Context, tx store.Tx, op *workflow.Op, i *trove.Instance) error {
+	return errors.Join(note(op, noteMachine, &i.ComputeID), addressed(ctx, tx, op, i))
 }
