@@ -1,9 +1,13 @@
 package openstack_test
 
 import (
+	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/cloud"
@@ -225,4 +229,42 @@ func TestAPublicAddressLeadsToThePortThatWasMadeAgain(t *testing.T) {
 		t.Errorf("the public address leads to %v", to)
 	}
 	b.removed()
+}
+
+// An instance may have ports in several networks, taken over from another Trove, and any of them may be deleted.
+func TestEachOfSeveralPortsComesBackAsItWas(t *testing.T) {
+	for name, lost := range map[string][]string{"first": {"0"}, "second": {"1"}, "both": {"0", "1"}} {
+		t.Run(name, func(t *testing.T) {
+			b := newBed(t)
+			s := b.network()
+			s.NICs = append(s.NICs, trove.NIC{NetworkID: openstacktest.OtherNet})
+			_, err := b.p.EnsureNetwork(t.Context(), s)
+			b.must(err)
+			for n, mac := range []string{"fa:16:3e:12:34:56", "fa:16:3e:12:34:57"} {
+				b.c.Change("ports", fmt.Sprintf("trove-%s-%d", b.id, n), func(o openstacktest.Object) { o["mac_address"] = mac })
+			}
+			_, err = b.p.EnsureVolume(t.Context(), b.volume(1))
+			b.must(err)
+			_, err = b.p.EnsureMachine(t.Context(), b.machine())
+			b.must(err)
+			ports := func() map[string][3]any {
+				all := map[string][3]any{}
+				for _, o := range b.c.Objects("ports") {
+					all[o["name"].(string)] = [3]any{o["mac_address"], addressOf(o), o["network_id"]}
+				}
+				return all
+			}
+			was := ports()
+			for _, o := range b.c.Objects("ports") {
+				if slices.ContainsFunc(lost, func(n string) bool { return o["name"] == "trove-"+b.id+"-"+n }) {
+					b.c.Drop("ports", o["id"].(string))
+				}
+			}
+			_, err = b.p.EnsureNetwork(t.Context(), s)
+			b.must(err)
+			if diff := cmp.Diff(was, ports()); diff != "" {
+				t.Errorf("the ports (-were +are):\n%s", diff)
+			}
+		})
+	}
 }
