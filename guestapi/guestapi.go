@@ -106,7 +106,8 @@ type Failure struct {
 // OperationState is where a long command stands in the guest's journal.
 type OperationState string
 
-// The states of a long command. Unknown means that the guest never saw it (or lost its journal with its volume): give it again.
+// The states of a long command. Unknown means that the guest has not seen it yet (or lost its journal with its volume): give it again, or withdraw it, for it
+// may be on its way.
 const (
 	StateUnknown OperationState = "unknown"
 	StateRunning OperationState = "running"
