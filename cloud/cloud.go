@@ -121,7 +121,8 @@ type Volume struct {
 // Networks are ports and who may reach them.
 type Networks interface {
 	// EnsureNetwork makes the instance's ports exist (one on the management network, one on the tenant's) and the access rules in force;
-	// called again with other rules it changes them. The database ports are open to the access rules and nothing else is.
+	// called again with other rules it changes them. The database ports are open to the access rules and nothing else is. A port that is gone is made again with
+	// its address, if that is free; a machine that is there has it from its next start on.
 	EnsureNetwork(ctx context.Context, s NetworkSpec) (Network, error)
 	FindNetwork(ctx context.Context, instance string) (Network, error)
 	RemoveNetwork(ctx context.Context, instance string) error

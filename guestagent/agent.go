@@ -84,6 +84,8 @@ type Agent struct {
 	certificates sync.Mutex // held by the commands about the database's certificate
 	samples      sampler
 
+	recording sync.Mutex // held while a long command gets into the journal and the queue; taken before mu
+
 	mu    sync.Mutex
 	queue []guestapi.Request
 

@@ -2,6 +2,7 @@ package guestagent_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -199,5 +200,38 @@ func TestEngineThatEndsAtItsStart(t *testing.T) {
 	switchedOn.Store(false)
 	if end := g.long(guestapi.CmdPrepare, "op2/prepare", prepareArgs()); end.State != guestapi.StateDone {
 		t.Errorf("the next prepare ended with %+v", end)
+	}
+}
+
+// TestACommandThatWasWithdrawnIsNotBegun, however late it comes; and nobody is told of the end of what took its id.
+func TestACommandThatWasWithdrawnIsNotBegun(t *testing.T) {
+	g := newGuest(t)
+	grown := 0
+	g.cfg.Grow = func() (int64, error) { grown++; return 0, errors.New("no right") }
+	g.prepared()
+	pid := g.enginePID()
+	client := guestapi.NewClient(g.ctl)
+	for range 2 {
+		if begun, err := client.Withdraw(t.Context(), g.id, "op/stop"); begun || err != nil {
+			t.Fatalf("begun %t, %v", begun, err)
+		}
+		g.await("op/stop")
+	}
+	if _, fail := ask[guestapi.OperationStatus](g, guestapi.CmdStop, "op/stop", nil); fail == nil || fail.Kind != trove.KindConflict {
+		t.Errorf("the command that came late was answered with %+v", fail)
+	}
+	if end := g.long(guestapi.CmdRestart, "op/restart", nil); end.State != guestapi.StateDone {
+		t.Errorf("the next command ended with %+v", end)
+	}
+	if begun, err := client.Withdraw(t.Context(), g.id, "op/restart"); !begun || err != nil {
+		t.Errorf("a command that was carried out: begun %t, %v", begun, err)
+	}
+	if g.enginePID() == pid || grown > 0 {
+		t.Errorf("the engine was not restarted, or the file system was touched: %d", grown)
+	}
+	for _, end := range received[guestapi.OperationStatus](g, guestapi.ReportEnd) {
+		if end.ID == "op/stop" {
+			t.Errorf("reported: %+v", end)
+		}
 	}
 }

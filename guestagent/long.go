@@ -17,6 +17,8 @@ type run struct {
 	req  guestapi.Request
 	args json.RawMessage
 	said string // the sentence of a good end; "": done
+
+	unasked bool // nobody asks after the end, so it is not reported
 }
 
 type longCommand struct {
@@ -61,7 +63,7 @@ func (a *Agent) take(ctx context.Context, req guestapi.Request) (guestapi.Operat
 	if full {
 		return guestapi.OperationStatus{}, trove.Errorf(trove.KindUnavailable, "%d commands wait in this guest already.", maxQueued)
 	}
-	status, fresh, err := a.journal.Start(req)
+	status, fresh, err := a.record(req)
 	if err != nil {
 		return status, err
 	}
@@ -72,12 +74,24 @@ func (a *Agent) take(ctx context.Context, req guestapi.Request) (guestapi.Operat
 		return status, nil
 	}
 	a.log.InfoContext(ctx, "command was accepted", "op", req.ID, "command", string(req.Command))
-	req.Args = nil // the journal has them
-	a.mu.Lock()
-	a.queue = append(a.queue, req)
-	a.mu.Unlock()
 	wake(a.queued)
 	return status, nil
+}
+
+// record puts a command into the journal and, if it is new, into the queue. Both have the same order: what is given after a command is known is carried out
+// after it.
+func (a *Agent) record(req guestapi.Request) (guestapi.OperationStatus, bool, error) {
+	a.recording.Lock()
+	defer a.recording.Unlock()
+	status, fresh, err := a.journal.Start(req)
+	if err != nil || !fresh {
+		return status, false, err
+	}
+	req.Args = nil // the journal has them
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.queue = append(a.queue, req)
+	return status, true, nil
 }
 
 // runQueue runs long commands one after another until ctx ends; the one that is running then stays in the journal as running.
@@ -114,7 +128,7 @@ func (a *Agent) runOne(ctx context.Context, req guestapi.Request) {
 	c := longCommands[req.Command]
 	end := guestapi.OperationStatus{ID: req.ID, State: guestapi.StateDone, Percent: 100, Sentence: "done"}
 	began := a.cfg.Clock.Now()
-	said, err := a.do(ctx, c, req)
+	r, err := a.do(ctx, c, req)
 	if err != nil && ctx.Err() != nil {
 		return // the agent is ending: the next one runs it again
 	}
@@ -126,28 +140,31 @@ func (a *Agent) runOne(ctx context.Context, req guestapi.Request) {
 		end.Sentence = end.Error.Message
 		a.log.ErrorContext(ctx, "command failed", "op", req.ID, "command", string(req.Command), "err", err)
 	} else {
-		end.Sentence = cmp.Or(said, end.Sentence)
+		end.Sentence = cmp.Or(r.said, end.Sentence)
 		a.log.InfoContext(ctx, "command was done", "op", req.ID, "command", string(req.Command), "took", a.cfg.Clock.Now().Sub(began))
 	}
 	if err := a.journal.End(end); err != nil {
 		a.log.ErrorContext(ctx, "end of a command was not recorded", "op", req.ID, "err", err)
 	}
+	if r.unasked {
+		a.markKnown(ctx, req.ID)
+	}
 	wake(a.ends)
 }
 
-func (a *Agent) do(ctx context.Context, c *longCommand, req guestapi.Request) (said string, err error) {
+func (a *Agent) do(ctx context.Context, c *longCommand, req guestapi.Request) (*run, error) {
+	r := &run{Agent: a, req: req}
 	if c == nil { // an entry of a newer agent that was taken back
-		return "", trove.Errorf(trove.KindNotImplemented, "This guest does not know the command %q.", req.Command)
+		return r, trove.Errorf(trove.KindNotImplemented, "This guest does not know the command %q.", req.Command)
 	}
-	args, err := a.journal.Args(req.ID)
-	if err != nil {
-		return "", err
+	var err error
+	if r.args, err = a.journal.Args(req.ID); err != nil {
+		return r, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, c.deadline)
 	defer cancel()
-	r := &run{Agent: a, req: req, args: args}
 	_, err = guarded(func() (any, error) { return nil, c.do(ctx, r) })
-	return r.said, err
+	return r, err
 }
 
 // progressed tells how far the command is. It never waits: a sentence that is not sent is made up for by the next.

@@ -175,6 +175,10 @@ func grow(ctx context.Context, r *run) error {
 	if err := r.decode(&args); err != nil {
 		return err
 	}
+	if args.SizeGiB <= 0 {
+		r.unasked = true
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, r.times.GrowTimeout)
 	defer cancel()
 	what, enough := "file system", int64(args.SizeGiB-1)<<30+1

@@ -250,3 +250,27 @@ func clientSendsLaterCommandsOnlyToAgentsThatListThem(t *testing.T) {
 		t.Error(d)
 	}
 }
+
+// The guest has one command under the id, and whichever came first counts.
+func TestWithdrawTakesTheIDOfACommandThatHasNotArrived(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var conflict, away bool
+		c := serve(t, membus.New(), func(_ context.Context, r guestapi.Request) (any, error) {
+			switch {
+			case r.ID != "op/engine" || r.Command != guestapi.CmdGrow || string(r.Args) != `{"size_gib":0}`:
+				t.Errorf("the guest was given %+v", r)
+			case conflict:
+				return nil, trove.Errorf(trove.KindConflict, "Operation op/engine is another command, stop.")
+			case away:
+				return nil, trove.Errorf(trove.KindUnavailable, "The guest is busy.")
+			}
+			return guestapi.OperationStatus{ID: r.ID, State: guestapi.StateRunning}, nil
+		})
+		for name, want := range map[string]struct{ conflict, away bool }{"not arrived": {}, "arrived": {conflict: true}, "busy": {away: true}} {
+			conflict, away = want.conflict, want.away
+			if begun, err := c.Withdraw(t.Context(), instance, "op/engine"); begun != conflict || (err != nil) != away {
+				t.Errorf("%s: begun %t, %v", name, begun, err)
+			}
+		}
+	})
+}

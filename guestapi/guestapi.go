@@ -106,7 +106,8 @@ type Failure struct {
 // OperationState is where a long command stands in the guest's journal.
 type OperationState string
 
-// The states of a long command. Unknown means that the guest never saw it (or lost its journal with its volume): give it again.
+// The states of a long command. Unknown means that the guest has not seen it yet (or lost its journal with its volume): give it again, or withdraw it, for it
+// may be on its way.
 const (
 	StateUnknown OperationState = "unknown"
 	StateRunning OperationState = "running"
@@ -218,7 +219,7 @@ func AgentPrefix(version string) string { return AgentContainer + "/" + version 
 // AgentObject is the name of the object that is the program of a release of the agent.
 func AgentObject(version string) string { return AgentPrefix(version) + "trove-guestagent" }
 
-// GrowArgs says how large the file system must be at least.
+// GrowArgs says how large the file system must be at least. 0 asks for nothing: the command only takes its id (Client.Withdraw).
 type GrowArgs struct {
 	SizeGiB int `json:"size_gib"`
 }

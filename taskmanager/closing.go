@@ -27,6 +27,7 @@ const (
 	notePending     = "pending"     // pending
 	noteAnew        = "anew"        // how often the machine was made anew
 	noteSince       = "since_"      // and the step's name: when it began to wait
+	noteBegun       = "begun_"      // and the step's name: whether the guest had the command of the step when its undo asked; if not, it never begins it
 	noteHeard       = "heard_"      // and the step's name: when the guest last said that it works on it
 )
 

@@ -47,7 +47,7 @@ func (m *Manager) confirmClosed(ctx context.Context, tx store.Tx, op *workflow.O
 }
 
 // stillKept returns true unless a confirmation since then was given up after its guest had begun to remove the kept data: of what is left then nothing can be
-// put back. Otherwise the outcome or the error is the step's.
+// put back. One that has not begun will not. Otherwise the outcome or the error is the step's.
 func (m *Manager) stillKept(ctx context.Context, op *workflow.Op, since time.Time) (bool, workflow.Outcome, error) {
 	all, err := m.store.Operations(ctx, op.Target(), 0)
 	if err != nil {
@@ -59,12 +59,12 @@ func (m *Manager) stillKept(ctx context.Context, op *workflow.Op, since time.Tim
 			continue
 		}
 		call, cancel := context.WithTimeout(ctx, callTimeout)
-		s, err := m.guests.Status(call, op.Target(), o.ID+"/"+stepDrop)
+		begun, err := m.guests.Withdraw(call, op.Target(), o.ID+"/"+stepDrop)
 		cancel()
 		if err != nil {
 			return guestSilent(ctx, err, "the state of the kept data")
 		}
-		if s.State != guestapi.StateUnknown {
+		if begun {
 			return false, workflow.Outcome{}, trove.Permanent(trove.Errorf(trove.KindBadRequest,
 				"A confirmation that was given up has begun to remove the kept data. The action upgrade_confirm removes the rest."))
 		}

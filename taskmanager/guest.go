@@ -29,6 +29,8 @@ type Guests interface {
 	Start(ctx context.Context, instance, id string, cmd guestapi.Command, args any) (guestapi.OperationStatus, error)
 	// Status asks after a long command, and tells the guest that its end is known.
 	Status(ctx context.Context, instance, id string) (guestapi.OperationStatus, error)
+	// Withdraw makes sure that a long command is not begun from now on, and reports whether the guest has it already.
+	Withdraw(ctx context.Context, instance, id string) (begun bool, err error)
 	// CheckUpgrade asks what a change to another version would meet.
 	CheckUpgrade(ctx context.Context, instance, version string) (guestapi.UpgradeCheck, error)
 	reconcilers.Guests
@@ -179,10 +181,37 @@ func (m *Manager) impatient(op *workflow.Op) (bool, error) {
 	return waited > restorePatience || min(waited, now.Sub(last)) > undoPatience, nil
 }
 
+// withdraw makes sure that the command of the step, which may still be on its way, is not begun behind the back of its undo, and reports whether the guest has it
+// already. The guest carries commands out one after another, so what it is given then comes after the command. It is asked until it has answered once.
+func (m *Manager) withdraw(ctx context.Context, op *workflow.Op) (begun bool, err error) {
+	key := noteBegun + op.Step()
+	known, err := op.Note(key, &begun)
+	if err != nil {
+		return false, trove.Permanent(fmt.Errorf("read note %s: %w", key, err))
+	}
+	if known {
+		return begun, nil
+	}
+	call, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	if begun, err = m.guests.Withdraw(call, op.Target(), op.ID()+"/"+op.Step()); err != nil {
+		return false, err //nolint:wrapcheck // guestSilent adds what was being done
+	}
+	if begun {
+		m.acknowledge(ctx, op.Target(), op.ID()+"/"+op.Step())
+	}
+	return begun, op.SetNote(key, begun) //nolint:wrapcheck // says which note
+}
+
 // guestUndo makes an undo of a command. What the guest cannot do is logged and left: asking again under the same id gives the same answer,
 // and an undo that never ends would keep the instance locked. The same holds for a guest that is away, and for an instance that is to be
 // deleted anyway.
 func (m *Manager) guestUndo(make func(ctx context.Context, op *workflow.Op) (command, error)) workflow.StepFunc {
+	return m.undoAfter(make, func(bool) bool { return true })
+}
+
+// undoAfter is guestUndo; needed says whether there is something to undo when the command was begun, or was not.
+func (m *Manager) undoAfter(make func(ctx context.Context, op *workflow.Op) (command, error), needed func(begun bool) bool) workflow.StepFunc {
 	return func(ctx context.Context, op *workflow.Op) (workflow.Outcome, error) {
 		deleting, err := m.deleting(ctx, op)
 		if err != nil || deleting {
@@ -196,7 +225,7 @@ func (m *Manager) guestUndo(make func(ctx context.Context, op *workflow.Op) (com
 		if err != nil {
 			return workflow.Outcome{}, err
 		}
-		done, out, err := m.follow(ctx, op, "-undo", c)
+		done, out, err := m.afterCommand(ctx, op, c, needed)
 		if done {
 			return workflow.Done(), nil
 		}
@@ -206,6 +235,18 @@ func (m *Manager) guestUndo(make func(ctx context.Context, op *workflow.Op) (com
 		}
 		return out, err
 	}
+}
+
+// afterCommand gives the command of an undo when the guest has that of the step or will never begin it.
+func (m *Manager) afterCommand(ctx context.Context, op *workflow.Op, c command, needed func(begun bool) bool) (bool, workflow.Outcome, error) {
+	begun, err := m.withdraw(ctx, op)
+	switch {
+	case err != nil:
+		return guestSilent(ctx, err, c.doing)
+	case !needed(begun):
+		return true, workflow.Outcome{}, nil
+	}
+	return m.follow(ctx, op, "-undo", c)
 }
 
 // waited returns how long the step has been waited for by the clock, across workers: its first run keeps the time in a note.

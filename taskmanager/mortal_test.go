@@ -141,6 +141,10 @@ func (g *mortalGuests) Status(ctx context.Context, instance, id string) (guestap
 	return outside(ctx, g.m, "Status", func() (guestapi.OperationStatus, error) { return g.Client.Status(ctx, instance, id) })
 }
 
+func (g *mortalGuests) Withdraw(ctx context.Context, instance, id string) (bool, error) {
+	return outside(ctx, g.m, "Withdraw", func() (bool, error) { return g.Client.Withdraw(ctx, instance, id) })
+}
+
 func (g *mortalGuests) CheckUpgrade(ctx context.Context, instance, version string) (guestapi.UpgradeCheck, error) {
 	return outside(ctx, g.m, "CheckUpgrade", func() (guestapi.UpgradeCheck, error) { return g.Client.CheckUpgrade(ctx, instance, version) })
 }

@@ -3,6 +3,7 @@ package taskmanager
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	trove "github.com/trove-dbaas/trove"
@@ -22,15 +23,18 @@ func (m *Manager) rebootInstance() *workflow.Definition {
 			{Name: "start", Says: "starting the database", Do: m.guestStep(m.startEngine), Undo: blame(nil), Deadline: 20 * time.Minute, Weight: 4},
 			{Name: "ready", Says: "finishing", Do: m.ready, Undo: blame(nil)},
 		},
-		Closed: m.broughtUpAgain("The reboot failed", nil),
+		Closed: m.broughtUpAgain("The reboot failed", addressed),
 	}
 }
 
 // rebootMachine restarts the machine. Which boot it was in is stored first, so that a run after a crash sees a restart that was done. A machine that is
-// gone is made anew.
+// gone is made anew. Before that the ports are made be there: who owns a network may delete those in it, and the machine has them again from this boot on.
 func (m *Manager) rebootMachine(ctx context.Context, op *workflow.Op) (workflow.Outcome, error) {
 	mc, err := m.cloud.FindMachine(ctx, op.Target())
 	if trove.IsNotFound(err) {
+		if out, err := m.startNetwork(ctx, op); err != nil || !out.IsDone() {
+			return out, err
+		}
 		return m.startMachine(ctx, op)
 	}
 	if err != nil {
@@ -42,6 +46,9 @@ func (m *Manager) rebootMachine(ctx context.Context, op *workflow.Op) (workflow.
 		return workflow.Outcome{}, trove.Permanent(fmt.Errorf("read note %s: %w", noteBoot, err))
 	}
 	if !known {
+		if out, err := m.networkOrNot(ctx, op); err != nil || !out.IsDone() {
+			return out, err
+		}
 		return workflow.Again(0, "restarting the machine"), op.SetNote(noteBoot, mc.BootID)
 	}
 	if mc.BootID != before {
@@ -56,17 +63,51 @@ func (m *Manager) rebootMachine(ctx context.Context, op *workflow.Op) (workflow.
 	return m.machineRunning(op, mc)
 }
 
+// networkPatience is how long a reboot waits for the network.
+const networkPatience = time.Minute
+
+// networkOrNot is startNetwork, but a network that has something wrong with it for good, or cannot be had now, does not keep the machine from its reboot.
+func (m *Manager) networkOrNot(ctx context.Context, op *workflow.Op) (workflow.Outcome, error) {
+	waited, err := m.waited(op)
+	if err != nil {
+		return workflow.Outcome{}, err
+	}
+	out, err := m.startNetwork(ctx, op)
+	if err == nil && out.IsDone() || ctx.Err() != nil {
+		return out, err
+	}
+	if trove.IsPermanent(err) || waited >= networkPatience {
+		m.log.WarnContext(ctx, "network was not looked after in a reboot", "instance", op.Target(), "op", op.ID(), "err", err)
+		return workflow.Done(), nil
+	}
+	return out, err
+}
+
+// addressed writes which addresses the instance has, if that was looked at. A port that was made again may have others, and the certificate names them.
+func addressed(ctx context.Context, tx store.Tx, op *workflow.Op, i *trove.Instance) error {
+	now := []trove.Address(nil) // what is decoded into addresses that are there keeps of them what the new ones do not say
+	known, err := op.Note(noteAddresses, &now)
+	if err != nil {
+		return trove.Permanent(fmt.Errorf("read note %s: %w", noteAddresses, err))
+	}
+	if !known || slices.Equal(now, i.Addresses) {
+		return nil
+	}
+	i.Addresses = now
+	return tx.ForgetCertificate(ctx, i.ID) //nolint:wrapcheck // says whose
+}
+
 // broughtUpAgain ends an operation that has taken the machine down and brought it up. A service status that nobody has overwritten since is settled.
-func (m *Manager) broughtUpAgain(failed string, change func(op *workflow.Op, i *trove.Instance) error,
+func (m *Manager) broughtUpAgain(failed string, change func(ctx context.Context, tx store.Tx, op *workflow.Op, i *trove.Instance) error,
 ) func(context.Context, store.Tx, *workflow.Op, trove.OperationState, string) error {
-	c := closing{what: failed, failed: trove.TaskNone, restarts: true, change: func(_ context.Context, _ store.Tx, op *workflow.Op, i *trove.Instance, ok bool) error {
+	c := closing{what: failed, failed: trove.TaskNone, restarts: true, change: func(ctx context.Context, tx store.Tx, op *workflow.Op, i *trove.Instance, ok bool) error {
 		if ok {
 			i.ServerStatus = trove.ServerActive
 		}
 		if change == nil {
 			return nil
 		}
-		return change(op, i)
+		return change(ctx, tx, op, i)
 	}}
 	return func(ctx context.Context, tx store.Tx, op *workflow.Op, state trove.OperationState, cause string) error {
 		if err := m.closed(c)(ctx, tx, op, state, cause); err != nil {

@@ -1,6 +1,9 @@
 package taskmanager_test
 
 import (
+	"context"
+	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -8,6 +11,7 @@ import (
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/cloud"
 	"github.com/trove-dbaas/trove/guestapi"
+	"github.com/trove-dbaas/trove/store"
 )
 
 // TestEngineThatDoesNotComeUp: the machine is back, the engine is down, the fault says why, and a restart is all that is needed when the cause is gone.
@@ -132,4 +136,61 @@ func TestRebuildNeedsItsVolume(t *testing.T) {
 			t.Errorf("%+v, machine %+v, %v", op, after, err)
 		}
 	})
+}
+
+// TestARebootDoesNotWaitForANetworkThatCannotBeAskedFor: the machine may be in trouble for the same reason.
+func TestARebootDoesNotWaitForANetworkThatCannotBeAskedFor(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		before, err := w.cloud.FindMachine(t.Context(), instanceID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.disturb = func(_ int, call string) disturbance {
+			if call == "EnsureNetwork" {
+				return failTemporarily
+			}
+			return none
+		}
+		began := time.Now()
+		op := w.carryOut(w.request(trove.OpReboot))
+		after, err := w.cloud.FindMachine(t.Context(), instanceID)
+		if err != nil || op.State != trove.OperationDone || after.BootID == before.BootID || time.Since(began) > 2*time.Minute {
+			t.Errorf("after %s: %+v, %v", time.Since(began), op, err)
+		}
+	})
+}
+
+// TestTheAddressesOfARebootReplaceThoseOfBefore: nothing of an address that the instance had is mixed into one that it has, and the certificate that names the former goes.
+func TestTheAddressesOfARebootReplaceThoseOfBefore(t *testing.T) {
+	for _, kind := range []string{trove.OpReboot, trove.OpRebuild, trove.OpUpdateAccess} {
+		t.Run(kind, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				made, err := w.store.Instance(t.Context(), instanceID)
+				if err != nil {
+					t.Fatal(err)
+				}
+				err = w.store.InTx(t.Context(), func(ctx context.Context, tx store.Tx) error {
+					certificate := store.Certificate{InstanceID: instanceID, AuthorityID: "a", Ends: time.Now().Add(time.Hour)}
+					return errors.Join(tx.PutCertificate(ctx, certificate), tx.UpdateInstance(ctx, instanceID, time.Now(), func(i *trove.Instance) error {
+						i.Addresses = []trove.Address{{Address: "192.0.2.1", Type: "public", Port: 40001}, {Address: "192.0.2.2", Type: "public", Port: 40002}}
+						return nil
+					}))
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				if op := w.carryOut(w.request(kind)); op.State != trove.OperationDone {
+					t.Fatalf("%+v", op)
+				}
+				i, err := w.store.Instance(t.Context(), instanceID)
+				if err != nil || !slices.Equal(i.Addresses, made.Addresses) {
+					t.Errorf("the instance has %+v, not %+v, %v", i.Addresses, made.Addresses, err)
+				}
+				due, err := w.store.DueCertificates(t.Context(), "a", time.Now(), time.Now(), 1)
+				if err != nil || !slices.Equal(due, []string{instanceID}) {
+					t.Errorf("%v need another certificate, %v", due, err)
+				}
+			})
+		})
+	}
 }

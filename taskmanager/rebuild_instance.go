@@ -2,12 +2,14 @@ package taskmanager
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/cloud"
 	"github.com/trove-dbaas/trove/internal/workflow"
+	"github.com/trove-dbaas/trove/store"
 	"github.com/trove-dbaas/trove/taskmanager/specs"
 )
 
@@ -30,7 +32,7 @@ func (m *Manager) rebuildInstance() *workflow.Definition {
 	}
 }
 
-// checkRebuild refuses before anything is taken away what could not be brought back.
+// checkRebuild refuses before anything is taken away what could not be brought back. A port that the owner of its network has deleted is made again.
 func (m *Manager) checkRebuild(ctx context.Context, op *workflow.Op) (workflow.Outcome, error) {
 	w, err := specs.Load(ctx, m.store, op.Target())
 	if err != nil {
@@ -40,6 +42,9 @@ func (m *Manager) checkRebuild(ctx context.Context, op *workflow.Op) (workflow.O
 		return workflow.Outcome{}, trove.Permanent(trove.Wrap(trove.KindBadRequest, err, "Image %s cannot be found.", w.Version.ImageID))
 	} else if err != nil {
 		return workflow.Outcome{}, fmt.Errorf("find the image: %w", err)
+	}
+	if out, err := m.startNetwork(ctx, op); err != nil || !out.IsDone() {
+		return out, err
 	}
 	return m.startVolume(ctx, op)
 }
@@ -117,5 +122,7 @@ func (m *Manager) putMachine(ctx context.Context, w specs.Wish, spec cloud.Machi
 	return m.cloud.EnsureMachine(ctx, spec) //nolint:wrapcheck // the caller says what for
 }
 
-// rebuilt writes which machine the instance has, if it was made.
-func rebuilt(op *workflow.Op, i *trove.Instance) error { return note(op, noteMachine, &i.ComputeID) }
+// rebuilt writes which machine the instance has, if it was made, and which addresses.
+func rebuilt(ctx context.Context, tx store.Tx, op *workflow.Op, i *trove.Instance) error {
+	return errors.Join(note(op, noteMachine, &i.ComputeID), addressed(ctx, tx, op, i))
+}

@@ -136,7 +136,7 @@ func (m *Manager) restoreForRollback(ctx context.Context, op *workflow.Op) (work
 }
 
 // lookWhetherRestored is the undo of restoreForRollback. The guest may have begun, or be done, without having been heard of: it goes on then, because half
-// of the data is another version's already.
+// of the data is another version's already. A command that it does not have yet it is not to begin later.
 func (m *Manager) lookWhetherRestored(ctx context.Context, op *workflow.Op) (workflow.Outcome, error) {
 	deleting, err := m.deleting(ctx, op)
 	if err != nil || deleting {
@@ -146,9 +146,16 @@ func (m *Manager) lookWhetherRestored(ctx context.Context, op *workflow.Op) (wor
 	if err := note(op, noteRestored, &restored); err != nil || restored {
 		return workflow.Done(), err
 	}
-	call, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	s, err := m.guests.Status(call, op.Target(), op.ID()+"/"+op.Step())
+	begun, err := m.withdraw(ctx, op)
+	if err == nil && !begun {
+		return workflow.Done(), nil
+	}
+	var s guestapi.OperationStatus
+	if err == nil {
+		call, cancel := context.WithTimeout(ctx, callTimeout)
+		defer cancel()
+		s, err = m.guests.Status(call, op.Target(), op.ID()+"/"+op.Step())
+	}
 	if err == nil && s.State == guestapi.StateRunning {
 		m.heard(op)
 	}

@@ -140,12 +140,12 @@ func (m *Manager) startEngine(_ context.Context, op *workflow.Op) (command, erro
 
 // startClosed writes that the instance runs, or leaves it stopped.
 func (m *Manager) startClosed(ctx context.Context, tx store.Tx, op *workflow.Op, state trove.OperationState, cause string) error {
-	c := closing{what: "The start failed", failed: trove.TaskNone, restarts: true, change: func(_ context.Context, _ store.Tx, op *workflow.Op, i *trove.Instance, ok bool) error {
+	c := closing{what: "The start failed", failed: trove.TaskNone, restarts: true, change: func(ctx context.Context, tx store.Tx, op *workflow.Op, i *trove.Instance, ok bool) error {
 		if !ok {
 			return nil
 		}
 		i.ServerStatus = trove.ServerActive
-		return note(op, noteAddresses, &i.Addresses)
+		return addressed(ctx, tx, op, i)
 	}}
 	if err := m.closed(c)(ctx, tx, op, state, cause); err != nil {
 		return err

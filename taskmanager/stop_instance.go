@@ -127,7 +127,7 @@ func (m *Manager) unlessTooLong(ctx context.Context, op *workflow.Op, out workfl
 	return out, op.SetNote(notePending, p)
 }
 
-// engineBack is the undo of stopForRest. An engine that was not told to stop is left alone.
+// engineBack is the undo of stopForRest. An engine that was not told to stop, and will not be, is left alone.
 func (m *Manager) engineBack(ctx context.Context, op *workflow.Op) (workflow.Outcome, error) {
 	mc, err := m.cloud.FindMachine(ctx, op.Target())
 	switch {
@@ -136,13 +136,7 @@ func (m *Manager) engineBack(ctx context.Context, op *workflow.Op) (workflow.Out
 	case err != nil:
 		return workflow.Outcome{}, fmt.Errorf("find the machine: %w", err)
 	}
-	call, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	s, err := m.guests.Status(call, op.Target(), op.ID()+"/"+op.Step())
-	if err == nil && s.State == guestapi.StateUnknown {
-		return workflow.Done(), nil
-	}
-	return m.guestUndo(m.startEngine)(ctx, op)
+	return m.undoAfter(m.startEngine, func(begun bool) bool { return begun })(ctx, op)
 }
 
 // ifRunning makes a step that is done at once on an instance that is stopped.

@@ -63,7 +63,7 @@ func accessUpdated(ctx context.Context, tx store.Tx, op *workflow.Op, i *trove.I
 	if ok {
 		i.Access = in.New
 	}
-	if err := note(op, noteAddresses, &i.Addresses); err != nil {
+	if err := addressed(ctx, tx, op, i); err != nil {
 		return err
 	}
 	return tx.ForgetCertificate(ctx, i.ID) //nolint:wrapcheck // says whose; the certificate names the addresses

@@ -327,7 +327,8 @@ func (m *Manager) restoreKept(ctx context.Context, op *workflow.Op) (workflow.Ou
 	if err := note(op, noteLost, &lost); err != nil || lost {
 		return workflow.Done(), err
 	}
-	done, out, err := m.follow(ctx, op, "-undo", command{cmd: guestapi.CmdRestoreData, doing: "putting the kept data back"})
+	back := command{cmd: guestapi.CmdRestoreData, doing: "putting the kept data back"}
+	done, out, err := m.afterCommand(ctx, op, back, func(bool) bool { return true })
 	if done {
 		return workflow.Done(), nil
 	}

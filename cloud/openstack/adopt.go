@@ -51,7 +51,6 @@ type oldVolume struct {
 
 type oldPort struct {
 	port
-	Device string `json:"device_id"`
 }
 
 func (f *foreign) instance() string { return f.Network.Instance }

@@ -189,7 +189,7 @@ var wakes = map[string]string{
 	"SHUTOFF": "os-start", "PAUSED": "unpause", "SUSPENDED": "resume", "SHELVED": "unshelve", "SHELVED_OFFLOADED": "unshelve", "RESCUE": "unrescue",
 }
 
-// start starts a server that is stopped, with the volumes that it shall see.
+// start starts a server that is stopped, with the volumes that it shall see and all its ports.
 func (p *Provider) start(ctx context.Context, sv *server, s cloud.MachineSpec, m cloud.Machine) (cloud.Machine, error) {
 	if sv.Status == "SHUTOFF" {
 		ready, err := p.fitVolumes(ctx, sv, s)
@@ -197,6 +197,10 @@ func (p *Provider) start(ctx context.Context, sv *server, s cloud.MachineSpec, m
 			m.State, m.Reason = cloud.MachinePending, ""
 			return m, err
 		}
+	}
+	if attached, err := p.attachPorts(ctx, sv, s.Instance); err != nil || attached {
+		m.State, m.Reason = cloud.MachinePending, ""
+		return m, err
 	}
 	if err := p.wake(ctx, sv); err != nil {
 		return cloud.Machine{}, err
@@ -279,6 +283,9 @@ func (p *Provider) RebootMachine(ctx context.Context, instance string) error {
 		if err := p.dropMetadata(ctx, sv.ID, keyPrevious); err != nil {
 			return err
 		}
+	}
+	if _, err := p.attachPorts(ctx, &sv, instance); err != nil { // it is for a machine that is in trouble, and may be one for that
+		p.cfg.Log.WarnContext(ctx, "ports that the server lacks were not attached before its reboot", "instance", instance, "server", sv.ID, "err", err)
 	}
 	return p.act(ctx, sv.ID, "reboot")
 }

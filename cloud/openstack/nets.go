@@ -28,6 +28,7 @@ type subnet struct {
 	Network string   `json:"network_id"`
 	CIDR    string   `json:"cidr"`
 	Gateway *string  `json:"gateway_ip"`
+	Mode    string   `json:"ipv6_address_mode"`
 	DNS     []string `json:"dns_nameservers"`
 	Routes  []struct {
 		To  string `json:"destination"`

@@ -11,6 +11,7 @@ import (
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/cloud"
 	"github.com/trove-dbaas/trove/cloud/openstack/osclient"
+	"github.com/trove-dbaas/trove/internal/machinedata"
 )
 
 // maxNICs bounds the networks of an instance.
@@ -74,6 +75,12 @@ func (p *Provider) makeNetwork(ctx context.Context, s cloud.NetworkSpec, rules [
 	if err != nil {
 		return nil, err
 	}
+	var told []machinedata.Interface
+	if !fresh && !whole(s.Instance, len(nics), there) {
+		if told, err = p.interfacesOf(ctx, s.Instance); err != nil {
+			return nil, err
+		}
+	}
 	for n, nic := range nics {
 		name := portName(s.Instance, n)
 		if at := indexOf(there, name); at >= 0 {
@@ -85,7 +92,7 @@ func (p *Provider) makeNetwork(ctx context.Context, s cloud.NetworkSpec, rules [
 			}
 			continue
 		}
-		made, err := p.makePort(ctx, s, name, nic, group)
+		made, err := p.makeAgain(ctx, s, name, nic, group, told, there)
 		if err != nil {
 			return nil, p.portRefused(err, nic)
 		}
@@ -101,7 +108,17 @@ func (p *Provider) makeNetwork(ctx context.Context, s cloud.NetworkSpec, rules [
 			return nil, err
 		}
 	}
-	return p.ensureManagement(ctx, s, there)
+	return p.ensureManagement(ctx, s, told, there)
+}
+
+// whole reports whether all ports of an instance are there.
+func whole(instance string, nics int, there []port) bool {
+	for n := range nics {
+		if indexOf(there, portName(instance, n)) < 0 {
+			return false
+		}
+	}
+	return indexOf(there, managementPort(instance)) >= 0
 }
 
 // nics returns what the instance shall be attached to. The network that it has counts where none was named: the default may have changed since.

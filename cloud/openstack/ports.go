@@ -11,6 +11,7 @@ import (
 	trove "github.com/trove-dbaas/trove"
 	"github.com/trove-dbaas/trove/cloud"
 	"github.com/trove-dbaas/trove/cloud/openstack/osclient"
+	"github.com/trove-dbaas/trove/internal/machinedata"
 )
 
 // vifFailed is what Neutron says of a port for which no agent works on the host.
@@ -22,6 +23,7 @@ type port struct {
 	Name        string   `json:"name"`
 	Description string   `json:"description"`
 	Network     string   `json:"network_id"`
+	Device      string   `json:"device_id"` // the server that has it, "" for none
 	MAC         string   `json:"mac_address"`
 	VIF         string   `json:"binding:vif_type"`
 	Tags        []string `json:"tags"`
@@ -69,20 +71,16 @@ func mac(name string) string {
 	return net.HardwareAddr(sum[:6]).String()
 }
 
-func (p *Provider) makePort(ctx context.Context, s cloud.NetworkSpec, name string, nic trove.NIC, group string) (port, error) {
+func (p *Provider) makePort(ctx context.Context, s cloud.NetworkSpec, name string, nic trove.NIC, group string, like likeness) (port, error) {
 	o := object{
-		"name": name, "network_id": nic.NetworkID, "mac_address": mac(name), "description": described(s.Instance), "security_groups": []string{group},
+		"name": name, "network_id": nic.NetworkID, "mac_address": like.mac, "description": described(s.Instance), "security_groups": []string{group},
 		"admin_state_up": true,
 	}
-	if nic.SubnetID != "" || nic.IPAddress != "" {
-		fixed := object{}
-		if nic.SubnetID != "" {
-			fixed["subnet_id"] = nic.SubnetID
-		}
-		if nic.IPAddress != "" {
-			fixed["ip_address"] = nic.IPAddress
-		}
-		o["fixed_ips"] = []object{fixed}
+	if len(like.fixed) == 0 && (nic.SubnetID != "" || nic.IPAddress != "") {
+		like.fixed = []fixedIP{{nic.SubnetID, nic.IPAddress}}
+	}
+	if len(like.fixed) > 0 {
+		o["fixed_ips"] = fixedIPs(like.fixed)
 	}
 	var body struct{ Port port }
 	r := p.neutron("ports")
@@ -91,6 +89,22 @@ func (p *Provider) makePort(ctx context.Context, s cloud.NetworkSpec, name strin
 		return port{}, err
 	}
 	return body.Port, p.tagged(ctx, s, "ports", body.Port.ID, nil)
+}
+
+// fixedIPs are addresses as Neutron is asked for them; it chooses what is not said.
+func fixedIPs(all []fixedIP) []object {
+	out := make([]object, 0, len(all))
+	for _, f := range all {
+		o := object{}
+		if f.subnet != "" {
+			o["subnet_id"] = f.subnet
+		}
+		if f.address != "" {
+			o["ip_address"] = f.address
+		}
+		out = append(out, o)
+	}
+	return out
 }
 
 // grouped gives a port of the tenant's network the instance's security group alone: of two groups of the name another may count now than when the port was made. The
@@ -117,7 +131,7 @@ func (p *Provider) tagged(ctx context.Context, s cloud.NetworkSpec, kind, id str
 }
 
 // ensureManagement makes the port on the management network and returns all.
-func (p *Provider) ensureManagement(ctx context.Context, s cloud.NetworkSpec, there []port) ([]port, error) {
+func (p *Provider) ensureManagement(ctx context.Context, s cloud.NetworkSpec, told []machinedata.Interface, there []port) ([]port, error) {
 	name := managementPort(s.Instance)
 	if at := indexOf(there, name); at >= 0 {
 		return there, p.tagged(ctx, s, "ports", there[at].ID, there[at].Tags)
@@ -130,7 +144,7 @@ func (p *Provider) ensureManagement(ctx context.Context, s cloud.NetworkSpec, th
 	if err != nil {
 		return nil, notMade(err, "security group of the management network")
 	}
-	made, err := p.makePort(ctx, s, name, trove.NIC{NetworkID: n.ID}, g)
+	made, err := p.makeAgain(ctx, s, name, trove.NIC{NetworkID: n.ID}, g, told, there)
 	if a, ok := osclient.AnswerOf(err); ok && a.Type == "IpAddressGenerationFailure" {
 		return nil, trove.Permanent(trove.Wrap(trove.KindOverLimit, err, "The management network %s has no address left: it needs another subnet.", p.cfg.ManagementNetwork))
 	}
@@ -150,6 +164,7 @@ type floatingIP struct {
 	ID          string   `json:"id"`
 	Address     string   `json:"floating_ip_address"`
 	Description string   `json:"description"`
+	Port        string   `json:"port_id"` // "": it leads nowhere, as after its port was deleted
 	Tags        []string `json:"tags"`
 }
 
@@ -179,6 +194,9 @@ func (p *Provider) ensureFloating(ctx context.Context, s cloud.NetworkSpec, port
 		return nil
 	}
 	if len(there) > 0 {
+		if err := p.lead(ctx, &there[0], ports[at].ID); err != nil {
+			return err
+		}
 		return p.tagged(ctx, s, "floatingips", there[0].ID, there[0].Tags)
 	}
 	n, err := p.network(ctx, p.cfg.PublicNetwork, "", url.Values{"router:external": {"true"}})
@@ -192,14 +210,32 @@ func (p *Provider) ensureFloating(ctx context.Context, s cloud.NetworkSpec, port
 	r.into = &body
 	r.body = object{"floatingip": object{"floating_network_id": n.ID, "port_id": ports[at].ID, "description": described(s.Instance)}}
 	if err := r.post(ctx); err != nil {
-		if trove.IsNotFound(err) {
-			return trove.Permanent(trove.Wrap(trove.KindBadRequest, err,
-				"The network of the instance has no router to the public network %s: connect them, or make the instance without is_public.", p.cfg.PublicNetwork))
-		}
-		if clash(err) {
-			return err
-		}
-		return asBad(err)
+		return p.publicRefused(err)
 	}
 	return p.tagged(ctx, s, "floatingips", body.F.ID, nil)
+}
+
+// lead has a floating address lead to the port.
+func (p *Provider) lead(ctx context.Context, f *floatingIP, port string) error {
+	if f.Port == port {
+		return nil
+	}
+	r := p.neutron("floatingips", f.ID)
+	r.body = object{"floatingip": object{"port_id": port}}
+	if err := r.put(ctx); err != nil {
+		return p.publicRefused(err)
+	}
+	return nil
+}
+
+// publicRefused says what is wrong with a floating address that cannot lead to the port.
+func (p *Provider) publicRefused(err error) error {
+	if trove.IsNotFound(err) {
+		return trove.Permanent(trove.Wrap(trove.KindBadRequest, err,
+			"The network of the instance has no router to the public network %s: connect them, or make the instance without is_public.", p.cfg.PublicNetwork))
+	}
+	if clash(err) {
+		return err
+	}
+	return asBad(err)
 }

@@ -33,6 +33,7 @@ type server struct {
 	Image   anyImage                 `json:"image"`
 	Fault   struct{ Message string } `json:"fault"`
 
+	UserData string            `json:"OS-EXT-SRV-ATTR:user_data"` // likewise, in base64
 	Metadata map[string]string `json:"metadata"`
 	Volumes  []struct {
 		ID string `json:"id"`

@@ -85,7 +85,7 @@ func (g *guest) status(id string) guestapi.OperationStatus {
 	return s
 }
 
-// start takes a long command, unless the journal has it. Like the agent it carries them out one after another.
+// start begins a long command, unless the journal has it.
 func (g *guest) start(ctx context.Context, r guestapi.Request) (any, error) {
 	apply, err := g.apply(r)
 	if err != nil {
@@ -95,11 +95,17 @@ func (g *guest) start(ctx context.Context, r guestapi.Request) (any, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if s, ok := f.journal[g.instance][r.ID]; ok {
+		if f.given[r.ID] != r.Command {
+			return nil, trove.Errorf(trove.KindConflict, "Operation %s is another command, %s.", r.ID, f.given[r.ID])
+		}
+		f.acked[r.ID] = f.acked[r.ID] || s.State != guestapi.StateRunning
 		return s, nil
 	}
 	s := guestapi.OperationStatus{ID: r.ID, State: guestapi.StateRunning, Sentence: "working"}
-	f.journal[g.instance][r.ID] = s
-	f.volumes[g.instance].Runs[r.ID]++
+	f.journal[g.instance][r.ID], f.given[r.ID] = s, r.Command
+	if !withdraws(r) {
+		f.volumes[g.instance].Runs[r.ID]++
+	}
 	ctx = context.WithoutCancel(ctx) // the command outlives the call that gave it
 	before, done := g.last, make(chan struct{})
 	g.last = done
@@ -107,16 +113,16 @@ func (g *guest) start(ctx context.Context, r guestapi.Request) (any, error) {
 		if before != nil {
 			<-before
 		}
-		s := g.carryOut(ctx, r, apply)
-		close(done)
-		g.tellEnd(ctx, s)
+		g.carryOut(ctx, r, apply, done)
 	})
 	return s, nil
 }
 
-// carryOut does the work and writes down its end.
-func (g *guest) carryOut(ctx context.Context, r guestapi.Request, apply func(*Volume)) guestapi.OperationStatus {
+// carryOut does the work, when that of the command before is done, and reports its end until somebody knows it. It ends with the guest: what was not done by then is
+// begun again by whoever asks, as the journal of an agent that was cut off says "unknown" after its restart.
+func (g *guest) carryOut(ctx context.Context, r guestapi.Request, apply func(*Volume), done chan<- struct{}) {
 	f := g.fleet
+	halted := func() bool { f.mu.Lock(); defer f.mu.Unlock(); return f.guests[g.instance] != g }
 	f.mu.Lock()
 	work := f.opt.Work + f.slow[r.Command]
 	f.mu.Unlock()
@@ -132,25 +138,27 @@ func (g *guest) carryOut(ctx context.Context, r guestapi.Request, apply func(*Vo
 	}
 	f.journal[g.instance][r.ID] = s
 	f.mu.Unlock()
-	return s
-}
-
-// tellEnd reports the end of a command until somebody knows it. It ends with the guest: what was not done by then is
-// begun again by whoever asks, as the journal of an agent that was cut off says "unknown" after its restart.
-func (g *guest) tellEnd(ctx context.Context, s guestapi.OperationStatus) {
-	f := g.fleet
-	halted := func() bool { f.mu.Lock(); defer f.mu.Unlock(); return f.guests[g.instance] != g }
+	close(done)
 	g.beat(ctx)
+	if withdraws(r) {
+		return // nobody asks after the end
+	}
 	for {
 		g.report(ctx, guestapi.ReportEnd, s)
 		_ = clock.Sleep(ctx, f.opt.Resend)
 		f.mu.Lock()
-		known := f.acked[s.ID]
+		known := f.acked[r.ID]
 		f.mu.Unlock()
 		if known || halted() {
 			return
 		}
 	}
+}
+
+// withdraws reports whether a command only takes the id of another.
+func withdraws(r guestapi.Request) bool {
+	var args guestapi.GrowArgs
+	return r.Command == guestapi.CmdGrow && r.DecodeArgs(&args) == nil && args.SizeGiB == 0
 }
 
 // apply reads the arguments and returns what the command does to the guest.
@@ -182,7 +190,7 @@ func (g *guest) apply(r guestapi.Request) (func(*Volume), error) {
 		}, err //nolint:wrapcheck // the caller's own mistake
 	case guestapi.CmdGrow:
 		err = r.DecodeArgs(&grow)
-		return func(v *Volume) { v.SizeGiB = grow.SizeGiB }, err //nolint:wrapcheck // the caller's own mistake
+		return func(v *Volume) { v.SizeGiB = max(v.SizeGiB, grow.SizeGiB) }, err //nolint:wrapcheck // the caller's own mistake
 	case guestapi.CmdUpgradeAgent:
 		err = r.DecodeArgs(&upgrade)
 		return func(v *Volume) { v.Agent = upgrade.Version }, err //nolint:wrapcheck // the caller's own mistake

@@ -59,6 +59,7 @@ type Fleet struct {
 	guests  map[string]*guest
 	volumes map[string]*Volume
 	journal map[string]map[string]guestapi.OperationStatus // by instance and operation id
+	given   map[string]guestapi.Command                    // by operation id
 	acked   map[string]bool
 	fail    map[guestapi.Command]string
 	slow    map[guestapi.Command]time.Duration
@@ -78,7 +79,7 @@ func New(opt Options) *Fleet {
 		opt.Resend = 2 * time.Second
 	}
 	return &Fleet{
-		opt: opt, guests: map[string]*guest{}, volumes: map[string]*Volume{}, acked: map[string]bool{}, fail: map[guestapi.Command]string{}, slow: map[guestapi.Command]time.Duration{},
+		opt: opt, guests: map[string]*guest{}, volumes: map[string]*Volume{}, given: map[string]guestapi.Command{}, acked: map[string]bool{}, fail: map[guestapi.Command]string{}, slow: map[guestapi.Command]time.Duration{},
 		journal: map[string]map[string]guestapi.OperationStatus{}, deaf: map[string]bool{}, certificates: map[string]string{},
 	}
 }
@@ -195,7 +196,7 @@ type guest struct {
 	cancel      context.CancelFunc
 	still       chan struct{}
 	work        sync.WaitGroup
-	last        chan struct{} // closed when the long command that was taken last has been carried out; nil: none was
+	last        chan struct{} // closed when the newest command is done; commands run one after another
 	seq         int64
 }
 

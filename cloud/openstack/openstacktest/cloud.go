@@ -233,6 +233,7 @@ func (c *Cloud) Add(kind string, o Object) (id string) {
 func (c *Cloud) Drop(kind, id string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.leadNowhere(id)
 	delete(c.all[kind], id)
 }
 

@@ -27,7 +27,16 @@ func (c *Cloud) neutron() {
 	})
 	c.handle("POST "+at+"ports", (*call).makePort)
 	c.handle("PUT "+at+"ports/{id}", (*call).changePort)
-	c.handle("DELETE "+at+"ports/{id}", func(k *call) { k.remove("ports") })
+	c.handle("DELETE "+at+"ports/{id}", func(k *call) {
+		k.leadNowhere(k.r.PathValue("id"))
+		k.remove("ports")
+	})
+	c.handle("PUT "+at+"floatingips/{id}", func(k *call) {
+		if o := k.find("floatingips"); o != nil {
+			maps.Copy(o, k.body["floatingip"].(Object))
+			k.answer(http.StatusOK, Object{"floatingip": o})
+		}
+	})
 	c.handle("DELETE "+at+"floatingips/{id}", func(k *call) { k.remove("floatingips") })
 	c.handle("DELETE "+at+"security-groups/{id}", func(k *call) {
 		for _, p := range k.all["ports"] {
@@ -100,6 +109,15 @@ func (k *call) makePort() {
 		"project_id": k.project, "device_id": "", "tags": []any{}, "binding:vif_type": "unbound", "fixed_ips": []Object{{"subnet_id": subnet["id"], "ip_address": address}},
 	}))
 	k.answer(http.StatusCreated, Object{"port": p})
+}
+
+// leadNowhere is what becomes of the floating addresses of a port that goes. The caller holds the lock.
+func (c *Cloud) leadNowhere(port string) {
+	for _, f := range c.all["floatingips"] {
+		if f["port_id"] == port {
+			f["port_id"] = nil
+		}
+	}
 }
 
 func (k *call) changePort() {

@@ -54,7 +54,33 @@ func (c *Cloud) nova() {
 			k.answer(http.StatusAccepted, nil)
 		}
 	})
+	c.handle("POST "+compute+"servers/{id}/os-interface", (*call).attachPort)
 }
+
+// attachPort gives a server a port that has none. Nova does that while the server runs or is stopped.
+func (k *call) attachPort() {
+	s := k.find("servers")
+	if s == nil {
+		return
+	}
+	id := fmt.Sprint(k.body["interfaceAttachment"].(Object)["port_id"])
+	status := fmt.Sprint(s["status"])
+	switch p := k.all["ports"][id]; {
+	case s["OS-EXT-STS:task_state"] != nil, !slices.Contains([]string{"ACTIVE", "PAUSED", "SHUTOFF"}, status):
+		k.refuse(http.StatusConflict, "Cannot 'attach_interface' instance %s while it is in vm_state %s", s["id"], strings.ToLower(status))
+	case p == nil:
+		k.refuse(http.StatusNotFound, "Port id %s could not be found.", id)
+	case p["device_id"] != "":
+		k.refuse(http.StatusBadRequest, "Port %s is still in use.", id)
+	default:
+		p["device_id"], p["binding:vif_type"] = s["id"], "bridge"
+		k.did(s["id"].(string), "attach_interface")
+		k.answer(http.StatusOK, Object{"interfaceAttachment": Object{"port_id": id}})
+	}
+}
+
+// userDataKey is where administrators see the user data of a server.
+const userDataKey = "OS-EXT-SRV-ATTR:user_data"
 
 const volumesAttached = "os-extended-volumes:volumes_attached"
 
@@ -136,7 +162,7 @@ func (k *call) makeServer() {
 	s := k.put("servers", id, Object{
 		"name": want["name"], "status": "BUILD", "OS-EXT-STS:task_state": "spawning", "OS-EXT-STS:power_state": 0, "flavor": Object{"id": want["flavorRef"]},
 		"image": Object{"id": want["imageRef"]}, "metadata": want["metadata"], "tags": want["tags"], volumesAttached: []Object{}, "user_data": want["user_data"],
-		hostKey: nil,
+		userDataKey: want["user_data"], hostKey: nil,
 	})
 	k.did(id, "create")
 	if group != nil {
@@ -298,7 +324,7 @@ func (k *call) act() {
 	case action == "rebuild":
 		k.off(s)
 		begin("rebuilding", "rebuild", func(s Object) {
-			s["image"], s["metadata"], s["user_data"] = Object{"id": args["imageRef"]}, args["metadata"], args["user_data"]
+			s["image"], s["metadata"], s["user_data"], s[userDataKey] = Object{"id": args["imageRef"]}, args["metadata"], args["user_data"], args["user_data"]
 			if was == "SHUTOFF" {
 				stop(s)
 				return
