@@ -398,9 +398,9 @@ func TestAResizeThatComesToNothingAtOnceIsNotDone(t *testing.T) {
 	}
 }
 
-// TestAPortThatItsTenantDeletedOrChangedIsMadeRight: the owner of a network may do both with the ports in it.
-func TestAPortThatItsTenantDeletedOrChangedIsMadeRight(t *testing.T) {
-	for name, kinds := range map[string][]string{"by stop and start": {trove.OpStop, trove.OpStart}, "by a reboot": {trove.OpReboot}} {
+// TestAPortThatItsTenantDeletedOrChangedIsPutRight: the owner of a network may do both with the ports in it.
+func TestAPortThatItsTenantDeletedOrChangedIsPutRight(t *testing.T) {
+	for name, kinds := range map[string][]string{"by stop and start": {trove.OpStop, trove.OpStart}, "by a reboot": {trove.OpReboot}, "by an upgrade and its way back": {trove.OpUpgrade, trove.OpUpgradeRollback}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			o := newOpenStack(t, time.Minute)
@@ -418,23 +418,30 @@ func TestAPortThatItsTenantDeletedOrChangedIsMadeRight(t *testing.T) {
 				return nil
 			}
 			was := port()
+			right := func(kind string) {
+				is := port()
+				if is == nil || is["device_id"] != o.server()["id"] {
+					t.Fatalf("after %s the server %v lacks the port %v", kind, o.server()["id"], is)
+				}
+				for _, key := range []string{"mac_address", "fixed_ips", "security_groups"} {
+					if diff := cmp.Diff(was[key], is[key]); diff != "" {
+						t.Errorf("%s after %s (-was +is):\n%s", key, kind, diff)
+					}
+				}
+			}
 			for _, harm := range []func(){
-				func() { o.c.Drop("ports", was["id"].(string)) },
+				func() { o.c.Drop("ports", port()["id"].(string)) },
 				func() {
 					o.c.Change("ports", "trove-"+instanceID+"-0", func(p openstacktest.Object) { p["security_groups"] = []any{"66666666-0000-4000-8000-000000000001"} })
 				},
 			} {
-				harm()
 				for _, kind := range kinds {
+					if kind != trove.OpStart {
+						harm()
+					}
 					o.well(kind)
-				}
-				is := port()
-				if is == nil || is["device_id"] != o.server()["id"] {
-					t.Fatalf("the server %v lacks the port %v", o.server()["id"], is)
-				}
-				for _, key := range []string{"mac_address", "fixed_ips", "security_groups"} {
-					if diff := cmp.Diff(was[key], is[key]); diff != "" {
-						t.Errorf("%s (-was +is):\n%s", key, diff)
+					if kind != trove.OpStop {
+						right(kind)
 					}
 				}
 				i, err := o.store.Instance(t.Context(), instanceID)

@@ -56,6 +56,9 @@ func (m *Manager) checkRollback(ctx context.Context, op *workflow.Op) (workflow.
 	if there, out, err := m.stillKept(ctx, op, k.Since); !there {
 		return out, err
 	}
+	if out, err := m.startNetwork(ctx, op); err != nil || !out.IsDone() { // the other machine needs all its ports
+		return out, err
+	}
 	mc, err := m.cloud.FindMachine(ctx, op.Target())
 	if err != nil && !trove.IsNotFound(err) {
 		return workflow.Outcome{}, fmt.Errorf("find the machine: %w", err)
@@ -232,14 +235,14 @@ func (m *Manager) rollbackClosed(ctx context.Context, tx store.Tx, op *workflow.
 	if lost || (aside || in.Failed) && !restored {
 		c.what, c.failed = "The way back failed and the kept data is not in its place yet", trove.TaskUpgradingError
 	}
-	c.change = func(_ context.Context, _ store.Tx, op *workflow.Op, i *trove.Instance, ok bool) error {
+	c.change = func(ctx context.Context, tx store.Tx, op *workflow.Op, i *trove.Instance, ok bool) error {
 		if ok {
 			i.ServerStatus = trove.ServerActive
 		}
 		if restored {
 			i.DatastoreVersionID = k.DatastoreVersionID
 		}
-		return note(op, noteMachine, &i.ComputeID)
+		return rebuilt(ctx, tx, op, i)
 	}
 	if err := m.closed(c)(ctx, tx, op, state, cause); err != nil {
 		return err

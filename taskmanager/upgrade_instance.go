@@ -88,6 +88,9 @@ func (m *Manager) checkUpgrade(ctx context.Context, op *workflow.Op) (workflow.O
 	if err := m.checkOverrides(ctx, op.Target(), &after); err != nil {
 		return workflow.Outcome{}, err
 	}
+	if out, err := m.startNetwork(ctx, op); err != nil || !out.IsDone() { // the new machine needs all its ports
+		return out, err
+	}
 	call, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	found, err := m.guests.CheckUpgrade(call, op.Target(), after.Version)
@@ -375,11 +378,11 @@ func (m *Manager) upgradeClosed(ctx context.Context, tx store.Tx, op *workflow.O
 	if lost {
 		c.what, c.failed = "The upgrade failed and the kept data is not in its place yet", trove.TaskUpgradingError
 	}
-	c.change = func(_ context.Context, _ store.Tx, op *workflow.Op, i *trove.Instance, ok bool) error {
+	c.change = func(ctx context.Context, tx store.Tx, op *workflow.Op, i *trove.Instance, ok bool) error {
 		if ok {
 			i.DatastoreVersionID, i.ServerStatus = in.New, trove.ServerActive
 		}
-		return note(op, noteMachine, &i.ComputeID)
+		return rebuilt(ctx, tx, op, i)
 	}
 	if err := m.closed(c)(ctx, tx, op, state, cause); err != nil {
 		return err

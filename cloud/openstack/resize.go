@@ -119,6 +119,9 @@ func (p *Provider) RebuildMachine(ctx context.Context, s cloud.MachineSpec) (clo
 	if previous != "" && !sv.attached(previous) {
 		return m, p.attach(ctx, sv.ID, previous)
 	}
+	if attached, err := p.attachPorts(ctx, &sv, s.Instance); err != nil || attached {
+		return m, err
+	}
 	data, err := p.userData(w, s.BootData, previous)
 	if err != nil {
 		return cloud.Machine{}, err

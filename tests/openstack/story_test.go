@@ -54,6 +54,7 @@ func tell(t *testing.T, c *openstack.Cloud, s *service, e engine, long bool) {
 			}
 			st.query(e.read, "kept")
 			st.public()
+			st.portDeleted()
 			if e.next != "" {
 				st.action("rebuild to version "+e.next, "upgrade", st.name, e.next)
 				st.query(e.read, "kept")
