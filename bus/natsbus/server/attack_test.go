@@ -420,14 +420,7 @@ func TestForgedCredentialsAreRefused(t *testing.T) {
 
 func TestOnlyInstancesGetIdentities(t *testing.T) {
 	s := start(t)
-	key, err := nkeys.CreateUser()
-	if err != nil {
-		t.Fatal(err)
-	}
-	public, err := key.PublicKey()
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, public := userKey(t)
 	for _, name := range []string{"*", ">", "", "a.b", strings.ToUpper(trove.NewID()), trove.NewID() + ".x", "{{name()}}"} {
 		if _, err := s.IssueGuest(t.Context(), name, public); !trove.IsPermanent(err) {
 			t.Errorf("%q: %v, want a permanent error", name, err)

@@ -15,14 +15,7 @@ import (
 
 func TestTheEndpointLimitsWhatStrangersCanDo(t *testing.T) {
 	s := start(t)
-	key, err := nkeys.CreateUser()
-	if err != nil {
-		t.Fatal(err)
-	}
-	public, err := key.PublicKey()
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, public := userKey(t)
 	token := s.boot(t, trove.NewID()).Token
 	for name, tt := range map[string]struct {
 		path string
@@ -53,14 +46,7 @@ func TestAFloodKeepsTheGuestsBehindTheSameAddressOut(t *testing.T) {
 	s := start(t)
 	old := trove.NewID()
 	v := s.steal(t, s.enrolled(t, old), old)
-	thief, err := nkeys.CreateUser()
-	if err != nil {
-		t.Fatal(err)
-	}
-	public, err := thief.PublicKey()
-	if err != nil {
-		t.Fatal(err)
-	}
+	thief, public := userKey(t)
 	flood := func() {
 		t.Helper()
 		refused := 0
@@ -84,14 +70,7 @@ func TestAFloodKeepsTheGuestsBehindTheSameAddressOut(t *testing.T) {
 		return natsbus.RenewRequest{Instance: old, PublicKey: public, Nonce: n.Nonce, Signature: base64.StdEncoding.EncodeToString(signature)}
 	}
 	flood()
-	key, err := nkeys.CreateUser()
-	if err != nil {
-		t.Fatal(err)
-	}
-	mine, err := key.PublicKey()
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, mine := userKey(t)
 	token := s.boot(t, trove.NewID()).Token
 	if status, answer := s.call(t, "/v1/enrol", natsbus.EnrolRequest{Token: token, PublicKey: mine}); status != http.StatusOK {
 		t.Errorf("a guest that is new: %d %s", status, answer)

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nkeys"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
@@ -88,6 +89,20 @@ func (r *registry) setKey(instance, key string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.keys[instance] = key
+}
+
+// userKey makes a key that a guest could have, and its public half.
+func userKey(t testing.TB) (nkeys.KeyPair, string) {
+	t.Helper()
+	key, err := nkeys.CreateUser()
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := key.PublicKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key, public
 }
 
 // site is a broker with what belongs to it.
