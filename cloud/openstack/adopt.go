@@ -35,8 +35,8 @@ type foreign struct {
 	cloud.Adoption
 	server *oldServer // nil: it is gone
 	volume *oldVolume // likewise
-	ports  []oldPort  // on the tenant's networks, attached to the server or adopted
-	own    []oldPort  // others of the server
+	ports  []port     // on the tenant's networks, attached to the server or adopted
+	own    []port     // others of the server
 }
 
 type oldServer struct {
@@ -49,14 +49,10 @@ type oldVolume struct {
 	Tenant string `json:"os-vol-tenant-attr:tenant_id"`
 }
 
-type oldPort struct {
-	port
-}
-
 func (f *foreign) instance() string { return f.Network.Instance }
 
 // ours reports whether a port belongs to the instance already.
-func (f *foreign) ours(o *oldPort) bool { return o.Description == described(f.instance()) }
+func (f *foreign) ours(o *port) bool { return o.Description == described(f.instance()) }
 
 // look reads what there is.
 func (p *Provider) look(ctx context.Context, a cloud.Adoption) (*foreign, error) {
@@ -87,7 +83,7 @@ func (p *Provider) lookServer(ctx context.Context, f *foreign) error {
 	if f.ServerID == "" {
 		r := p.neutron("ports")
 		r.query = p.former(f.instance())
-		found, err := list[oldPort](ctx, r, "ports")
+		found, err := list[port](ctx, r, "ports")
 		if err != nil || len(found) == 0 || found[0].Device == "" {
 			return err
 		}
@@ -131,12 +127,12 @@ func (p *Provider) lookPorts(ctx context.Context, f *foreign) error {
 	for _, query := range queries {
 		r := p.neutron("ports")
 		r.query = query
-		found, err := list[oldPort](ctx, r, "ports")
+		found, err := list[port](ctx, r, "ports")
 		if err != nil {
 			return err
 		}
 		for _, each := range found {
-			known := func(o oldPort) bool { return o.ID == each.ID }
+			known := func(o port) bool { return o.ID == each.ID }
 			switch {
 			case slices.ContainsFunc(f.ports, known), slices.ContainsFunc(f.own, known), each.Name == managementPort(f.instance()):
 			case !f.ours(&each) && (strings.HasPrefix(each.Description, managementPortOf) || each.Network == management.ID):
@@ -146,7 +142,7 @@ func (p *Provider) lookPorts(ctx context.Context, f *foreign) error {
 			}
 		}
 	}
-	slices.SortFunc(f.ports, func(a, b oldPort) int { return strings.Compare(a.ID, b.ID) })
+	slices.SortFunc(f.ports, func(a, b port) int { return strings.Compare(a.ID, b.ID) })
 	return nil
 }
 
@@ -174,7 +170,7 @@ func (p *Provider) FindForeign(ctx context.Context, a cloud.Adoption) (cloud.For
 }
 
 func (f *foreign) adopted(p *Provider) bool {
-	return f.volume != nil && p.tookVolume(f) && len(f.ports) > 0 && !slices.ContainsFunc(f.ports, func(o oldPort) bool { return !f.ours(&o) || o.Device == f.ServerID })
+	return f.volume != nil && p.tookVolume(f) && len(f.ports) > 0 && !slices.ContainsFunc(f.ports, func(o port) bool { return !f.ours(&o) || o.Device == f.ServerID })
 }
 
 // problems says what stands in the way.

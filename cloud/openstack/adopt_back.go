@@ -57,7 +57,7 @@ func (p *Provider) GiveBack(ctx context.Context, a cloud.Adoption) (string, erro
 }
 
 // givePort gives a port its name and groups of before, and attaches it.
-func (p *Provider) givePort(ctx context.Context, f *foreign, o *oldPort) (string, error) {
+func (p *Provider) givePort(ctx context.Context, f *foreign, o *port) (string, error) {
 	if !slices.ContainsFunc(o.Tags, wasTag) {
 		if f.ours(o) {
 			return "", trove.Permanent(trove.Errorf(trove.KindConflict, "The port %s of instance %s was not taken over from another Trove.", o.ID, f.instance()))
