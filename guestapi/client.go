@@ -55,8 +55,8 @@ func (c *Client) Status(ctx context.Context, instance, opID string) (OperationSt
 
 // Withdraw makes sure that a long command which was given is not begun any more, however late it arrives, and reports whether the guest has it already. Status
 // cannot say that: it may overtake the command on its way. A guest keeps to the first command that comes under an id and refuses every other, so this gives
-// it one under the same id that does nothing. It may be repeated; afterwards Status tells of the one that came first, whichever that was. A command of the kind grow
-// cannot be withdrawn.
+// it one under the same id that does nothing: a grow to no size, which agents of every release know. It may be repeated; afterwards Status tells of the one that
+// came first, whichever that was. A command of the kind grow cannot be withdrawn.
 func (c *Client) Withdraw(ctx context.Context, instance, opID string) (begun bool, err error) {
 	_, err = c.Start(ctx, instance, opID, CmdGrow, GrowArgs{})
 	if trove.KindOf(err) == trove.KindConflict {
